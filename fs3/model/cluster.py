@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.version import UNTOLD_RELEASE, Release
 from fs3.model.chain import LocalState, Slot
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.routing import Delta, Node, Role, Routing
@@ -37,6 +38,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     directory: str = ""
     """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
     former one proves that that one has ended."""
+    release: Release = UNTOLD_RELEASE
+    """What the process runs."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What is wrong with what the node keeps besides targets; empty when nothing is."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the process, for people."""
+    release: Release = UNTOLD_RELEASE
+    """What the process runs."""
 
 
 class LeaveRequest(NamedTuple):
@@ -283,6 +288,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Of the primary's lease record; rises with every takeover."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the manager that answers."""
+    release: Release = UNTOLD_RELEASE
+    """What it runs."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):
@@ -316,6 +323,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     problem: str = ""
     """What it said last is wrong with what it keeps; empty: nothing."""
     disks: tuple[DiskSpace, ...] = ()
+    release: Release | None = None
+    """What it runs, as its newest heartbeat says; None: not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

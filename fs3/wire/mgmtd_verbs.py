@@ -12,7 +12,6 @@ from typing import Any
 from fs3.base.ids import NodeId, TableId, TargetId
 from fs3.base.limits import name_bytes_max, namespace_name_bytes_max, tables_max, target_reason_bytes_max, targets_per_node_max
 from fs3.base.units import MILLISECOND
-from fs3.base.version import __version__
 from fs3.model.chain import LocalState
 from fs3.model.cluster import (
     CacheNamespace,
@@ -54,6 +53,7 @@ from fs3.wire.mgmtd import (
     settings_to_pb,
 )
 from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.releases import release_from_pb, release_to_pb
 
 _CLUSTER_ID_BYTES = 16
 _TARGETS_MAX = targets_per_node_max * tables_max
@@ -73,7 +73,8 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         host=request.host,
         pid=request.pid,
         targets=request.targets,
-        software=__version__,
+        software=request.release.software,
+        release=release_to_pb(request.release),
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
     )
@@ -104,6 +105,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         targets=tuple(TargetId(target) for target in message.targets),
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
+        release=release_from_pb(message.release, "RegisterNodeRequest.release"),
     )
 
 
@@ -183,6 +185,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         leaving=request.leaving,
         problem=request.problem,
         disks=disks_to_pb(request.disks),
+        release=release_to_pb(request.release),
     )
 
 
@@ -203,6 +206,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         config_version=message.config_version,
         problem=_shortened(message.problem),
         disks=disks_from_pb(message.disks),
+        release=release_from_pb(message.release, "HeartbeatRequest.release"),
     )
 
 

@@ -25,6 +25,7 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.base.version import THIS_RELEASE, Release
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
 from fs3.model.cluster import (
@@ -98,8 +99,11 @@ class MgmtdClient:
         *,
         expected_cluster: bytes = b"",
         connect_timeout_ns: int = connect_timeout_ns,
+        release: Release = THIS_RELEASE,
     ) -> None:
-        """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any."""
+        """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any. `release`: of
+        this process."""
+        self.release = release
         self._clock = clock
         self._connect_timeout_ns = connect_timeout_ns
         self._prng = Prng(clock.now())
@@ -110,6 +114,7 @@ class MgmtdClient:
             self._prng,
             expected_cluster=expected_cluster,
             connect_timeout_ns=connect_timeout_ns,
+            release=release,
         )
         self._routing = Routing()
         self._callbacks: list[Callable[[Routing], None]] = []

@@ -128,7 +128,7 @@ class Member:
         """
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
-            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory,
+            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._mgmtd.release,
         )  # fmt: skip
         try:
             return await self._register()
@@ -197,6 +197,7 @@ class Member:
             config_version=self._config_version,
             problem=self._kept.describe_problem() if self._kept is not None else "",
             disks=tuple(self._counter.measure_space()),
+            release=self._mgmtd.release,
         )
 
     async def _heartbeat_loop(self) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fs3.base.ids import NodeId, TargetId
+from fs3.base.version import Release
 from fs3.core.membership.config import MgmtdConfig
 from fs3.model.chain import LocalState, Slot
 from fs3.model.cluster import DiskSpace, Heartbeat
@@ -52,6 +53,8 @@ class NodeHealth:
     """When it last said anything of a target, or got it."""
     disks: tuple[DiskSpace, ...] = ()
     """As its newest heartbeat says."""
+    release: Release | None = None
+    """The same."""
 
 
 class LeaseHealth:
@@ -119,6 +122,7 @@ class LeaseHealth:
         health.last_heartbeat_at = now
         health.problem = heartbeat.problem
         health.disks = heartbeat.disks
+        health.release = heartbeat.release
         changed = self._take_reports(now, health, heartbeat, chain_versions)
         if heartbeat.leaving:
             health.has_left = True
@@ -206,6 +210,10 @@ class LeaseHealth:
     def disks(self, node: NodeId) -> tuple[DiskSpace, ...]:
         """As its newest heartbeat says; none when this manager has heard none."""
         return self._nodes[node].disks
+
+    def release(self, node: NodeId) -> Release | None:
+        """What it runs, as its newest heartbeat says; None when this manager has heard none."""
+        return self._nodes[node].release
 
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns

@@ -14,6 +14,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import nodes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
+from fs3.base.version import THIS_RELEASE, Release
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
@@ -22,7 +23,14 @@ from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.membership.node_admission import RequestRejected, admit_incarnation, check_cluster, check_heartbeat, check_targets
+from fs3.core.membership.node_admission import (
+    RequestRejected,
+    admit_incarnation,
+    check_cluster,
+    check_heartbeat,
+    check_release,
+    check_targets,
+)
 from fs3.core.membership.placement import place
 from fs3.core.membership.state import State
 from fs3.core.membership.transition import next_chain
@@ -51,8 +59,9 @@ from fs3.model.target_report import TargetReport
 class Manager:
     """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
-        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone."""
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes, release: Release = THIS_RELEASE) -> None:
+        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone. `release`: what this manager runs."""
+        self._release = release
         self._config = config.check()
         self._ledger = Ledger(state, config.deltas_kept)
         self._state = state
@@ -193,6 +202,7 @@ class Manager:
                 self.heartbeat_age_ns(now, node.id),
                 self._health.problem(node.id),
                 self._health.disks(node.id),
+                self._health.release(node.id),
             )
             for node in self.published.nodes.values()
         ]
@@ -209,6 +219,7 @@ class Manager:
 
     def _register(self, now: int, event: RegisterNode) -> RegistrationAck:
         check_cluster(self._state.cluster, event)
+        check_release(self._release, event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
         incarnation = admit_incarnation(known, event, alive=known is not None and self._health.is_alive(now, known.id))
         if known is None and len(self._state.nodes) >= nodes_max:

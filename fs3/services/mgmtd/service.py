@@ -17,7 +17,7 @@ import msgspec
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
-from fs3.base.version import __version__
+from fs3.base.version import THIS_RELEASE, Release, explain_conflict
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
@@ -50,6 +50,7 @@ from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
 from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
+    get_cluster_from_pb,
     get_config_from_pb,
     get_routing_from_pb,
     list_namespace_changes_from_pb,
@@ -108,6 +109,7 @@ class MgmtdService:
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
         describe_store: StoreDescriber = describe_nothing,
+        release: Release = THIS_RELEASE,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
@@ -117,6 +119,7 @@ class MgmtdService:
         when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
+        `release`: what this manager runs.
         """
         try:
             config.check()
@@ -142,6 +145,7 @@ class MgmtdService:
         self._name = name
         self._measure_space = measure_space
         self._describe_store = describe_store
+        self._release = release
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -251,7 +255,7 @@ class MgmtdService:
         self._lease_record = lease_record
         self._terms_failed = 0
         self._primary_since = self._clock.now()
-        self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES))
+        self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES), self._release)
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
@@ -336,18 +340,28 @@ class MgmtdService:
         if self._stopped:
             call.fail(Code.SHUTTING_DOWN, "the management service is not running")
             return
+        try:
+            asking = get_cluster_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, str(wrong))
+            return
+        # One that is too new finds that out by the answer; one that is too old may not know how to.
+        if asking.level < self._release.oldest_level:
+            call.fail(Code.PROTOCOL, f"the process that asks runs {explain_conflict(asking, self._release)}")
+            return
         record = self._candidate.record
         holder = record.holder if record is not None else None
         # As it is now: until the store has answered, this manager may win or lose an election.
         info = ClusterInfo(
             cluster=b"",
-            software=__version__,
+            software=self._release.software,
             protocol=PROTOCOL_VERSION,
             is_primary=self.is_primary,
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
             disks=tuple(self._measure_space()),
+            release=self._release,
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:
@@ -413,7 +427,7 @@ class MgmtdService:
         manager, now = self._manager, self._clock.now()
         assert manager is not None
         status = ClusterStatus(
-            software=__version__,
+            software=self._release.software,
             routing=manager.published,
             nodes=tuple(manager.node_statuses(now)),
             targets=tuple(manager.target_statuses(now)),
