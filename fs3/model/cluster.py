@@ -87,6 +87,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Of the process, for people."""
     release: Release = UNTOLD_RELEASE
     """What the process runs."""
+    wall_ms: int = 0
+    """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
 
 
 class LeaveRequest(NamedTuple):
@@ -325,6 +327,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     disks: tuple[DiskSpace, ...] = ()
     release: Release | None = None
     """What it runs, as its newest heartbeat says; None: not known."""
+    clock_skew_ms: int | None = None
+    """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -186,6 +186,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         problem=request.problem,
         disks=disks_to_pb(request.disks),
         release=release_to_pb(request.release),
+        wall_ms=request.wall_ms,
     )
 
 
@@ -207,6 +208,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         problem=_shortened(message.problem),
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
+        wall_ms=message.wall_ms,
     )
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from fs3.base.units import SECOND
+from fs3.core.health.document import status_document
+from fs3.core.health.problems import problems_of
 from fs3.model.chain import Chain, PublicState
+from fs3.model.cluster import ClusterStatus
+from fs3.model.health import HEALTH_TABLE, SEEN_FROM_OUTSIDE
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
 from fs3.services.mgmtd.service import MgmtdService
 
+look_interval_ns = 5 * SECOND
+"""The reports of all targets are looked at so often at most."""
 _ROLES = (Role.META, Role.STORAGE)
 _CHAIN_STATES = ("whole", "degraded", "down")
 
@@ -24,6 +31,9 @@ class MgmtdMetrics:
         self._clock = clock
         self._counted: tuple[int, list[Sample]] = (-1, [])
         """What follows from the routing info alone, and of which version."""
+        self._seen: list[Sample] = []
+        """What follows from the reports of nodes, and when they were looked at."""
+        self._looked_at = -look_interval_ns
 
     def samples(self) -> Iterator[Sample]:
         """The readings of now."""
@@ -37,10 +47,13 @@ class MgmtdMetrics:
         if self._counted[0] != routing.version:
             self._counted = (routing.version, list(_of_routing(routing)))
         yield from self._counted[1]
-        yield Sample(catalogue.NAMESPACES, (), manager.namespaces.count)
-        targets = manager.target_statuses(self._clock.now())
-        yield Sample(catalogue.SPACE_USED, (), sum(target.used_bytes for target in targets))
-        yield Sample(catalogue.SPACE_FREE, (), sum(target.free_bytes for target in targets))
+        now = self._clock.now()
+        if now - self._looked_at >= look_interval_ns:
+            status = service.describe_status()
+            if status is not None:
+                self._seen = list(_of_status(status))
+                self._looked_at = now
+        yield from self._seen
 
 
 def _of_routing(routing: Routing) -> Iterator[Sample]:
@@ -55,6 +68,16 @@ def _of_routing(routing: Routing) -> Iterator[Sample]:
     chains = Counter(_state_of(chain) for chain in routing.chains.values())
     for name in _CHAIN_STATES:
         yield Sample(catalogue.CHAINS, (name,), chains[name])
+
+
+def _of_status(status: ClusterStatus) -> Iterator[Sample]:
+    yield Sample(catalogue.NAMESPACES, (), status.namespaces)
+    yield Sample(catalogue.SPACE_USED, (), sum(target.used_bytes for target in status.targets))
+    yield Sample(catalogue.SPACE_FREE, (), sum(target.free_bytes for target in status.targets))
+    problems = Counter(problem.kind for problem in problems_of(status_document(status)))
+    for kind, row in HEALTH_TABLE.items():
+        if kind not in SEEN_FROM_OUTSIDE:
+            yield Sample(catalogue.PROBLEMS, (kind.value, row.severity), problems[kind])
 
 
 def _state_of(chain: Chain) -> str:

@@ -16,7 +16,9 @@ from functools import partial
 import msgspec
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.ids import NodeId
 from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
 from fs3.base.version import THIS_RELEASE, Release, explain_conflict
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
@@ -34,7 +36,7 @@ from fs3.core.membership.events import (
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
 from fs3.model.routing import Delta
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
@@ -156,6 +158,8 @@ class MgmtdService:
         """In a row."""
         self._on_given_up = on_given_up
         self._watchers = Watchers(clock.now())
+        self._skews: dict[NodeId, int] = {}
+        """How far the clocks of the nodes are ahead of this one, in milliseconds."""
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._calls: dict[int, tuple[Call, MgmtdVerb]] = {}
@@ -320,11 +324,37 @@ class MgmtdService:
             except FS3Error as wrong:
                 call.fail(wrong.code, str(wrong))
                 return
+            if isinstance(body, Heartbeat):
+                self._note_clock(body)
             self._last_token += 1
             self._calls[self._last_token] = (call, verb)
             self._step(ManagerRequest(self._last_token, body))
 
         return handle
+
+    def _note_clock(self, heartbeat: Heartbeat) -> None:
+        manager = self._manager
+        if heartbeat.wall_ms and manager is not None and heartbeat.node in manager.published.nodes:
+            self._skews[heartbeat.node] = heartbeat.wall_ms - self._clock.wall() // MILLISECOND
+
+    def describe_status(self) -> ClusterStatus | None:
+        """What the primary knows of its cluster; None when this manager stands by. May be called from any thread."""
+        manager, now = self._manager, self._clock.now()
+        if manager is None:
+            return None
+        return ClusterStatus(
+            software=self._release.software,
+            routing=manager.published,
+            nodes=tuple(
+                msgspec.structs.replace(node, clock_skew_ms=self._skews.get(node.node.id)) for node in manager.node_statuses(now)
+            ),
+            targets=tuple(manager.target_statuses(now)),
+            namespaces=manager.namespaces.count,
+            managers=self._publisher.managers(),
+            epoch=self.epoch,
+            primary_for_ns=now - self._primary_since,
+            store=self._describe_store(),
+        )
 
     def _refuse_unless_primary(self, call: Call) -> bool:
         if self._stopped:
@@ -424,20 +454,9 @@ class MgmtdService:
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
-        manager, now = self._manager, self._clock.now()
-        assert manager is not None
-        status = ClusterStatus(
-            software=self._release.software,
-            routing=manager.published,
-            nodes=tuple(manager.node_statuses(now)),
-            targets=tuple(manager.target_statuses(now)),
-            namespaces=manager.namespaces.count,
-            managers=self._publisher.managers(),
-            epoch=self.epoch,
-            primary_for_ns=now - self._primary_since,
-            store=self._describe_store(),
-        )
-        call.reply(status_to_pb(status, self._publisher.encode_full(manager.published)))
+        status = self.describe_status()
+        assert status is not None
+        call.reply(status_to_pb(status, self._publisher.encode_full(status.routing)))
 
     # --- the machine -------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from fs3.base.errors import FS3Error, Unreachable
 from fs3.base.ids import NodeId
 from fs3.base.status import Code
 from fs3.base.version import THIS_RELEASE, UNTOLD_RELEASE, Release, explain_conflict
-from fs3.cli.health import problems_of
-from fs3.cli.status import status_document
+from fs3.core.health.document import status_document
+from fs3.core.health.problems import problems_of
 from fs3.model.cluster import Heartbeat, RegisterNode
 from fs3.model.routing import Role
 from fs3.wire.methods import MGMTD
