@@ -42,7 +42,7 @@ class HealthProblem(NamedTuple):
         return self.kind.row.health
 
     @property
-    def passes(self) -> bool:
+    def may_pass(self) -> bool:
         """It may pass by itself, so that it makes sense to wait for that."""
         return self.kind.row.passes
 
