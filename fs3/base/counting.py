@@ -7,6 +7,7 @@ number and not yet in another, which makes no difference to rates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["CALL_CODES_MAX", "OTHER_CODE", "CallCounts", "Histogram", "bucket_bounds_ns"]
 
@@ -19,6 +20,13 @@ OTHER_CODE = -1
 
 Now = Callable[[], int]
 """The time in nanoseconds."""
+
+
+class SlowThreshold(Protocol):
+    """Knows which operations are slow."""
+
+    threshold_ns: int
+    """Those that take so long or longer."""
 
 
 def bucket_bounds_ns() -> list[int]:
@@ -75,8 +83,8 @@ class CallCounts:
         """Begun and not ended."""
         return max(0, self.begun - self.ended)
 
-    def end(self, code: int, begun_at: int) -> None:
-        """A call has ended; `begun_at` on the clock of `now`."""
+    def end(self, code: int, begun_at: int) -> int:
+        """A call has ended, that began at `begun_at` on the clock of `now`. How long it took."""
         elapsed_ns = self.now() - begun_at
         self.ended += 1
         if code:
@@ -85,6 +93,7 @@ class CallCounts:
             answered = self.answered
             answered.counts[(elapsed_ns >> _SHIFT).bit_length()] += 1
             answered.total_ns += elapsed_ns
+        return elapsed_ns
 
     def end_failed(self, code: int, elapsed_ns: int) -> None:
         """The part of `end` that is seldom needed."""

@@ -39,12 +39,14 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, mount, serve, status, up
+    from fs3.cli import admin, demo, kv, mount, serve, slow, status, top, up
 
     app.command()(up.up)
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(top.top)
+    app.command()(slow.slow)
     app.command()(mount.mount)
     app.command()(mount.umount)
     app.add_typer(demo.app)

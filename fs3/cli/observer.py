@@ -18,10 +18,17 @@ from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.cluster import DiskSpace
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
+from fs3.model.slow import SlowReport
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import Bindings, Call
+from fs3.runtime.alarm import Alarm
 from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
+from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
+from fs3.wire.exposition import text_of
+from fs3.wire.methods import PROCESS
+from fs3.wire.process import metrics_to_pb, slow_to_pb
 
 log = logging.getLogger("fs3.metrics")
 
@@ -35,8 +42,11 @@ class ProcessObserver:
     def __init__(self, options: ServeOptions, clock: Clock) -> None:
         self.sources = MetricSources()
         self.monitor = LoopMonitor()
-        self.counts = RpcCounts(clock) if options.counting else None
+        self.slow = SlowOperations(clock)
+        self.counts = RpcCounts(clock, self.slow) if options.counting else None
         self._options = options
+        self._clock = clock
+        self._alarm = Alarm(self._begin_window)
         if self.counts is not None:
             self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
             self.sources.add("event loop", self.monitor.samples)
@@ -49,11 +59,31 @@ class ProcessObserver:
             return
         self.monitor.start()
         stack.push_async_callback(self.monitor.stop)
+        self._set_alarm()
+        stack.callback(self._alarm.cancel)
         if self._options.metrics:
             server = MetricsServer(self.sources.samples)
             found = server.start(*parse_metrics_port(self._options.metrics))
             stack.callback(server.close)
             log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(*found))
+
+    def bindings(self) -> Bindings:
+        """What every process answers about itself, beside what it is for."""
+        return {PROCESS.GetMetrics: self._get_metrics, PROCESS.GetSlow: self._get_slow}
+
+    def _get_metrics(self, call: Call) -> None:
+        call.reply(metrics_to_pb(text_of(self.sources.samples())))
+
+    def _get_slow(self, call: Call) -> None:
+        call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))
+
+    def _begin_window(self) -> None:
+        self.slow.begin_window()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        now = self._clock.now()
+        self._alarm.set(now + slow_window_ns, now)
 
     def add_disks(self, measure: DiskMeter) -> None:
         """The file systems the process keeps its data on."""

@@ -161,7 +161,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
     observer.sources.add("store", kv.samples)
     observer.sources.add("cluster", MgmtdMetrics(service, clock).samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open(service.bindings())
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
     service.announce(list(endpoints.values()))
     stack.push_async_callback(service.stop)
     return endpoints
@@ -184,7 +184,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     observer.sources.add("operations", MetaMetrics(service).samples)
     observer.sources.add("retries", storage.samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open(service.bindings())
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
@@ -204,7 +204,7 @@ async def _start_storage(
     service = StorageService(disks, stores, clock, mgmtd, _data_connector(stack, clock, observer.counts), config)
     observer.add_disks(partial(measure_space, [options.data_dir]))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open(service.bindings())
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

@@ -14,12 +14,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from fs3.base.counting import Histogram
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import HistogramReading, Sample
+from fs3.model.slow import LoopStall
 
 loop_stall_ns = 50 * MILLISECOND
 """A loop that stands still for so long is worth a note."""
@@ -31,17 +31,6 @@ loop_stalls_max = 64
 """Notes that are kept; then the oldest goes."""
 loop_stall_frames_max = 24
 """Calls of the stack in a note, the innermost ones."""
-
-
-class LoopStall(NamedTuple):
-    """A time in which the loop did nothing else."""
-
-    wall_ns: int
-    """When it was noticed, since the epoch."""
-    elapsed_ns: int
-    """How long it lasted, as far as it was seen."""
-    stack: tuple[str, ...]
-    """What the loop was in, the innermost call last: "file:line function"."""
 
 
 class LoopMonitor:

@@ -85,10 +85,7 @@ class ConnectionOwner(Protocol):
 class FramedCall(ServerCall):
     """One request of one connection."""
 
-    __slots__ = ("_connection", "_queued_bytes", "arrived_at", "request_id", "reserved_bytes")
-
-    arrived_at: int
-    """When its header did."""
+    __slots__ = ("_connection", "_queued_bytes", "request_id", "reserved_bytes")
 
     def __init__(self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
         super().__init__(method, request, connection.peer, deadline)
@@ -102,6 +99,7 @@ class FramedCall(ServerCall):
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None
         if payload is not None:
+            self._on_released()
             self._connection.release_payload(payload)
 
     def _on_end(self) -> None:
@@ -284,7 +282,7 @@ class ServerConnection(Connection):
         if counts is not None:
             if now != call.arrived_at:
                 counts.waited.add(now - call.arrived_at)
-            call.count(counts, now)
+            call.count(counts, now, binding.slow)
         call.dispatch(binding.handler)
         self.check_queue()
 

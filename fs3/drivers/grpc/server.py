@@ -83,6 +83,8 @@ class GrpcCall(ServerCall):
 
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
+        if self.payload is not None:
+            self._on_released()
         self.payload = None
         held, self._charged_bytes = self._charged_bytes, 0
         if held:
@@ -288,7 +290,7 @@ class GrpcListener:
             await call.reserve_reply(length)
         self._calls[peer] += 1
         if binding.counts is not None:
-            call.count(binding.counts, self._now())
+            call.count(binding.counts, self._now(), binding.slow)
         call.dispatch(binding.handler)
         return call
 

@@ -10,12 +10,15 @@ from fs3.model.method import Method, PayloadSide
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import HistogramReading, Metric, Sample
 from fs3.ports.clock import Clock
+from fs3.runtime.slow_operations import SlowOperations
 
 
 class RpcCounts:
     """Transports that are given the same one count together. Added to by one loop, read from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, slow: SlowOperations | None = None) -> None:
+        """`slow`: where requests that are answered late are kept; None: nowhere."""
+        self.slow = slow
         self._now = clock.now
         self._served: dict[Method, CallCounts] = {}
         self._called: dict[Method, CallCounts] = {}

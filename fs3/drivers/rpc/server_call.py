@@ -13,7 +13,9 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
+from fs3.model.slow import SlowOperation, Span
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
+from fs3.runtime.slow_operations import SlowOperations
 
 log = logging.getLogger("fs3.transport")
 
@@ -28,6 +30,8 @@ class MethodBinding(NamedTuple):
     takes_payload: bool
     counts: CallCounts | None
     """Of its calls; None: they are not counted. Streams never are: they last as long as their clients like."""
+    slow: SlowOperations | None
+    """Where those that are answered late are kept."""
 
 
 def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int, MethodBinding]:
@@ -39,6 +43,7 @@ def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int,
             method.request.FromString,
             method.payload is PayloadSide.REQUEST,
             None if counts is None or method.streaming else counts.of_served(method),
+            None if counts is None else counts.slow,
         )
         for method, handler in bindings.items()
     }
@@ -60,6 +65,9 @@ class ServerCall:
         "_callbacks",
         "_counts",
         "_ended",
+        "_released_at",
+        "_slow",
+        "arrived_at",
         "deadline",
         "is_cancelled",
         "method",
@@ -78,7 +86,11 @@ class ServerCall:
         self._ended = False
         self._callbacks: list[OnCancel] | None = None
         self._counts: CallCounts | None = None
+        self._slow: SlowOperations | None = None
         self._begun_at = 0
+        self._released_at = 0
+        self.arrived_at = 0
+        """When its header did; 0: when its handler began."""
 
     def __repr__(self) -> str:
         state = "cancelled" if self.is_cancelled else "ended" if self._ended else "under way"
@@ -180,9 +192,10 @@ class ServerCall:
         for callback in callbacks or ():
             run_guarded(callback)
 
-    def count(self, counts: CallCounts, begun_at: int) -> None:
+    def count(self, counts: CallCounts, begun_at: int, slow: SlowOperations | None) -> None:
         """Its handler begins at this moment: count it from then on."""
         counts.begun += 1
+        self._slow = slow
         if self.payload is not None:
             counts.received_bytes += len(self.payload)
         self._counts = counts
@@ -201,8 +214,30 @@ class ServerCall:
             self._ended = True
             self._callbacks = None
             if self._counts is not None:
-                self._counts.end(code, self._begun_at)
+                elapsed_ns = self._counts.end(code, self._begun_at)
+                if self._slow is not None and elapsed_ns >= self._slow.threshold_ns:
+                    self._note_slow(self._slow, code, elapsed_ns)
             self._on_end()
+
+    def _on_released(self) -> None:
+        """The handler needs the payload no longer: what remains to be done is done by others. To be called by the wire."""
+        if self._slow is not None and not self._ended:
+            assert self._counts is not None
+            self._released_at = self._counts.now()
+
+    def _note_slow(self, slow: SlowOperations, code: int, elapsed_ns: int) -> None:
+        waited_ns = self._begun_at - self.arrived_at if self.arrived_at else 0
+        spans = [Span("waiting", waited_ns)] if waited_ns else []
+        if self._released_at:
+            stored_ns = self._released_at - self._begun_at
+            spans += [Span("storing", stored_ns), Span("next replicas", elapsed_ns - stored_ns)]
+        else:
+            spans.append(Span("serving", elapsed_ns))
+        verb = f"{self.method.service.rpartition('.')[2]}.{self.method.name}"
+        request_id: int = getattr(self, "request_id", 0)
+        slow.add(
+            SlowOperation(slow.wall(), waited_ns + elapsed_ns, verb, Code.from_wire(code), self.peer, request_id, tuple(spans))
+        )
 
     def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:
         """The serialised message and the length of the payload. Raises FS3Error for an answer this method cannot give."""
