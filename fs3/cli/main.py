@@ -39,7 +39,7 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, mount, serve, slow, status, top, up
+    from fs3.cli import admin, demo, events, kv, mount, serve, slow, status, top, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -47,6 +47,7 @@ def _add_cluster_commands() -> None:
     app.command()(status.status)
     app.command()(top.top)
     app.command()(slow.slow)
+    app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)
     app.add_typer(demo.app)

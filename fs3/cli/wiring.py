@@ -156,6 +156,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         on_given_up=on_given_up,
         measure_space=measure,
         describe_store=lambda: describe_store(store, kv),
+        keeps_events=True,
     )
     observer.add_disks(measure)
     observer.sources.add("store", kv.samples)

@@ -185,6 +185,34 @@ def test_prometheus_scrapes_a_cluster_and_sees_a_node_die(space_guard: SpaceGuar
                 prometheus.terminate()
 
 
+def fs3(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "fs3.cli.main", *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_documented_ways_to_look(local: LocalCluster) -> None:
+    """Every command of docs/observability.md."""
+    (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL)
+    said = ""
+    for line in script.splitlines():
+        words = line.partition(" #")[0].split()[1:]
+        said += fs3(*(word.replace("fs3://127.0.0.1:8000", f"fs3://{local.address}") for word in words))
+    assert "is healthy" in said
+    assert "is the primary manager, in epoch 1" in said
+    assert "Process.GetMetrics" in said or "Mgmtd.Heartbeat" in said
+
+
+def test_top_slow_and_events_for_programs(local: LocalCluster) -> None:
+    found = json.loads(fs3("top", local.url, "--every", "300ms", "--json"))
+    assert [each["name"] for each in found["processes"]] == ["mgmtd", "meta", "storage-1", "storage-2"]
+    assert all(each["memory_bytes"] > 1 << 20 for each in found["processes"])
+    assert json.loads(fs3("slow", local.url, "--json")).keys() == {"operations", "stalls", "silent"}
+    events = [json.loads(line) for line in fs3("events", local.url, "--json").splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["code"] for event in events} >= {"primary", "joined"}
+
+
 def test_a_process_without_the_option_serves_none(tmp_path: Path) -> None:
     cluster = LocalCluster(tmp_path / "other")
     assert cluster.shape.metrics_port_of("mgmtd") == 0

@@ -43,6 +43,7 @@ from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.runtime.alarm import Alarm
 from fs3.services.mgmtd.candidate import Candidate
+from fs3.services.mgmtd.event_log import EventLog
 from fs3.services.mgmtd.publisher import RoutingPublisher
 from fs3.services.mgmtd.schemas import Schemas, check_config
 from fs3.services.mgmtd.store import MgmtdStore
@@ -50,6 +51,7 @@ from fs3.services.mgmtd.watchers import Watchers
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
+from fs3.wire.mgmtd_events import events_to_pb, list_events_from_pb
 from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
     get_cluster_from_pb,
@@ -111,6 +113,7 @@ class MgmtdService:
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
         describe_store: StoreDescriber = describe_nothing,
+        keeps_events: bool = False,
         release: Release = THIS_RELEASE,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
@@ -121,6 +124,7 @@ class MgmtdService:
         when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
+        `keeps_events`: what happens is told to ListEvents, and kept in the store.
         `release`: what this manager runs.
         """
         try:
@@ -128,6 +132,7 @@ class MgmtdService:
         except ValueError as wrong:
             raise error(Code.CONFIG, f"configuration of the manager: {wrong}") from wrong
         self._store = MgmtdStore(kv)
+        self._events = EventLog(self._store, clock) if keeps_events else None
         self._clock = clock
         self._config = config
         self._entropy = entropy
@@ -225,6 +230,7 @@ class MgmtdService:
             MGMTD.GetStatus: self._get_status,
             MGMTD.ListNamespaces: self._list_namespaces,
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
+            MGMTD.ListEvents: self._list_events,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -254,12 +260,15 @@ class MgmtdService:
             state = await self._store.create(cluster, lease_record)
             log.info("initialised cluster %s (%s)", state.cluster.name, state.cluster.id.hex())
         self._check_cluster(state)
+        events = await self._store.load_events() if self._events is not None else []
         if self._stopped or not self._candidate.may_act():
             return
         self._lease_record = lease_record
         self._terms_failed = 0
         self._primary_since = self._clock.now()
         self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES), self._release)
+        if self._events is not None:
+            self._events.begin_term(lease_record, self._manager.published, events)
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
@@ -290,6 +299,8 @@ class MgmtdService:
 
     def _end_term(self, code: Code, why: str) -> None:
         self._manager = self._lease_record = None
+        if self._events is not None:
+            self._events.end_term()
         self._publisher.forget()
         self._inbox.clear()
         self._alarm.cancel()
@@ -451,6 +462,11 @@ class MgmtdService:
             since = list_namespace_changes_from_pb(call.request)
             call.reply(namespace_changes_to_pb(self._manager.namespaces.list_changes(since)))
 
+    def _list_events(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            after, limit = list_events_from_pb(call.request)
+            call.reply(events_to_pb(self._events.newest(after, limit) if self._events is not None else []))
+
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
@@ -484,6 +500,8 @@ class MgmtdService:
                 self._store.save(effect.rows, lease_record, partial(self._on_saved, manager))
             case Publish():
                 self._watchers.publish(self._clock.now(), self._publisher.encode(effect.delta, manager.cluster))
+                if self._events is not None:
+                    self._events.on_published(effect.delta)
             case Respond():
                 call, verb = self._calls.pop(effect.token)
                 if isinstance(effect.answer, Rejection):
