@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from fs3.base.status import Code
 from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.runtime.logs import LogFormat, set_up_logging
 from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
@@ -54,6 +54,9 @@ def serve(
     count: Annotated[
         bool, typer.Option("--count/--no-count", help="count calls and times for metrics", envvar="FS3_COUNT")
     ] = True,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="text, or json: an object per line", envvar="FS3_LOG_FORMAT")
+    ] = LogFormat.text,
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
 ) -> None:
     """Run one service process in the foreground."""
@@ -64,7 +67,7 @@ def serve(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
         stores.parse_store(kv) if kv else None, metrics_port, count,
     )  # fmt: skip
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logging(log_format, role, name)
     acquire_process_lock(
         data_dir / "process.lock"
     )  # let go by the end of the process: who sees it free knows that nobody is left

@@ -95,6 +95,11 @@ class FramedCall(ServerCall):
         self.reserved_bytes = 0
         """Reply memory promised to it."""
 
+    @property
+    def request_number(self) -> int:
+        """Of its request."""
+        return self.request_id
+
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None

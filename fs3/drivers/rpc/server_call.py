@@ -135,7 +135,7 @@ class ServerCall:
             data, length = self._check_reply(message, parts)
         except FS3Error as problem:
             # A mistake of the handler, not of the client: the client gets INTERNAL, the log says what is wrong.
-            log.error("%r cannot be answered: %s", self, problem)
+            log.error("%r cannot be answered: %s", self, problem, extra=self._log_context)
             self.fail(Code.INTERNAL, f"the answer of {self.method!r} cannot be sent: {problem}")
             if on_sent is not None:
                 run_guarded(on_sent)
@@ -206,7 +206,7 @@ class ServerCall:
         try:
             handler(self)
         except Exception as problem:
-            log.exception("the handler of %r failed", self.method)
+            log.exception("the handler of %r failed", self.method, extra=self._log_context)
             self.fail(Code.INTERNAL, f"{self.method!r} failed: {type(problem).__name__}: {problem}")
 
     def _mark_ended(self, code: int) -> None:
@@ -233,11 +233,19 @@ class ServerCall:
             spans += [Span("storing", stored_ns), Span("next replicas", elapsed_ns - stored_ns)]
         else:
             spans.append(Span("serving", elapsed_ns))
-        verb = f"{self.method.service.rpartition('.')[2]}.{self.method.name}"
-        request_id: int = getattr(self, "request_id", 0)
-        slow.add(
-            SlowOperation(slow.wall(), waited_ns + elapsed_ns, verb, Code.from_wire(code), self.peer, request_id, tuple(spans))
-        )
+        wall, took = slow.wall(), waited_ns + elapsed_ns
+        number = self.request_number
+        slow.add(SlowOperation(wall, took, self.method.full_name, Code.from_wire(code), self.peer, number, tuple(spans)))
+
+    @property
+    def request_number(self) -> int:
+        """Of the request on its connection, where the wire has such; else 0."""
+        return 0
+
+    @property
+    def _log_context(self) -> Mapping[str, object]:
+        """What lines about it are about."""
+        return {"verb": self.method.full_name, "peer": self.peer, "request_id": self.request_number}
 
     def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:
         """The serialised message and the length of the payload. Raises FS3Error for an answer this method cannot give."""

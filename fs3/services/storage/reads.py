@@ -176,10 +176,11 @@ class _ReadJob:
         except FS3Error as failure:
             result = ReadResult(failure.code, message=failure.strerror or "")
         except Exception as failure:
-            log.exception("a cold read of chunk %s failed", chunk.hex())
+            log.exception("a cold read of chunk %s failed", chunk.hex(), extra={"chunk": chunk.hex()})
             result = ReadResult(Code.INTERNAL, message=str(failure))
         if result.code not in (Code.OK, Code.NOT_FOUND):
-            log.warning("chunk %s cannot be read: %s %s", chunk.hex(), result.code.name, result.message)
+            about = {"chunk": chunk.hex(), "peer": self._call.peer}
+            log.warning("chunk %s cannot be read: %s %s", chunk.hex(), result.code.name, result.message, extra=about)
         batch.put(index, store, result)
         self._cold.count -= 1
         self._left -= 1
