@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
@@ -22,6 +23,8 @@ from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.inode import User
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Transport
 from fs3.runtime.metric_sources import MetricSources
@@ -108,6 +111,7 @@ async def _build_client(
     if counts is not None:
         sources.add("calls", counts.samples)
     sources.add("chunks", storage.samples)
+    sources.add("buffers", lambda: [Sample(catalogue.MEMORY, ("buffers",), buffer_budget.held)])
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 
 

@@ -300,6 +300,8 @@ class GetRouting(msgspec.Struct, frozen=True):
     known_version: int = 0
     cluster: bytes = b""
     """Cluster whose routing the client has: a delta is never sent across clusters."""
+    in_parts: bool = False
+    """The client takes updates in parts."""
 
 
 class RoutingUpdate(msgspec.Struct, frozen=True):

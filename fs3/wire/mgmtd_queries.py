@@ -88,13 +88,13 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
 
 
 def get_routing_to_pb(request: GetRouting) -> pb.GetRoutingRequest:
-    """The request of GetRouting and WatchRouting."""
-    return pb.GetRoutingRequest(known_version=request.known_version, cluster_id=request.cluster)
+    """The request of GetRouting, ReadRouting and WatchRouting."""
+    return pb.GetRoutingRequest(known_version=request.known_version, cluster_id=request.cluster, in_parts=request.in_parts)
 
 
 def get_routing_from_pb(message: pb.GetRoutingRequest) -> GetRouting:
-    """The request of GetRouting and WatchRouting."""
-    return GetRouting(message.known_version, message.cluster_id)
+    """The request of GetRouting, ReadRouting and WatchRouting."""
+    return GetRouting(message.known_version, message.cluster_id, message.in_parts)
 
 
 def get_config_to_pb(request: GetConfig) -> pb.GetConfigRequest:

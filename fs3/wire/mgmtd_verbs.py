@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from fs3.base.ids import NodeId, TableId, TargetId
@@ -18,6 +19,7 @@ from fs3.model.cluster import (
     ClearNamespace,
     DeleteNamespace,
     EnsureTable,
+    GetRouting,
     Heartbeat,
     HeartbeatAck,
     LeaveRequest,
@@ -27,6 +29,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.generation import Generation
 from fs3.model.method import Method
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -52,6 +55,7 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
@@ -59,6 +63,8 @@ _CLUSTER_ID_BYTES = 16
 _TARGETS_MAX = targets_per_node_max * tables_max
 _UPKEEP = UpkeepProgress.__struct_fields__
 """Spelled alike in the record and in both messages."""
+_upkeep_of = attrgetter(*_UPKEEP)
+_LOCAL_STATES = {int(state): state for state in LocalState}
 
 # --- registration ----------------------------------------------------------------------------------------------------
 
@@ -155,22 +161,33 @@ def _report_to_pb(report: TargetReport) -> pb.TargetReport:
     )
 
 
-def _report_from_pb(message: pb.TargetReport, field: str) -> TargetReport:
+def _report_from_pb(message: pb.TargetReport, index: int) -> TargetReport:
+    # A manager reads tens of thousands a second: where something is wrong is put into words only when something is.
+    state = _LOCAL_STATES.get(message.state)
+    if state is None:
+        state = enum_from_pb(LocalState, message.state, f"HeartbeatRequest.targets[{index}].state")
+    has_generation = message.HasField("generation")
     return TargetReport(
         target=TargetId(message.target_id),
-        state=enum_from_pb(LocalState, message.state, f"{field}.state"),
+        state=state,
         chain_version=message.chain_version,
         used_bytes=message.used_bytes,
         free_bytes=message.free_bytes,
         chunks=message.chunks,
         reason=_shortened(message.reason),
-        upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
+        upkeep=UpkeepProgress(*_upkeep_of(message)),
         unreachable=TargetId(message.unreachable_target_id) if message.unreachable_target_id else None,
-        generation=generation_from_pb(message.generation, f"{field}.generation") if message.HasField("generation") else None,
+        generation=_generation_from_pb(message.generation, index) if has_generation else None,
     )
 
 
+def _generation_from_pb(message: pb.Generation, index: int) -> Generation:
+    return generation_from_pb(message, f"HeartbeatRequest.targets[{index}].generation")
+
+
 def _shortened(text: str) -> str:
+    if not text:
+        return text
     return text.encode()[:target_reason_bytes_max].decode(errors="ignore")
 
 
@@ -199,9 +216,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         node=NodeId(message.node_id),
         incarnation=message.incarnation,
         seq=message.seq,
-        targets=tuple(
-            _report_from_pb(report, f"HeartbeatRequest.targets[{index}]") for index, report in enumerate(message.targets)
-        ),
+        targets=tuple([_report_from_pb(report, index) for index, report in enumerate(message.targets)]),
         routing_version=message.routing_version,
         leaving=message.leaving,
         config_version=message.config_version,
@@ -361,7 +376,18 @@ class MgmtdVerb:
     answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
     answer_from_pb: Callable[[Any], Any]
     has_routing: bool = False
-    """The reply carries the whole routing info, so that the client has what the answer speaks of."""
+    """The request says which routing info the client has, and the reply carries what leads on from there, so that the client has
+    what the answer speaks of."""
+
+
+def set_known_routing(message: Any, known: GetRouting) -> None:
+    """Say in the request of a verb with `has_routing` which routing info the client has."""
+    message.known.CopyFrom(get_routing_to_pb(known))
+
+
+def known_routing_of(message: Any) -> GetRouting:
+    """Which routing info the client has, from the request of a verb with `has_routing`; none, when it does not say."""
+    return get_routing_from_pb(message.known)
 
 
 VERBS: dict[type[Any], MgmtdVerb] = {

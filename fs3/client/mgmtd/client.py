@@ -71,7 +71,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_from_pb,
     status_from_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS
+from fs3.wire.mgmtd_verbs import VERBS, set_known_routing
+from fs3.wire.routing_parts import EncodedStatus, RoutingParts
 
 log = logging.getLogger("fs3.client")
 
@@ -292,7 +293,37 @@ class MgmtdClient:
 
     async def status(self) -> ClusterStatus:
         """Everything `fs3 status` shows."""
-        return status_from_pb(await self._call(MGMTD.GetStatus, get_status_to_pb(), attempt_ns=manager_read_ns))
+        try:
+            return status_from_pb(await self._call(MGMTD.GetStatus, get_status_to_pb(), attempt_ns=manager_read_ns))
+        except FS3Error as failure:
+            if failure.code is not Code.TOO_LARGE:
+                raise
+        status = EncodedStatus()
+        for part in await self._read(MGMTD.ReadStatus, get_status_to_pb()):
+            status.MergeFrom(part)
+        return status_from_pb(status)
+
+    async def _read(self, method: Method, request: Any) -> list[Any]:
+        """The parts of one answer that is larger than a message, from the first primary that sends them all, until the timeout.
+        Raises the last failure."""
+        deadline = self._clock.now() + call_timeout_ns
+        backoff = JitteredBackoff(self._prng)
+        while True:
+            channel = None
+            try:
+                async with asyncio.timeout(manager_write_ns / SECOND):
+                    channel = self._selector.channel or await self._selector.search()
+                    return [part async for part in channel.stream(method, request)]
+            except FS3Error as problem:
+                failure = problem
+            except TimeoutError:
+                failure = error(Code.DEADLINE, f"{method!r} was not answered in time")
+            if channel is not None and failure.code is not Code.BUSY:
+                self._on_channel_failed(channel)
+            remaining = deadline - self._clock.now()
+            if self._closed or remaining <= 0 or failure.code not in (*_GONE, *_LOST, Code.BUSY):
+                raise failure
+            await backoff.pause(remaining)
 
     async def list_events(self, after: int = 0, limit: int = 0) -> list[ClusterEvent]:
         """What happened, oldest first: the newest `limit` events (0: as many as the manager likes) behind number `after`."""
@@ -301,12 +332,15 @@ class MgmtdClient:
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""
         verb = VERBS[type(request)]
-        message = await self._call(verb.method, verb.to_pb(request), timeout_ns, attempt_ns)
+        asked = verb.to_pb(request)
+        if verb.has_routing:
+            set_known_routing(asked, self._request())
+        message = await self._call(verb.method, asked, timeout_ns, attempt_ns)
         answer = verb.answer_from_pb(message)
         if isinstance(answer, RegistrationAck):
             self._selector.check_cluster(answer.cluster)
         if verb.has_routing:
-            self._apply(routing_from_pb(message.routing))
+            await self._take(routing_from_pb(message.routing))
         return answer
 
     async def _call(
@@ -348,7 +382,17 @@ class MgmtdClient:
     # --- staying fresh -----------------------------------------------------------------------------------------------
 
     def _request(self) -> GetRouting:
-        return GetRouting(self._routing.version, self._selector.cluster)
+        return GetRouting(self._routing.version, self._selector.cluster, in_parts=True)
+
+    async def _take(self, update: RoutingUpdate) -> None:
+        """Take in what came with an answer; when it leaves a gap, read what is larger than a message."""
+        try:
+            self._apply(update)
+        except ValueError:
+            whole = RoutingParts()
+            for part in await self._read(MGMTD.ReadRouting, get_routing_to_pb(self._request())):
+                if (complete := whole.add(part)) is not None:
+                    self._apply(routing_from_pb(complete))
 
     def _apply(self, update: RoutingUpdate) -> None:
         """Take an update in. Raises FS3Error WRONG_CLUSTER for one of another cluster, ValueError for one that leaves a gap."""
@@ -372,7 +416,7 @@ class MgmtdClient:
         request = self._request()
         message = await self._call(MGMTD.GetRouting, get_routing_to_pb(request), self._connect_timeout_ns, manager_read_ns)
         update = routing_from_pb(message)
-        self._apply(update)
+        await self._take(update)
         if update.delta.version < request.known_version and not self._stale_store_logged:
             self._stale_store_logged = True
             log.error(
@@ -434,13 +478,15 @@ class MgmtdClient:
         loop = asyncio.get_running_loop()
         silence = 3 * watch_keepalive_ns / SECOND
         is_abandoned = False
+        parts = RoutingParts()
         updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, get_routing_to_pb(self._request()))
         try:
             async with asyncio.timeout(silence) as limit:
-                async for update in updates:
+                async for part in updates:
                     limit.reschedule(loop.time() + silence)
                     self._stream_is_alive = True
-                    self._apply(routing_from_pb(update))
+                    if (update := parts.add(part)) is not None:
+                        self._apply(routing_from_pb(update))
         except FS3Error:
             raise
         except TimeoutError:

@@ -411,11 +411,11 @@ class Manager:
         return table
 
     def _check_size(self, more: int) -> None:
-        """The whole routing info must fit into one message."""
+        """The whole routing info must fit into the queue of one stream."""
         if self._bytes + more > routing_bytes_max:
             raise RequestRejected(
                 Code.TOO_LARGE,
-                f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one message: "
+                f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one stream: "
                 "use fewer targets_per_node or fewer chain tables",
             )
 

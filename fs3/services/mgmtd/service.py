@@ -17,6 +17,7 @@ import msgspec
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import NodeId
+from fs3.base.limits import status_message_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.base.version import THIS_RELEASE, Release, explain_conflict
@@ -64,7 +65,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_to_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb
+from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb, known_routing_of
+from fs3.wire.routing_parts import EncodedStatus, split_routing, split_status
 
 log = logging.getLogger("fs3.mgmtd")
 
@@ -225,9 +227,11 @@ class MgmtdService:
         return {verb.method: self._make_handler(verb) for verb in VERBS.values()} | {
             MGMTD.GetCluster: self._get_cluster,
             MGMTD.GetRouting: self._get_routing,
+            MGMTD.ReadRouting: self._read_routing,
             MGMTD.WatchRouting: self._watch_routing,
             MGMTD.GetConfig: self._get_config,
             MGMTD.GetStatus: self._get_status,
+            MGMTD.ReadStatus: self._read_status,
             MGMTD.ListNamespaces: self._list_namespaces,
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
             MGMTD.ListEvents: self._list_events,
@@ -419,11 +423,30 @@ class MgmtdService:
 
     def _get_routing(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
-            call.reply(self._routing_for(get_routing_from_pb(call.request)))
+            call.reply(self._routing_message(get_routing_from_pb(call.request)))
+
+    def _read_routing(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            for part in self._routing_parts(get_routing_from_pb(call.request)):
+                if not call.send(part):
+                    call.fail(Code.BUSY, "the client does not take the routing info")
+                    return
+            call.reply(None)
 
     def _watch_routing(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
-            self._watchers.add(call, self._routing_for(get_routing_from_pb(call.request)))
+            request = get_routing_from_pb(call.request)
+            first = self._routing_parts(request) if request.in_parts else [self._routing_message(request)]
+            self._watchers.add(call, first, in_parts=request.in_parts)
+
+    def _routing_message(self, request: GetRouting) -> EncodedRouting:
+        assert self._manager is not None
+        return self._publisher.encode_message(self._routing_for(request), self._manager.published)
+
+    def _routing_parts(self, request: GetRouting) -> list[EncodedRouting]:
+        assert self._manager is not None
+        update = self._routing_for(request)
+        return split_routing(update) if update.from_version else self._publisher.split_full(self._manager.published)
 
     def _routing_for(self, request: GetRouting) -> EncodedRouting:
         """What leads a client to the published routing info: a delta when there is one, else the whole."""
@@ -470,9 +493,28 @@ class MgmtdService:
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
+        status = self._encode_status()
+        if (size := status.ByteSize()) > status_message_bytes_max:
+            call.fail(
+                Code.TOO_LARGE,
+                f"the status has {size} bytes, too many for one message; ReadStatus has it in parts",
+            )
+        else:
+            call.reply(status)
+
+    def _read_status(self, call: Call) -> None:
+        if self._refuse_unless_primary(call):
+            return
+        for part in split_status(self._encode_status()):
+            if not call.send(part):
+                call.fail(Code.BUSY, "the client does not take the status")
+                return
+        call.reply(None)
+
+    def _encode_status(self) -> EncodedStatus:
         status = self.describe_status()
         assert status is not None
-        call.reply(status_to_pb(status, self._publisher.encode_full(status.routing)))
+        return status_to_pb(status, self._publisher.encode_full(status.routing))
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -507,7 +549,7 @@ class MgmtdService:
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
-                    routing = self._publisher.encode_full(manager.published) if verb.has_routing else None
+                    routing = self._routing_message(known_routing_of(call.request)) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
 
     def _on_saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:

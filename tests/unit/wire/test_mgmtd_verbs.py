@@ -119,9 +119,11 @@ def test_every_verb_is_asked_here() -> None:
     assert set(MGMTD.methods) - methods == {
         MGMTD.GetCluster,
         MGMTD.GetRouting,
+        MGMTD.ReadRouting,
         MGMTD.WatchRouting,
         MGMTD.GetConfig,
         MGMTD.GetStatus,
+        MGMTD.ReadStatus,
         MGMTD.ListNamespaces,
         MGMTD.ListNamespaceChanges,
     }
@@ -141,7 +143,8 @@ def test_requests_and_answers_survive(request_: Any, answer: Any) -> None:
 
 
 def test_questions_survive() -> None:
-    assert get_routing_from_pb(sent(get_routing_to_pb(GetRouting(12, CLUSTER)))) == GetRouting(12, CLUSTER)
+    asked = GetRouting(12, CLUSTER, in_parts=True)
+    assert get_routing_from_pb(sent(get_routing_to_pb(asked))) == asked
     assert get_config_from_pb(sent(get_config_to_pb(GetConfig(Role.META)))) == GetConfig(Role.META)
     wanted = ListNamespaces("m/", "m/1", 10)
     assert list_namespaces_from_pb(sent(list_namespaces_to_pb(wanted))) == wanted
