@@ -1,8 +1,7 @@
 """The control plane of large clusters on virtual time: `python -m benches.scale [--nodes 180 --clients 500 --chains 10000]`.
 
-Measures each size of a series up to 180 machines, with one storage process each and with four, writes one JSON line per figure
-into benches/results/scale.json-lines, and draws scale.svg beside it. `--plot` draws what is there. With sizes given: that one,
-and nothing is written.
+Measures each size of a series, writes one JSON line per figure into benches/results/scale.json-lines, and draws scale.svg beside
+it. `--plot` draws what is there. With sizes given: that one, and nothing is written.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ PICTURE = RESULTS / "scale.svg"
 SERIES = (
     ScaleOptions(nodes=20, clients=50, chains=1_000),
     ScaleOptions(nodes=60, clients=150, chains=3_000),
+    ScaleOptions(nodes=720, clients=100, chains=2_400),
     ScaleOptions(nodes=180, clients=500, chains=10_000),
-    ScaleOptions(nodes=720, clients=500, chains=10_000),
 )
+"""Few of everything; many processes; many chains, which takes 10 GiB of memory: every process has its own routing info."""
 
 PANELS = (
     ("first snapshot", 1 / 1024, "KiB, first snapshot", 1024.0, "largest message"),

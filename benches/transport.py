@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benches.record import Row, Spread, save
+from fs3.base.checksum import crc32c
 from fs3.drivers.framed.local import LocalTransport, local_send_buffer_bytes
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
@@ -35,6 +36,8 @@ from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
 KIB, MIB = 1 << 10, 1 << 20
 FILE_BYTES = 16 * MIB
+PAGE_BYTES = 64 * 70_272
+"""64 tokens of DeepSeek-V3."""
 _CONTEXT = multiprocessing.get_context("spawn")
 
 # --- servers, each in its own process --------------------------------------------------------------------------------
@@ -180,6 +183,19 @@ async def fs3_calls(channel: Channel, depth: int, count: int) -> float:
     return count / await _in_flight(depth, count, one)
 
 
+async def verified_read(channel: Channel, size: int, total: int) -> float:
+    """Bytes/s read one after the other, with the checksum of each."""
+    (buffer,) = _buffers(1, size)
+    request = storage_pb2.ReadRequest(offsets=[0], lengths=[size])
+    count = max(2, total // size)
+
+    async def one(_: int) -> None:
+        await channel.call(STORAGE.Read, request, into=lambda _message, _length: (buffer,))
+        crc32c(buffer)
+
+    return count * size / await _in_flight(1, count, one)
+
+
 # --- their limits ----------------------------------------------------------------------------------------------------
 
 
@@ -258,9 +274,25 @@ async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: f
             ours = partial(fs3_write, channel, size, depth, total)
             limit = partial(raw_bulk, scheme, address, b"W", size, depth, total)
             rows.append(await _row(f"{scheme}: write {size // KIB} KiB, {depth} in flight", "B/s", runs, ours, limit))
+        if scheme == "local":
+            rows.append(await _compare_with_socket(channel, endpoint, runs, int(512 * MIB * scale)))
     finally:
         await channel.close()
     return rows
+
+
+async def _compare_with_socket(channel: Channel, endpoint: str, runs: int, total: int) -> Row:
+    """A page of a KVCache, from the file that the server has passed and by its socket, in turns."""
+    by_socket = LocalTransport(OsClock(), passes_files=False).connect(endpoint)
+    try:
+        values, others = [], []
+        for _ in range(runs):
+            others.append(await verified_read(by_socket, PAGE_BYTES, total))
+            values.append(await verified_read(channel, PAGE_BYTES, total))
+        figure = "local: page of 4.5 MB, verified, from the passed file"
+        return Row("transport", figure, "B/s", Spread.of(values), "by the socket", Spread.of(others), must_ratio=1.8)
+    finally:
+        await by_socket.close()
 
 
 def _with_servers(scheme: str, loop: str, runs: int, scale: float) -> list[Row]:

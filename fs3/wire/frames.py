@@ -5,10 +5,15 @@
     | protobuf header ... | payload ...
 
 Little-endian. `request id` is chosen by the client, from 1, unique among its calls under way on the connection. `code` is a
-`fs3.base.status.Code`, 0 in requests. A reply that is not OK has an ErrorDetail as its header and no payload.
+`fs3.base.status.Code`, 0 or `TAKES_PLACES` in requests. A reply that is not OK has an ErrorDetail as its header and no payload.
 
 A streamed answer is any number of MORE frames, each with one message, and a REPLY: without a header when the stream has ended
 well, with a code and an ErrorDetail when it has not.
+
+On one host a reply may say where its bytes lie instead of bringing them. A client that takes descriptors sets the code of a
+request to `TAKES_PLACES`. Its server may then pass read-only ones, each with the first byte of a FILE frame (SCM_RIGHTS, unix(7))
+whose request id is the number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of
+such files (`fs3.wire.places`), which joined are the payload that the REPLY would have.
 
 An unknown magic, version or `kind`, or a length beyond the limits, ends the connection. Unless the peer is not one of ours at
 all (magic), it is told why first: by a REPLY to request 0, whose code is PROTOCOL.
@@ -42,6 +47,15 @@ class FrameKind(IntEnum):
     """One message of a streamed answer; others follow."""
     CANCEL = 4
     """The client gives a request up. No header, no payload, no answer."""
+    FILE = 5
+    """A descriptor of a file of this host comes with its first byte."""
+    PLACES = 6
+    """As REPLY, but the payload says where the bytes lie."""
+
+
+KIND_MAX = max(FrameKind).value
+TAKES_PLACES = 1
+"""Code of a request whose client takes its answer as PLACES as well."""
 
 
 class Frame(NamedTuple):
@@ -79,7 +93,7 @@ def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
     if (
         magic != MAGIC
         or version != PROTOCOL_VERSION
-        or not 1 <= kind <= 4
+        or not 1 <= kind <= KIND_MAX
         or header_length > frame_header_bytes_max
         or payload_length > frame_payload_bytes_max
     ):
@@ -93,7 +107,7 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
         return f"not an fs3 frame (magic {magic:#06x})"
     if version != PROTOCOL_VERSION:
         return f"frame of protocol {version}, this side speaks {PROTOCOL_VERSION}"
-    if not 1 <= kind <= 4:
+    if not 1 <= kind <= KIND_MAX:
         return f"unknown kind of frame {kind}"
     if header_length > frame_header_bytes_max:
         return f"header of {header_length} bytes, at most {frame_header_bytes_max} are allowed"

@@ -45,6 +45,11 @@ class TestLocalOnUvloop(TestLocal):
     on_uvloop = True
 
 
+class TestLocalWithoutPassedFiles(TestLocal):
+    def make(self, **options: Any) -> Transport:
+        return LocalTransport(OsClock(), passes_files=False, **_bounds(options))
+
+
 class TestGrpc(TransportTests):
     waits_for_buffers = False
     starts_leave_together = False

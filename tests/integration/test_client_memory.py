@@ -17,8 +17,10 @@ import pytest
 from fs3.api.io.buffer_budget import buffer_budget, file_buffer_bytes_min
 from fs3.base.units import MIB
 
-LIMIT = 8 * MIB
-MANY = 40
+LIMIT = 4 * MIB
+MANY = 16
+"""As many files as hold four times the limit. Each rewrites its chunks several times: the cluster, which other tests share, keeps
+the space."""
 DATA = random.Random(3).randbytes(MIB)
 
 

@@ -674,7 +674,7 @@ def test_put_that_fails_leaves_nothing(fs: Any, room: str, tmp_path: Path) -> No
 
 
 def test_copy_keeps_content_and_mode(fs: Any, room: str) -> None:
-    data = noise(30 * 2**20 + 5)
+    data = noise(14 * 2**20 + 5)
     fs.pipe_file(f"{room}/x", data)
     fs.chmod(f"{room}/x", 0o640)
     fs.cp_file(f"{room}/x", f"{room}/y")

@@ -74,15 +74,22 @@ def read_everywhere(cluster: LocalCluster, size: int) -> set[bytes]:
     return asyncio.run(go())
 
 
+def copy_directory(source: Path, copy: Path) -> Path:
+    """Block files are preallocated: the copy takes no room for what was never written."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-r", "--sparse=always", source, copy], check=True)
+    return copy
+
+
 def copy_of(cluster: LocalCluster, name: str, place: Path) -> Path:
     """A copy of the directory of a process that is down."""
-    return Path(shutil.copytree(cluster.directory.path / name, place / name, ignore=shutil.ignore_patterns("*.sock")))
+    return copy_directory(cluster.directory.path / name, place / name)
 
 
 def put_back(cluster: LocalCluster, *copies: Path) -> None:
     for copy in copies:
         shutil.rmtree(cluster.directory.path / copy.name)
-        shutil.copytree(copy, cluster.directory.path / copy.name)
+        copy_directory(copy, cluster.directory.path / copy.name)
 
 
 def log_of(cluster: LocalCluster, name: str) -> str:
@@ -238,7 +245,7 @@ def test_the_note_of_a_target_is_lost(cluster: LocalCluster) -> None:
 def test_a_copy_beside_the_original_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
     """For as long as the original sends heartbeats. The error names both."""
     write(cluster, b"some bytes")
-    shutil.copytree(cluster.directory.path / "storage-2", tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
+    copy_directory(cluster.directory.path / "storage-2", tmp_path / "copy")
     serve = [sys.executable, "-m", "fs3.cli.main", "serve", "storage"]
     command = [*serve, "--name", "storage-2", "--data-dir", str(tmp_path / "copy")]
     manager = f"{cluster.shape.host}:{cluster.shape.ports('mgmtd')[0]}"

@@ -1,4 +1,4 @@
-"""Chains of many nodes by cyclic shifts: what would take a greedy search seconds, in which the manager answers nobody.
+"""Chains of many nodes by cyclic shifts: what would take a greedy search seconds, in which the manager answers no request.
 
 Intuition: write the nodes around a circle, choose one chain, and shift it round by one node at a time. The shifts, one for each
 node, use every node equally often, at every position of a chain, and let two nodes share a chain for each pair of members that is

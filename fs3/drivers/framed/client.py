@@ -21,6 +21,7 @@ from fs3.base.limits import (
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.passed_files import PassedFiles
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
@@ -28,17 +29,21 @@ from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.wire.errors import decode_error
-from fs3.wire.frames import TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import TAKES_PLACES, TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
+from fs3.wire.places import unpack_places
 
 log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
+_FILE, _PLACES = FrameKind.FILE.value, FrameKind.PLACES.value
 
 
 class ClientConnection(Connection):
     """A server, as its client sees it."""
 
-    def __init__(self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: socket.socket, clock: Clock) -> None:
+    def __init__(
+        self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: socket.socket, clock: Clock, *, takes_files: bool
+    ) -> None:
         self._channel = channel
         self._pending = channel.pending
         self._now = clock.now
@@ -47,14 +52,18 @@ class ClientConnection(Connection):
         self._payload: memoryview | None = None
         self._read_at = 0
         self._code = Code.DISCONNECTED  # why it broke, for the calls under way
+        self._places: memoryview | None = None  # a list of places that is being received, for `_sink`
         super().__init__(loop, sock)
+        self._files = PassedFiles(sock) if takes_files else None
+        if self._files is not None:
+            self._recv_staged = self._files.recv_into
 
     def __repr__(self) -> str:
         return f"<connection to {self._channel.endpoint}>"
 
     def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         kind, _, code, request_id, _, length, _ = frame
-        if kind == _REPLY:
+        if kind == _REPLY or (kind == _PLACES and length and self._files is not None):
             call = self._pending.get(request_id)
             if call is None:
                 if request_id == 0:
@@ -73,8 +82,15 @@ class ClientConnection(Connection):
                 raise FrameError("a streamed message where none is due")
             if call is not None:
                 self._receive_message(call, header)
+        elif kind == _FILE and self._files is not None and not length:
+            self._files.on_file(request_id)
         else:
             raise FrameError(f"a server sends no frames of kind {kind}")
+
+    @property
+    def code_of_requests(self) -> int:
+        """What requests say of the answers they take."""
+        return TAKES_PLACES if self._files is not None and not self._files.is_full else 0
 
     def _finish(self, call: PendingCall, code: int, header: bytes | bytearray | memoryview) -> None:
         """The outcome of a call without a payload."""
@@ -102,6 +118,9 @@ class ClientConnection(Connection):
         length = frame.payload_length
         if frame.code or isinstance(call, StreamCall):
             raise FrameError("a payload where none is due")
+        if frame.kind == _PLACES:
+            self._receive_places(call, frame, header)
+            return
         targets: list[memoryview] = []
         try:
             self._message = call.method.reply.FromString(header)
@@ -116,17 +135,56 @@ class ClientConnection(Connection):
         self._payload = targets[0] if len(targets) == 1 else None
         self._expect(length, targets)
 
+    def _receive_places(self, call: PendingCall, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        """The payload of a call that says where the bytes lie."""
+        try:
+            self._message = call.method.reply.FromString(header)
+        except DecodeError as problem:
+            self._channel.abandon(call, self._unreadable(call, problem))
+            self._expect(frame.payload_length, [])
+            return
+        self._sink = call
+        self._places = memoryview(bytearray(frame.payload_length))
+        self._expect(frame.payload_length, [self._places])
+
+    def _copy_from_places(self, call: PendingCall, message: Any, listed: memoryview) -> None:
+        assert self._files is not None
+        places, inline = unpack_places(listed)
+        length = sum([place.length for place in places])
+        try:
+            targets = [memoryview(bytearray(length))] if call.into is None else destinations(call.into, message, length)
+        except Exception as refusal:  # of `into`
+            self._channel.abandon(call, refusal)
+            return
+        if call.done():  # by `into`
+            return
+        del self._pending[call.request_id]
+        if call.wire_state is not None:
+            self.take_back(call.wire_state)
+        problem = self._files.read(places, inline, targets)
+        if problem is not None:
+            call.set_exception(problem)
+        else:
+            if call.counts is not None:
+                call.counts.received_bytes += length
+                call.counts.end(0, call.begun_at)
+            call.set_result(Reply(message, targets[0] if len(targets) == 1 else None))
+
     def _receive_part(self) -> int:
         if self._sink is not None and self._sink.done():
             # The call ended on this side while its payload arrives: the buffers are the caller's again.
-            self._sink = self._message = self._payload = None
+            self._sink = self._message = self._payload = self._places = None
             self._divert()
         return super()._receive_part()
 
     def _on_payload(self) -> None:
-        call, message, payload = self._sink, self._message, self._payload
-        self._sink = self._message = self._payload = None
+        call, message, payload, listed = self._sink, self._message, self._payload, self._places
+        self._sink = self._message = self._payload = self._places = None
         assert call is not None
+        if listed is not None:
+            if not call.done():
+                self._copy_from_places(call, message, listed)
+            return
         del self._pending[call.request_id]
         if call.wire_state is not None:
             self.take_back(call.wire_state)
@@ -165,8 +223,16 @@ class ClientConnection(Connection):
         self._code = Code.PROTOCOL
         self.close(str(problem))
 
+    def close_in_child(self) -> None:
+        """See `forks`."""
+        super().close_in_child()
+        if self._files is not None:
+            self._files.close()
+
     def _on_closed(self, reason: str) -> None:
-        self._sink = self._message = self._payload = None
+        self._sink = self._message = self._payload = self._places = None
+        if self._files is not None:
+            self._files.close()
         self._channel.on_connection_lost(self, self._code, reason)
 
 
@@ -211,7 +277,8 @@ class FramedChannel(ClientChannel):
             self._on_connect_failed(error(Code.UNAVAILABLE, f"{self.endpoint} cannot be reached: {problem.strerror or problem}"))
         else:
             assert self._loop is not None
-            self._connection = ClientConnection(self, self._loop, sock, self._clock)
+            takes_files = self._sockets.may_pass_files(sock)
+            self._connection = ClientConnection(self, self._loop, sock, self._clock, takes_files=takes_files)
             self._sweep_later()
             self._on_connected()
 
@@ -234,7 +301,9 @@ class FramedChannel(ClientChannel):
         connection = self._connection
         assert connection is not None
         data, length = call.data, call.length
-        head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, 0, min(timeout_ms, TIMEOUT_MS_MAX)) + data
+        # Only what has a buffer for its bytes is large enough to be worth it.
+        code = 0 if call.into is None else connection.code_of_requests
+        head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, code, min(timeout_ms, TIMEOUT_MS_MAX)) + data
         if not length:
             connection.send(head)
             if len(self.pending) == 1:

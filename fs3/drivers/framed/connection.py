@@ -25,6 +25,7 @@ import asyncio
 import logging
 import socket
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Protocol
 
@@ -69,6 +70,8 @@ class Connection(FrameSender):
         staging = staging_of(loop)
         self._staging = staging.data
         self._view = staging.view
+        self._recv_staged: Callable[[memoryview], int] = sock.recv_into
+        """Between frames; another one where descriptors may come with the bytes."""
         self._carry: bytearray | bytes = b""
         self._reparse = False  # `_carry` may hold whole frames
         self._peek = _PEEK_FIRST
@@ -213,7 +216,7 @@ class Connection(FrameSender):
             got = 0
         else:
             room = min(self._peek, len(staging) - have)
-            got = self._socket.recv_into(self._view[have : have + room])
+            got = self._recv_staged(self._view[have : have + room])
             if not got:
                 raise PeerClosed
             self.received_bytes += got

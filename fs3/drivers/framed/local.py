@@ -32,11 +32,12 @@ class LocalTransport(FramedTransport):
 
     scheme = "local"
 
-    def __init__(self, clock: Clock, *, mode: int = 0o600, **options: Any) -> None:
-        """`mode`: permissions of the socket files served; 0o600 admits the server's own user, 0o666 all users. `options`: see
-        `FramedTransport`."""
+    def __init__(self, clock: Clock, *, mode: int = 0o600, passes_files: bool = True, **options: Any) -> None:
+        """`mode`: permissions of the socket files served; 0o600 admits the server's own user, 0o666 all users. `passes_files`:
+        see `fs3.drivers.framed.passed_files`; it takes both ends. `options`: see `FramedTransport`."""
         super().__init__(clock, **options)
         self._mode = mode
+        self._passes_files = passes_files
 
     def _check(self, endpoint: str) -> None:
         parse_socket_path(endpoint)
@@ -74,8 +75,12 @@ class LocalTransport(FramedTransport):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, local_send_buffer_bytes)
 
     def _peer(self, sock: socket.socket) -> str:
-        pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+        pid, uid = _credentials(sock)
         return f"local:pid={pid},uid={uid}"
+
+    def may_pass_files(self, sock: socket.socket) -> bool:
+        """See `StreamSockets.may_pass_files`."""
+        return self._passes_files and _credentials(sock)[1] in (os.geteuid(), 0)
 
 
 class EmbeddedTransport(LocalTransport):
@@ -95,6 +100,12 @@ class EmbeddedTransport(LocalTransport):
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `LocalTransport.serve`."""
         return await super().serve(_as_local(endpoint), bindings)
+
+
+def _credentials(sock: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of the process at the other end, when it connected or listened. Raises OSError."""
+    pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    return pid, uid
 
 
 def _as_local(endpoint: str) -> str:

@@ -13,6 +13,7 @@ from fs3.base import limits
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
@@ -23,11 +24,12 @@ from fs3.model.method import Method
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
 
 log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
+_PLACES = FrameKind.PLACES.value
 _NO_ROOM, _SHARE_FULL, _QUEUE_FULL, _NO_REPLY_ROOM = 1, 2, 4, 8  # why a connection is not read
 
 
@@ -85,12 +87,15 @@ class ConnectionOwner(Protocol):
 class FramedCall(ServerCall):
     """One request of one connection."""
 
-    __slots__ = ("_connection", "_queued_bytes", "request_id", "reserved_bytes")
+    __slots__ = ("_connection", "_queued_bytes", "_takes_places", "request_id", "reserved_bytes")
 
-    def __init__(self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
+    def __init__(
+        self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int, *, takes_places: bool
+    ) -> None:
         super().__init__(method, request, connection.peer, deadline)
         self._connection = connection
         self._queued_bytes = 0  # messages of a stream that have not left
+        self._takes_places = takes_places
         self.request_id = request_id
         self.reserved_bytes = 0
         """Reply memory promised to it."""
@@ -122,6 +127,10 @@ class FramedCall(ServerCall):
         elif length <= limits.copied_parts_bytes_max and not any(type(part) is FileRange for part in parts):
             connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
         else:
+            places = connection.locate(parts) if self._takes_places and length >= places_bytes_min else None
+            if places is not None:
+                parts, length = places, sum(map(len, places))
+                head = pack(_PLACES, self.method.id, self.request_id, len(data), length) + data
             connection.send_parts((head, *parts), len(head) + length, on_sent)
             connection.on_answered(self)
             return
@@ -188,6 +197,7 @@ class ServerConnection(Connection):
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
+        self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
         super().__init__(context.loop, sock)
 
     def __repr__(self) -> str:
@@ -222,7 +232,9 @@ class ServerConnection(Connection):
             self._decline(frame, refusal)
             return
         now = self._now()
-        call = FramedCall(self, binding.method, request, now + timeout_ms * MILLISECOND if timeout_ms else NEVER, request_id)
+        deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
+        takes_places = frame.code == TAKES_PLACES and self._passer is not None
+        call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
         if length:
             self._incoming = (call, binding)
@@ -363,6 +375,12 @@ class ServerConnection(Connection):
                 self._postponed = None
                 self._begin(waiting, budget)
                 self.resume(_SHARE_FULL)
+
+    def locate(self, parts: Sequence[Part]) -> tuple[bytes | memoryview, ...] | None:
+        """The payload of a PLACES frame that takes the place of `parts`. None: these are sent."""
+        assert self._passer is not None
+        self.flush()
+        return None if self.is_closed else self._passer.locate(parts, may_pass=not self.queued_bytes)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,11 @@ class StreamSockets(Protocol):
         """Set the options of an accepted socket; returns the client's name. Raises OSError when the client has gone already."""
         ...
 
+    def may_pass_files(self, sock: socket.socket) -> bool:
+        """The other end of a connected socket is on this host, and could open the files of this process itself, or this process
+        its files."""
+        ...
+
     def has_vanished(self, sock: socket.socket) -> bool:
         """The host at the other end has gone, although the connection looks open."""
         ...

@@ -130,6 +130,10 @@ class FramedTransport:
         self._tune(sock)
         return self._peer(sock)
 
+    def may_pass_files(self, sock: socket.socket) -> bool:
+        """See `StreamSockets.may_pass_files`."""
+        return False
+
     def has_vanished(self, sock: socket.socket) -> bool:
         """See `StreamSockets.has_vanished`. A host that has its peers on it does not vanish."""
         return False

@@ -47,7 +47,7 @@ def test_the_layout_is_fixed() -> None:
         (0, b"XX", "not an fs3 frame (magic 0x5858)"),
         (2, b"\x09", f"frame of protocol 9, this side speaks {PROTOCOL_VERSION}"),
         (3, b"\x00", "unknown kind of frame 0"),
-        (3, b"\x05", "unknown kind of frame 5"),
+        (3, b"\x07", "unknown kind of frame 7"),
         (16, (frame_header_bytes_max + 1).to_bytes(4, "little"), "header of 1048577 bytes, at most 1048576"),
         (20, b"\xff\xff\xff\xff", "payload of 4294967295 bytes, at most"),
     ],

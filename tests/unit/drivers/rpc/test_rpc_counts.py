@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
+from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import HistogramReading, Metric
+from fs3.ports.rpc import FileRange
 from fs3.wire.methods import STORAGE
 
 
@@ -76,6 +80,26 @@ async def test_both_sides_count_a_call(make) -> None:
         await listener.close()
     if make is TcpTransport:
         assert Readings(served).found[catalogue.CONNECTIONS, ()] == 0
+
+
+async def test_bytes_that_a_client_copies_from_the_page_cache_count_as_received(tmp_path: Path) -> None:
+    clock, counts = OsClock(), RpcCounts(OsClock())
+    data = os.urandom(512 * 1024)
+    (tmp_path / "blocks").write_bytes(data)
+    with (tmp_path / "blocks").open("rb") as file:
+        reply = STORAGE.Read.reply(codes=[0], lengths=[len(data)])
+        bindings = {STORAGE.Read: lambda call: call.reply(reply, [FileRange(file.fileno(), 0, len(data))])}
+        listener = await LocalTransport(clock).serve(f"local://{tmp_path}/s", bindings)
+        channel = LocalTransport(clock, counts=counts).connect(listener.endpoint)
+        for _ in range(3):
+            answer = await channel.call(STORAGE.Read, STORAGE.Read.request(lengths=[len(data)]))
+            assert answer.payload == data
+        await channel.close()
+        await listener.close()
+    found = Readings(counts)
+    assert found.calls(catalogue.CALLED_SECONDS, "Storage", "Read", "OK") == 3
+    assert found.found[catalogue.CALLED_IN_FLIGHT, ("Storage", "Read")] == 0
+    assert found.found[catalogue.CALLED_RECEIVED, ("Storage", "Read")] == 3 * len(data)
 
 
 async def test_without_counts_nothing_is_counted() -> None:

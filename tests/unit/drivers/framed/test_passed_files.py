@@ -1,0 +1,270 @@
+"""Replies whose bytes a client of the same host copies from the server's files."""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fs3.base.errors import FS3Error
+from fs3.base.status import Code
+from fs3.base.units import KIB, MIB
+from fs3.drivers.framed import passed_files
+from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.ports.rpc import Call, Channel, FileRange, Part
+from fs3.sim.conformance.transport_harness import PULL, failure, pattern
+from fs3.wire.frames import HEADER_BYTES, FrameKind, pack, unpack
+from fs3.wire.pb import storage_pb2
+from fs3.wire.places import Place, pack_places
+
+LENGTH = 4 * MIB
+
+
+class Library:
+    """A handler whose replies lie in files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.parts: list[Part] = []
+        self.sent = 0
+        self._open: list[int] = []
+
+    def add(self, name: str, data: bytes) -> int:
+        """A file, open for reading and writing."""
+        path = self.directory / name
+        path.write_bytes(data)
+        self._open.append(os.open(path, os.O_RDWR))
+        return self._open[-1]
+
+    def close(self) -> None:
+        for fd in self._open:
+            os.close(fd)
+
+    def __call__(self, call: Call) -> None:
+        call.reply(storage_pb2.ReadReply(), self.parts, self._on_sent)
+
+    def _on_sent(self) -> None:
+        self.sent += 1
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    made = Library(tmp_path)
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def serving(library: Library, transport: LocalTransport | None = None) -> AsyncIterator[Channel]:
+    transport = transport or LocalTransport(OsClock())
+    listener = await transport.serve(f"local://{library.directory}/socket", {PULL: library})
+    channel = transport.connect(listener.endpoint)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+        await listener.close()
+
+
+async def read(channel: Channel, length: int) -> bytes:
+    into = memoryview(bytearray(length))
+
+    def provide(message: Any, arriving: int) -> list[memoryview]:
+        assert arriving == length
+        return [into[:100], into[100 : length // 2], into[length // 2 :]]
+
+    await channel.start(PULL, storage_pb2.ReadRequest(), (), provide)
+    return bytes(into)
+
+
+def passed_to_this_process(name: str) -> list[int]:
+    """Descriptors of a file that may only be read: the server here has others."""
+    found: list[int] = []
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{entry}").endswith(f"/{name}"):
+                found.append(int(entry))
+        except FileNotFoundError:
+            continue
+    return [fd for fd in found if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY]
+
+
+async def test_a_file_is_passed_once_for_reading_only_and_closed_with_the_connection(library: Library) -> None:
+    data = pattern(LENGTH)
+    fd = library.add("blocks", data)
+    library.parts = [FileRange(fd, 7, LENGTH - 7)]
+    async with serving(library) as channel:
+        for _ in range(3):
+            assert await read(channel, LENGTH - 7) == data[7:]
+        (passed,) = passed_to_this_process("blocks")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(passed, b"x", 0)
+        assert not os.get_inheritable(passed)
+    assert library.sent == 3
+    assert passed_to_this_process("blocks") == []
+
+
+async def test_memory_and_files_are_joined_in_order(library: Library) -> None:
+    first, second = pattern(LENGTH, 1), pattern(LENGTH, 2)
+    one, two = library.add("one", first), library.add("two", second)
+    ranges = [b"head", FileRange(one, 3, 200 * KIB), bytearray(b"between"), FileRange(two, MIB, 9), FileRange(one, 0, 5), b"tail"]
+    library.parts = list(ranges)
+    whole = b"head" + first[3 : 3 + 200 * KIB] + b"between" + second[MIB : MIB + 9] + first[:5] + b"tail"
+    async with serving(library) as channel:
+        assert await read(channel, len(whole)) == whole
+        assert len(passed_to_this_process("one")) == len(passed_to_this_process("two")) == 1
+
+
+async def test_short_payloads_and_other_users_get_them_by_the_socket(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pattern(LENGTH)
+    library.parts = [FileRange(library.add("blocks", data), 0, passed_files.places_bytes_min - 1)]
+    async with serving(library) as channel:
+        assert await read(channel, passed_files.places_bytes_min - 1) == data[: passed_files.places_bytes_min - 1]
+        assert passed_to_this_process("blocks") == []
+    library.parts = [FileRange(library.parts[0].fd, 0, LENGTH)]  # type: ignore[union-attr]
+    own = os.geteuid()
+    monkeypatch.setattr("fs3.drivers.framed.local._credentials", lambda sock: (1, own + 1))
+    async with serving(library) as channel:
+        assert await read(channel, LENGTH) == data
+        assert passed_to_this_process("blocks") == []
+
+
+async def test_a_descriptor_number_that_is_used_again_is_another_file(library: Library) -> None:
+    """A store was closed and opened anew: the number says nothing."""
+    old, new = pattern(LENGTH, 1), pattern(LENGTH, 2)
+    fd = library.add("blocks", old)
+    library.parts = [FileRange(fd, 0, LENGTH)]
+    async with serving(library) as channel:
+        assert await read(channel, LENGTH) == old
+        os.unlink(library.directory / "blocks")
+        (library.directory / "blocks").write_bytes(new)
+        again = os.open(library.directory / "blocks", os.O_RDWR)
+        os.dup2(again, fd)
+        os.close(again)
+        assert await read(channel, LENGTH) == new
+
+
+async def test_more_files_than_are_passed_come_by_the_socket(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passed_files, "passed_files_max", 2)
+    data = [pattern(LENGTH, seed) for seed in range(4)]
+    fds = [library.add(f"blocks-{seed}", data[seed]) for seed in range(4)]
+    async with serving(library) as channel:
+        for _ in range(2):
+            for seed in range(4):
+                library.parts = [FileRange(fds[seed], 0, LENGTH)]
+                assert await read(channel, LENGTH) == data[seed]
+        assert [len(passed_to_this_process(f"blocks-{seed}")) for seed in range(4)] == [1, 1, 0, 0]
+
+
+async def test_a_client_without_a_descriptor_left_is_told_and_served_by_the_socket(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system then drops the descriptor and says that something is missing (MSG_CTRUNC), as it does without room for it."""
+    data = pattern(LENGTH)
+    library.parts = [FileRange(library.add("blocks", data), 0, LENGTH)]
+    monkeypatch.setattr(passed_files, "_ANCILLARY_BYTES", 0)
+    async with serving(library) as channel:
+        outcome = await failure(channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [memoryview(bytearray(LENGTH))]))
+        assert outcome.code is Code.BUSY
+        assert "ulimit -n" in str(outcome)
+        assert await read(channel, LENGTH) == data
+        assert passed_to_this_process("blocks") == []
+
+
+async def test_a_file_that_has_become_shorter_is_a_failure_of_the_disk(library: Library) -> None:
+    fd = library.add("blocks", pattern(LENGTH))
+    library.parts = [FileRange(fd, 0, LENGTH)]
+    async with serving(library) as channel:
+        os.ftruncate(fd, MIB)
+        outcome = await failure(channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [memoryview(bytearray(LENGTH))]))
+        assert outcome.code is Code.DISK
+        assert f"ends before byte {LENGTH}" in str(outcome)
+        os.ftruncate(fd, LENGTH)
+        assert await read(channel, LENGTH)
+
+
+async def test_a_caller_that_has_given_up_keeps_its_buffers(library: Library) -> None:
+    library.parts = [FileRange(library.add("blocks", pattern(LENGTH)), 0, LENGTH)]
+    into = bytearray(LENGTH)
+    async with serving(library) as channel:
+        await read(channel, LENGTH)
+        given_up = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [memoryview(into)])
+        given_up.cancel()
+        refused = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+        with pytest.raises(ZeroDivisionError):
+            await refused
+        assert await read(channel, LENGTH) == pattern(LENGTH)
+        assert not any(into)
+
+
+FILE, PLACES = FrameKind.FILE.value, FrameKind.PLACES.value
+
+
+def places(listed: bytes, request_id: int = 1) -> bytes:
+    return pack(PLACES, PULL.id, request_id, 0, len(listed)) + listed
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (pack(FILE, 0, 1, 0), "file 1 came without a descriptor"),
+        (pack(FILE, 0, 0, 0), "file 0 was passed already, or is none"),
+        (pack(FILE, 0, 1_000, 0), "file 1000 was passed already, or is none"),
+        (pack(FILE, 0, 1, 0, 1) + b"x", "a server sends no frames of kind 5"),
+        (pack(PLACES, PULL.id, 1, 0), "a server sends no frames of kind 6"),
+        (places(b"\5\0\0\0\0\0\0\0"), "5 places in a list of 8 bytes"),
+    ],
+)
+async def test_a_server_that_makes_no_sense(tmp_path: Path, said: bytes, why: str) -> None:
+    outcome = await answer_by_hand(tmp_path, said)
+    assert outcome.code is Code.PROTOCOL
+    assert why in str(outcome)
+
+
+async def test_a_place_in_a_file_that_was_not_passed(tmp_path: Path) -> None:
+    outcome = await answer_by_hand(tmp_path, places(pack_places([Place(3, 10, 0)])))
+    assert outcome.code is Code.BUSY
+
+
+async def answer_by_hand(directory: Path, said: bytes) -> FS3Error:
+    """What comes of a read that a server answers with these bytes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frame = unpack(await reader.readexactly(HEADER_BYTES))
+        assert frame.code == 1
+        writer.write(said)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(directory / "socket")):
+        channel = LocalTransport(OsClock()).connect(f"local://{directory}/socket")
+        outcome = await failure(channel.start(PULL, storage_pb2.ReadRequest(), (), lambda _, n: [memoryview(bytearray(n))]))
+        await channel.close()
+    return outcome
+
+
+async def test_descriptors_that_belong_to_no_frame_are_closed_in_the_end(tmp_path: Path) -> None:
+    """A server that passes one beside a reply."""
+    (tmp_path / "stray").write_bytes(b"")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(HEADER_BYTES)
+        sock: socket.socket = writer.get_extra_info("socket")
+        stray = os.open(tmp_path / "stray", os.O_RDONLY)
+        socket.send_fds(socket.socket(fileno=os.dup(sock.fileno())), [pack(FrameKind.REPLY.value, PULL.id, 1, 0)], [stray])
+        os.close(stray)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(tmp_path / "socket")):
+        channel = LocalTransport(OsClock()).connect(f"local://{tmp_path}/socket")
+        await channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [])
+        assert len(passed_to_this_process("stray")) == 1
+        await channel.close()
+    assert passed_to_this_process("stray") == []
