@@ -75,9 +75,8 @@ def engine() -> Iterator[Engine]:
         base = os.environ.get("FS3_COMPOSE_BASE", "docker.io/library/python:3.11-slim")
         if not _works(made.program, "image", "inspect", base) and not _works(made.program, "pull", base):
             pytest.skip(f"the image {base} is neither here nor can it be pulled")
-        _run(
-            made.program, "build", "--build-arg", f"BASE={base}", "-f", str(ROOT / "deploy/compose/Dockerfile"), "-t", "fs3", str(ROOT)
-        )  # fmt: skip
+        dockerfile = str(ROOT / "deploy" / "compose" / "Dockerfile")
+        _run(made.program, "build", "--build-arg", f"BASE={base}", "-f", dockerfile, "-t", "fs3", str(ROOT))
     try:
         made.compose("up", "--no-build", "--detach")
         made.fs3("status", MANAGER, "--wait", "healthy", "--timeout", "120s")
