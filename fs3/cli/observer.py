@@ -26,6 +26,7 @@ from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
 from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
+from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import metrics_to_pb, slow_to_pb
@@ -47,6 +48,9 @@ class ProcessObserver:
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
+        self._reader = WorkerThreads(1, "fs3-metrics-reader")
+        self._asking: list[Call] = []
+        """Calls that wait for the reading under way."""
         if self.counts is not None:
             self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
             self.sources.add("event loop", self.monitor.samples)
@@ -55,6 +59,7 @@ class ProcessObserver:
 
     def start(self, stack: AsyncExitStack) -> None:
         """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
+        stack.callback(self._reader.shutdown)
         if self.counts is None:
             return
         self.monitor.start()
@@ -72,7 +77,25 @@ class ProcessObserver:
         return {PROCESS.GetMetrics: self._get_metrics, PROCESS.GetSlow: self._get_slow}
 
     def _get_metrics(self, call: Call) -> None:
-        call.reply(metrics_to_pb(text_of(self.sources.samples())))
+        """Read on a thread: a manager of a large cluster looks at many targets. Calls that come meanwhile share the reading."""
+        self._asking.append(call)
+        if len(self._asking) > 1:
+            return
+        text = ""
+
+        def read() -> None:
+            nonlocal text
+            text = text_of(self.sources.samples())
+
+        def answer(problem: BaseException | None) -> None:
+            asking, self._asking = self._asking, []
+            for each in asking:
+                if problem is None:
+                    each.reply(metrics_to_pb(text))
+                else:
+                    each.fail(Code.INTERNAL, f"the metrics cannot be read: {problem}")
+
+        self._reader.run(read, answer)
 
     def _get_slow(self, call: Call) -> None:
         call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))
