@@ -33,6 +33,7 @@ from fs3.drivers.os import data_directories
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.chunk import ChannelRow, Tag, UpdateKind
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.inode import Dirent, FileSession, Inode, Trim
 from fs3.model.lock import ClientLocks, InodeLocks, LockAnswer
@@ -48,6 +49,7 @@ STORED: dict[str, tuple[type[Any], str]] = {
     for kind in (
         # rows of managers
         ClusterRow, IdCounters, Node, Chain, ChainTable, CacheNamespace, RoleConfig, Generation, LeaseRecord, Holder,
+        ClusterEvent,
         # rows of metadata
         Inode, Dirent, FileSession, Trim, InodeLocks, ClientLocks, ClientRecord, rows.NamespaceCounters, rows.StoreIdent,
         rows.Garbage, rows.PrunedSession, rows.RequestRecord,
