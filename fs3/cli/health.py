@@ -92,6 +92,16 @@ def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
         for node in nodes
         if node["problem"]
     ]
+    found += [
+        HealthProblem(
+            ClusterHealth.DEGRADED,
+            f"node {node['name']} goes by older settings: {node['config_problem']}",
+            Runbook.SETTINGS_BEHIND,
+            passes=False,
+        )
+        for node in nodes
+        if node["config_problem"]
+    ]
     if not any(node["alive"] for node in metas):
         found.append(HealthProblem(ClusterHealth.DOWN, "no metadata node is alive: files cannot be opened", Runbook.NO_METADATA))
     return found

@@ -22,6 +22,7 @@ class Runbook(StrEnum):
     TARGET_NOTE = "target-note"
     BAD_BLOCKS = "bad-blocks"
     DISK_NEARLY_FULL = "disk-nearly-full"
+    SETTINGS_BEHIND = "settings-behind"
     VERSIONS_MIXED = "versions-mixed"
     PROCESS_GIVEN_UP = "process-given-up"
 

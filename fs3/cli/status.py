@@ -179,6 +179,9 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "endpoints": list(node.endpoints),
         "disks": _disk_documents(status.disks),
         **_release_document(status.release),
+        "config_version": status.settings.version,
+        "config_newest": status.settings.newest_version,
+        "config_problem": status.settings.problem,
     }
 
 

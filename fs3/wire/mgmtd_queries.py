@@ -18,6 +18,7 @@ from fs3.model.cluster import (
     ListNamespaces,
     NamespaceChanges,
     NamespacePage,
+    NodeSettings,
     NodeStatus,
     RoleConfig,
     TargetStatus,
@@ -35,6 +36,7 @@ from fs3.wire.mgmtd import (
     namespace_to_pb,
     routing_from_pb,
 )
+from fs3.wire.mgmtd_machines import node_settings_from_pb, node_settings_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
@@ -66,6 +68,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         epoch=info.epoch,
         disks=disks_to_pb(info.disks),
         release=release_to_pb(info.release),
+        wall_ms=info.wall_ms,
     )
 
 
@@ -81,6 +84,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         epoch=message.epoch,
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "GetClusterReply.release"),
+        wall_ms=message.wall_ms,
     )
 
 
@@ -198,6 +202,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
         node_releases=[pb.Release() if node.release is None else release_to_pb(node.release) for node in status.nodes],
         store=status.store,
+        node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
     )
 
 
@@ -218,20 +223,31 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     ] or [None] * len(update.delta.nodes)
     if len(releases) != len(update.delta.nodes):
         raise malformed("GetStatusReply.node_releases", f"{len(releases)} of {len(update.delta.nodes)} nodes")
+    # An older manager says nothing of them.
+    settings = [node_settings_from_pb(each) for each in message.node_settings] or [NodeSettings()] * len(update.delta.nodes)
+    if len(settings) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
             NodeStatus(
-                node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem, disks_from_pb(each.disks), release
+                node,
+                left * MILLISECOND,
+                None if age < 0 else age * MILLISECOND,
+                problem,
+                disks_from_pb(each.disks),
+                release,
+                applied,
             )
-            for node, left, age, problem, each, release in zip(
+            for node, left, age, problem, each, release, applied in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
                 message.node_problems,
                 message.node_disks,
                 releases,
+                settings,
                 strict=True,
             )
         ),
