@@ -93,7 +93,7 @@ channel_rows_per_merge_max = 1024
 replicas_max = 16
 
 # --- storage clients and services ------------------------------------------------------------------------------------
-read_frame_bytes = 8 * MIB
+read_frame_bytes = 4 * MIB
 """A client cuts larger batches, so that one reply is verified while the next arrives; a single IO may be larger."""
 update_single_bytes = 1 * MIB
 """An update of this size travels in a frame of its own."""
@@ -181,6 +181,12 @@ meta_read_hedge_ns = 250 * MILLISECOND
 """A metadata service that has not answered by then is not waited for alone: the request goes to another one as well."""
 meta_change_hedge_ns = 750 * MILLISECOND
 """The same for requests that change something: those wait for a disk."""
+
+# --- machines and settings ---------------------------------------------------------------------------------------------
+machine_key_bytes = 32
+"""Random bytes by which a machine of a cluster is known."""
+settings_max = 60
+"""Settings of a cluster."""
 
 # --- time ------------------------------------------------------------------------------------------------------------
 heartbeat_ns = 500 * MILLISECOND

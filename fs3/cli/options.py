@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
 
 STOP_TOGETHER = signal.SIGUSR1
@@ -65,6 +66,10 @@ class ServeOptions:
     """PORT or HOST:PORT to serve metrics on; "": they are not served over HTTP."""
     counting: bool = True
     """False: nothing is counted, and there are no metrics."""
+    disks: tuple[Path, ...] = ()
+    """Of a storage process, besides `data_dir`."""
+    machine: MachineIdentity | None = None
+    """Where machines join the cluster: the one the process is on."""
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

@@ -82,16 +82,27 @@ def _managers(document: dict[str, Any]) -> Table:
 
 
 def _nodes(document: dict[str, Any]) -> Table:
-    table = _table("nodes", "id", "name", "role", "alive", "heard", "lease left", "incarnation", "pid", "fs3")
+    table = _table("nodes", "id", "name", "role", "alive", "heard", "lease left", "incarnation", "pid", "fs3", "settings")
     for node in document["nodes"]:
         alive = Text("yes") if node["alive"] else Text("no", style="red")
         heard = f"{node['silent_ms'] / 1000:.1f} s ago" if node["silent_ms"] >= 0 else "never"
         lease = f"{node['lease_left_ms'] / 1000:.1f} s" if node["alive"] else ""
         table.add_row(
             str(node["id"]), node["name"], node["role"], alive, heard, lease, str(node["incarnation"]), str(node["pid"]),
-            node["software"],
+            node["software"], _settings(node),
         )  # fmt: skip
     return table
+
+
+def _settings(node: dict[str, Any]) -> Text:
+    """Whether a node has applied the newest settings of its role."""
+    if not node["config_newest"]:
+        return Text("defaults")
+    if node["config_problem"]:
+        return Text(f"version {node['config_version']} refused", style="red")
+    if node["config_version"] < node["config_newest"]:
+        return Text(f"version {node['config_newest']} not applied yet", style="yellow")
+    return Text("applied")
 
 
 def _chains(document: dict[str, Any]) -> Table:

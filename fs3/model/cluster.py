@@ -13,6 +13,7 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.version import UNTOLD_RELEASE, Release
 from fs3.model.chain import LocalState, Slot
 from fs3.model.generation import TargetClaim, TargetGeneration
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
@@ -40,6 +41,10 @@ class RegisterNode(msgspec.Struct, frozen=True):
     former one proves that that one has ended."""
     release: Release = UNTOLD_RELEASE
     """What the process runs."""
+    proof: MachineProof | None = None
+    """Of the machine that the process is on, where machines join the cluster."""
+    by_directory: bool = False
+    """See `Node`."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -89,6 +94,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What the process runs."""
     wall_ms: int = 0
     """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
+    config_problem: str = ""
+    """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
 
 
 class LeaveRequest(NamedTuple):
@@ -292,6 +299,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Of the manager that answers."""
     release: Release = UNTOLD_RELEASE
     """What it runs."""
+    wall_ms: int = 0
+    """Its time of day, since 1970, for people; 0: it does not say."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):
@@ -316,6 +325,17 @@ class RoutingUpdate(msgspec.Struct, frozen=True):
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
+class NodeSettings(msgspec.Struct, frozen=True):
+    """How far the distributed configuration is on a node."""
+
+    version: int = 0
+    """The newest it has tried to apply; 0: none."""
+    newest_version: int = 0
+    """The newest there is of its role."""
+    problem: str = ""
+    """Why it could not be applied; "": it is."""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """One node, for people."""
 
@@ -329,6 +349,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     disks: tuple[DiskSpace, ...] = ()
     release: Release | None = None
     """What it runs, as its newest heartbeat says; None: not known."""
+    settings: NodeSettings = NodeSettings()
     clock_skew_ms: int | None = None
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 

@@ -78,6 +78,7 @@ def node_to_pb(node: Node) -> pb.Node:
         incarnation=node.incarnation,
         alive=node.alive,
         pid=node.pid,
+        by_directory=node.by_directory,
     )
 
 
@@ -92,6 +93,7 @@ def node_from_pb(message: pb.Node, field: str = "Node") -> Node:
         incarnation=message.incarnation,
         alive=message.alive,
         pid=message.pid,
+        by_directory=message.by_directory,
     )
 
 

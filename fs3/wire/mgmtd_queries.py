@@ -18,6 +18,7 @@ from fs3.model.cluster import (
     ListNamespaces,
     NamespaceChanges,
     NamespacePage,
+    NodeSettings,
     NodeStatus,
     RoleConfig,
     TargetStatus,
@@ -35,6 +36,7 @@ from fs3.wire.mgmtd import (
     namespace_to_pb,
     routing_from_pb,
 )
+from fs3.wire.mgmtd_machines import node_settings_from_pb, node_settings_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
@@ -69,6 +71,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         epoch=info.epoch,
         disks=disks_to_pb(info.disks),
         release=release_to_pb(info.release),
+        wall_ms=info.wall_ms,
     )
 
 
@@ -84,6 +87,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         epoch=message.epoch,
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "GetClusterReply.release"),
+        wall_ms=message.wall_ms,
     )
 
 
@@ -202,6 +206,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         node_releases=[pb.Release() if node.release is None else release_to_pb(node.release) for node in status.nodes],
         clock_skew_ms=[_NO_SKEW if node.clock_skew_ms is None else node.clock_skew_ms for node in status.nodes],
         store=status.store,
+        node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
     )
 
 
@@ -226,6 +231,10 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     skews = [None if skew == _NO_SKEW else skew for skew in message.clock_skew_ms] or [None] * len(update.delta.nodes)
     if len(skews) != len(update.delta.nodes):
         raise malformed("GetStatusReply.clock_skew_ms", f"{len(skews)} of {len(update.delta.nodes)} nodes")
+    # An older manager says nothing of them.
+    settings = [node_settings_from_pb(each) for each in message.node_settings] or [NodeSettings()] * len(update.delta.nodes)
+    if len(settings) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
@@ -237,9 +246,10 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 problem,
                 disks_from_pb(each.disks),
                 release,
+                applied,
                 skew,
             )
-            for node, left, age, problem, each, release, skew in zip(
+            for node, left, age, problem, each, release, skew, applied in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
@@ -247,6 +257,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 message.node_disks,
                 releases,
                 skews,
+                settings,
                 strict=True,
             )
         ),

@@ -30,8 +30,10 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 from fs3.model.generation import Generation
+from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.method import Method
 from fs3.model.routing import Role
+from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.directories import (
     claim_from_pb,
@@ -54,6 +56,28 @@ from fs3.wire.mgmtd import (
     namespace_to_pb,
     settings_from_pb,
     settings_to_pb,
+)
+from fs3.wire.mgmtd_machines import (
+    join_ack_from_pb,
+    join_ack_to_pb,
+    join_from_pb,
+    join_to_pb,
+    made_token_to_pb,
+    make_token_from_pb,
+    make_token_to_pb,
+    proof_from_pb,
+    remove_machine_from_pb,
+    remove_machine_to_pb,
+    removed_machine_from_pb,
+    removed_machine_to_pb,
+    revoke_token_from_pb,
+    revoke_token_to_pb,
+    revoked_token_to_pb,
+    set_settings_from_pb,
+    set_settings_to_pb,
+    settings_version_from_pb,
+    settings_version_to_pb,
+    token_answer_from_pb,
 )
 from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -83,6 +107,9 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         release=release_to_pb(request.release),
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
+        machine=request.proof.machine if request.proof is not None else "",
+        machine_key=request.proof.key if request.proof is not None else b"",
+        by_directory=request.by_directory,
     )
 
 
@@ -112,6 +139,10 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
         release=release_from_pb(message.release, "RegisterNodeRequest.release"),
+        proof=proof_from_pb(pb.MachineProof(machine=message.machine, key=message.machine_key), "RegisterNodeRequest")
+        if message.machine
+        else None,
+        by_directory=message.by_directory,
     )
 
 
@@ -204,6 +235,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         disks=disks_to_pb(request.disks),
         release=release_to_pb(request.release),
         wall_ms=request.wall_ms,
+        config_problem=request.config_problem,
     )
 
 
@@ -224,6 +256,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
         wall_ms=message.wall_ms,
+        config_problem=_shortened(message.config_problem),
     )
 
 
@@ -438,5 +471,16 @@ VERBS: dict[type[Any], MgmtdVerb] = {
         _namespace_answer_from_pb,
     ),
     SetConfig: MgmtdVerb(MGMTD.SetConfig, _set_config_to_pb, _set_config_from_pb, _config_version_to_pb, _config_version_from_pb),
+    JoinCluster: MgmtdVerb(MGMTD.JoinCluster, join_to_pb, join_from_pb, join_ack_to_pb, join_ack_from_pb),
+    MakeToken: MgmtdVerb(MGMTD.MakeToken, make_token_to_pb, make_token_from_pb, made_token_to_pb, token_answer_from_pb),
+    RevokeToken: MgmtdVerb(
+        MGMTD.RevokeToken, revoke_token_to_pb, revoke_token_from_pb, revoked_token_to_pb, token_answer_from_pb
+    ),
+    RemoveMachine: MgmtdVerb(
+        MGMTD.RemoveMachine, remove_machine_to_pb, remove_machine_from_pb, removed_machine_to_pb, removed_machine_from_pb
+    ),
+    SetSettings: MgmtdVerb(
+        MGMTD.SetSettings, set_settings_to_pb, set_settings_from_pb, settings_version_to_pb, settings_version_from_pb
+    ),
 }
 """Type of the request -> how it is written."""

@@ -20,6 +20,7 @@ RUN_BY = {
     "docs/metrics.md": "tests/processes/test_metrics.py",
     "docs/observability.md": "tests/processes/test_metrics.py",
     "docs/metadata-engines.md": "tests/processes/test_metas_on_etcd.py",
+    "docs/quickstart.md": "tests/processes/test_quickstart.py",
     "docs/mount.md": "tests/processes/test_mount.py",
     "docs/metadata-recovery.md": "tests/processes/test_damaged_metadata.py",
 }

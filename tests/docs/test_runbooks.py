@@ -39,17 +39,8 @@ def matches(pattern: str, line: str) -> bool:
 
 
 def node(name: str, **more: Any) -> dict[str, Any]:
-    made = {
-        "name": name,
-        "role": "storage",
-        "alive": True,
-        "problem": "",
-        "disks": [],
-        "level": 1,
-        "software": "0.1.0",
-        "endpoints": [],
-    }
-    return {**made, "silent_ms": 300, **more}
+    made = {"name": name, "role": "storage", "alive": True, "problem": "", "disks": [], "level": 1, "software": "0.1.0"}
+    return {**made, "silent_ms": 300, "endpoints": [], "config_problem": "", **more}
 
 
 def target(number: int, **more: Any) -> dict[str, Any]:
@@ -80,6 +71,7 @@ def statuses() -> Iterator[dict[str, Any]]:
         yield document([well], [node("meta", role="meta", alive=False, silent_ms=silent), node("storage-1")])
     yield document([well], [node("meta", role="meta", problem="its store has damaged rows"), node("storage-1")])
     yield document([well], [node("meta", role="meta", problem="the engine of its store: no leader"), node("storage-1")])
+    yield document([well], [node("meta", role="meta", config_problem="storage.x: too large"), node("storage-1")])
     yield document([well], [node("meta", role="meta", level=2), node("storage-1")])
     full = [{"path": "/data", "total_bytes": 10**12, "free_bytes": 10**9}]
     yield document([well], [node("meta", role="meta"), node("storage-1", disks=full)])

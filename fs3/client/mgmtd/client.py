@@ -52,14 +52,26 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 from fs3.model.event import ClusterEvent
+from fs3.model.machine import (
+    JoinAck,
+    JoinCluster,
+    JoinToken,
+    MachineList,
+    MachineProof,
+    MakeToken,
+    RemoveMachine,
+    RevokeToken,
+)
 from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
+from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.mgmtd_events import events_from_pb, list_events_to_pb
+from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_to_pb,
@@ -290,6 +302,39 @@ class MgmtdClient:
     async def get_config(self, role: Role) -> RoleConfig:
         """The distributed configuration of a role; version 0 when there is none."""
         return role_config_from_pb(await self._call(MGMTD.GetConfig, get_config_to_pb(GetConfig(role))), role)
+
+    async def list_machines(self) -> MachineList:
+        """The machines that have joined the cluster, and the tokens."""
+        return machines_from_pb(await self._call(MGMTD.ListMachines, list_machines_to_pb(), attempt_ns=manager_read_ns))
+
+    async def join(self, token: str, machine: str, key: bytes) -> JoinAck:
+        """Have a machine join the cluster. NOT_ADMITTED, EXISTS, WRONG_CLUSTER: why not."""
+        ack: JoinAck = await self._ask(JoinCluster(token, machine, key))
+        return ack
+
+    async def make_token(self, proof: MachineProof, token: JoinToken, lifetime_ms: int) -> JoinToken:
+        """Have a token remembered. NOT_ADMITTED when the machine that asks is none of the cluster."""
+        made: JoinToken = await self._ask(MakeToken(proof, token.id, token.digest, token.uses_max, lifetime_ms))
+        return made
+
+    async def revoke_token(self, proof: MachineProof, number: str) -> JoinToken:
+        """No machine joins with a token any more. NOT_FOUND."""
+        revoked: JoinToken = await self._ask(RevokeToken(proof, number))
+        return revoked
+
+    async def remove_machine(self, proof: MachineProof, machine: str) -> None:
+        """A machine belongs to the cluster no more. NOT_FOUND; BUSY while one of its nodes is alive."""
+        await self._ask(RemoveMachine(proof, machine))
+
+    async def settings(self) -> SettingsHistory:
+        """The settings, and what they were before."""
+        return settings_history_from_pb(await self._call(MGMTD.GetSettings, get_settings_to_pb(), attempt_ns=manager_read_ns))
+
+    async def set_settings(self, changes: dict[str, SettingValue | None], expected_version: int = 0, author: str = "") -> int:
+        """Change settings, all or none; their version then. CONFIG naming the key that is wrong; STALE when another change came
+        first."""
+        version: int = await self._ask(SetSettings(changes, expected_version, author))
+        return version
 
     async def status(self) -> ClusterStatus:
         """Everything `fs3 status` shows."""

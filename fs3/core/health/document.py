@@ -79,6 +79,9 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "endpoints": list(node.endpoints),
         "disks": disk_documents(status.disks),
         **release_document(status.release),
+        "config_version": status.settings.version,
+        "config_newest": status.settings.newest_version,
+        "config_problem": status.settings.problem,
         "clock_skew_ms": status.clock_skew_ms,
     }
 

@@ -115,6 +115,11 @@ def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
         for node in nodes
         if node["problem"]
     ]
+    found += [
+        HealthProblem(HealthKind.SETTINGS_BEHIND, f"node {node['name']} goes by older settings: {node['config_problem']}")
+        for node in nodes
+        if node["config_problem"]
+    ]
     if not any(node["alive"] for node in metas):
         found.append(HealthProblem(HealthKind.NO_METADATA, "no metadata node is alive: files cannot be opened"))
     return found

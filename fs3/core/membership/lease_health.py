@@ -55,6 +55,9 @@ class NodeHealth:
     """As its newest heartbeat says."""
     release: Release | None = None
     """The same."""
+    config_version: int = 0
+    config_problem: str = ""
+    """The newest configuration it has tried to apply, and why it could not."""
 
 
 class LeaseHealth:
@@ -123,6 +126,7 @@ class LeaseHealth:
         health.problem = heartbeat.problem
         health.disks = heartbeat.disks
         health.release = heartbeat.release
+        health.config_version, health.config_problem = heartbeat.config_version, heartbeat.config_problem
         changed = self._take_reports(now, health, heartbeat, chain_versions)
         if heartbeat.leaving:
             health.has_left = True
@@ -214,6 +218,11 @@ class LeaseHealth:
     def release(self, node: NodeId) -> Release | None:
         """What it runs, as its newest heartbeat says; None when this manager has heard none."""
         return self._nodes[node].release
+
+    def config(self, node: NodeId) -> tuple[int, str]:
+        """The newest configuration that a node has tried to apply, and why it could not; 0 when this manager has heard none."""
+        health = self._nodes[node]
+        return health.config_version, health.config_problem
 
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns

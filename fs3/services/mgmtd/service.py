@@ -38,7 +38,9 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
+from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.routing import Delta
+from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
@@ -53,6 +55,7 @@ from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
 from fs3.wire.mgmtd_events import events_to_pb, list_events_from_pb
+from fs3.wire.mgmtd_machines import machines_to_pb, settings_history_to_pb
 from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
     get_cluster_from_pb,
@@ -111,6 +114,7 @@ class MgmtdService:
         name: str = "mgmtd",
         schemas: Schemas | None = None,
         endpoints: Sequence[str] = (),
+        expected_cluster: bytes = b"",
         sole: bool = False,
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
@@ -121,9 +125,10 @@ class MgmtdService:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
 
-        `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
-        a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
-        when this manager will never be of use: what is stored is of another cluster or format, or it was elected
+        `schemas`: what SetConfig accepts for each role. `expected_cluster`: id of the cluster that the store must hold; b"": any,
+        of the configured name, and a store that is empty gets one. `sole`: the caller makes sure that no other process has the
+        store, so a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is
+        called once, when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
         `keeps_events`: what happens is told to ListEvents, and kept in the store.
@@ -139,6 +144,7 @@ class MgmtdService:
         self._config = config
         self._entropy = entropy
         self._schemas: Schemas = schemas or {}
+        self._expected_cluster = expected_cluster
         self._cluster = b""
         """Known once there is one in the store."""
         self._candidate = Candidate(
@@ -235,10 +241,18 @@ class MgmtdService:
             MGMTD.ListNamespaces: self._list_namespaces,
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
             MGMTD.ListEvents: self._list_events,
+            MGMTD.ListMachines: self._list_machines,
+            MGMTD.GetSettings: self._get_settings,
         }
 
     def _check_cluster(self, state: State) -> None:
-        if state.cluster.name != self._config.cluster:
+        if self._expected_cluster and state.cluster.id != self._expected_cluster:
+            raise error(
+                Code.WRONG_CLUSTER,
+                f"the store holds cluster {state.cluster.name!r} ({state.cluster.id.hex()}), "
+                f"this machine has joined {self._expected_cluster.hex()}",
+            )
+        if not self._expected_cluster and state.cluster.name != self._config.cluster:
             raise error(
                 Code.WRONG_CLUSTER,
                 f"the store holds cluster {state.cluster.name!r} ({state.cluster.id.hex()}), "
@@ -259,6 +273,8 @@ class MgmtdService:
     async def _begin_term(self, lease_record: LeaseRecord) -> None:
         """Load what the former primary has left, and go on with it."""
         state = await self._store.load()
+        if state is None and self._expected_cluster:
+            raise error(Code.WRONG_CLUSTER, f"the store is empty, this machine has joined {self._expected_cluster.hex()}")
         if state is None:
             cluster = ClusterRow(FORMAT, self._entropy(_CLUSTER_ID_BYTES), self._config.cluster)
             state = await self._store.create(cluster, lease_record)
@@ -336,6 +352,8 @@ class MgmtdService:
                 body = verb.from_pb(call.request)
                 if isinstance(body, SetConfig):
                     check_config(self._schemas, body)
+                elif isinstance(body, JoinCluster | MakeToken | SetSettings):
+                    body = msgspec.structs.replace(body, at_ms=self._clock.wall() // MILLISECOND)
             except FS3Error as wrong:
                 call.fail(wrong.code, str(wrong))
                 return
@@ -407,6 +425,7 @@ class MgmtdService:
             epoch=record.epoch if record is not None else 0,
             disks=tuple(self._measure_space()),
             release=self._release,
+            wall_ms=self._clock.wall() // MILLISECOND,
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:
@@ -489,6 +508,16 @@ class MgmtdService:
         if not self._refuse_unless_primary(call):
             after, limit = list_events_from_pb(call.request)
             call.reply(events_to_pb(self._events.newest(after, limit) if self._events is not None else []))
+
+    def _list_machines(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(machines_to_pb(self._manager.machines.list()))
+
+    def _get_settings(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(settings_history_to_pb(self._manager.settings.history()))
 
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):

@@ -73,6 +73,16 @@ class Cluster:
         self.stored.configs.update((config.role, config) for config in rows.configs)
         self.stored.born.update(rows.born)
         self.stored.generations.update((each.target, each.generation) for each in rows.generations)
+        for removed, kept in (
+            (rows.removed_machines, self.stored.machines),
+            (rows.removed_tokens, self.stored.tokens),
+            (rows.removed_settings, self.stored.settings),
+        ):
+            for key in removed:
+                del kept[key]  # type: ignore[attr-defined]
+        self.stored.machines.update((machine.name, machine) for machine in rows.machines)
+        self.stored.tokens.update((token.id, token) for token in rows.tokens)
+        self.stored.settings.update((version.version, version) for version in rows.settings)
 
     def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
