@@ -173,6 +173,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.ListNamespaces,
         MGMTD.ListNamespaceChanges,
         MGMTD.ListMachines,
+        MGMTD.ListEvents,
         MGMTD.GetSettings,
     }
 
