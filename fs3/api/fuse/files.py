@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
@@ -20,7 +22,7 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.operations import Answer
-from fs3.drivers.fuse.protocol import OpenFlag
+from fs3.drivers.fuse.protocol import UNIQUE_RESEND, OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
@@ -34,6 +36,7 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    number: int
     lock_file: File | None = None
     """Stands for it where locks are asked for."""
 
@@ -41,9 +44,11 @@ class FileHandle:
 class FileOperations(FuseBase):
     """See `Operations`."""
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        super().__init__(client, options, ledger)
         self._files: dict[int, FileHandle] = {}
+        self._opened_by: dict[int, int] = {}
+        """The handles of an earlier process, by the requests that opened them."""
         self._tasks = TaskSet()
 
     # --- open and close ----------------------------------------------------------------------------------------------
@@ -69,44 +74,48 @@ class FileOperations(FuseBase):
         self.told.begin(result.inode)
         opened = await self._open(result, data, writes, flags)
         entry = self.entry_told(opened.inode, opened.length)
-        return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+        return Created(entry, Opened(self._handle(request, opened, writes), self._flags(keeps=True)))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         here = PathRef(InodeId(request.node), "")
         wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
         result = await self.ask(request, wanted)
         self.told.begin(result.inode)
-        file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
-        opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
-        opened.handles = opened.writers = 1
-        return Created(self.entry_told(opened.inode), Opened(self._handle(opened, True), self._flags(keeps=True)))
+        opened = self.inodes.get(result.inode.id)
+        if opened is None:  # else an earlier process has made it
+            file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
+            opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, self.ledger, is_removed=True)
+        opened.handles += 1
+        opened.writers += 1
+        return Created(self.entry_told(opened.inode), Opened(self._handle(request, opened, True), self._flags(keeps=True)))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
-        result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
+        result = await self._ask_open(request, meta, reads=access != os.O_WRONLY)
         _check_file(result.inode)
         keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+        return Opened(self._handle(request, opened, writes), self._flags(keeps=keeps))
 
-    async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
+    async def _ask_open(self, request: KernelRequest, meta: MetaClient, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
+        inode = InodeId(request.node)
         here = PathRef(inode, "")
         opened = self.inodes.get(inode)
         if opened is not None and (opened.is_dirty or opened.is_removed):
             return OpenResult(opened.inode, opened.file.session, opened.file.data)
         if reads:
             try:
-                return await self.ask_as(meta, Open(here, want_data=True))
+                return await self.ask_as(meta, Open(here, want_data=True), request)
             except FS3Error as failure:
                 if failure.code is not Code.ACCESS:
                     raise
                 # A program that may be run and not be read.
-        found = await self.ask_as(meta, Stat(here, follow=False))
+        found = await self.ask_as(meta, Stat(here, follow=False), request)
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
     async def _open(self, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
@@ -124,9 +133,16 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _handle(self, opened: OpenInode, writes: bool) -> int:
+    def _handle(self, request: KernelRequest, opened: OpenInode, writes: bool) -> int:
+        number = self._opened_by.pop(request.unique & ~UNIQUE_RESEND, 0) if self._opened_by else 0
+        if number in self._files:
+            # An earlier process had opened it, and was not heard: it is this handle, which is counted already.
+            opened.handles -= 1
+            opened.writers -= writes
+            return number
         number = self.next_handle()
-        self._files[number] = FileHandle(opened, writes)
+        self._files[number] = FileHandle(opened, writes, number)
+        self.ledger.note_handle(number, opened.id, request.unique, writes=writes)
         return number
 
     def _flags(self, *, keeps: bool) -> int:
@@ -151,13 +167,26 @@ class FileOperations(FuseBase):
     async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         file = self.file(handle)
         del self._files[handle]
+        self.ledger.remove_handle(handle)
         opened = file.opened
         opened.handles -= 1
         opened.writers -= file.writes
         if not opened.handles:
-            await opened.finish()
-            if not opened.handles and self.inodes.get(opened.id) is opened:
-                del self.inodes[opened.id]
+            await self.finish(opened)
+
+    async def finish(self, opened: OpenInode) -> None:
+        """No handle of a file is left."""
+        await opened.finish()
+        if not opened.handles and self.inodes.get(opened.id) is opened:
+            del self.inodes[opened.id]
+            self.ledger.remove_open(opened.id)
+
+    def inherit_handle(self, file: FileHandle, unique: int) -> None:
+        """An earlier process has opened it, for this request."""
+        self._files[file.number] = file
+        self._opened_by[unique] = file.number
+        file.opened.handles += 1
+        file.opened.writers += file.writes
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""
@@ -181,7 +210,7 @@ class FileOperations(FuseBase):
     ) -> Answer[int]:
         opened = self.file(handle).opened
         if flags & os.O_APPEND:
-            return self._append(opened, data, offset)
+            return self._append(request, opened, data, offset)
         if offset + len(data) > file_bytes_max:
             raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
         if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
@@ -198,8 +227,8 @@ class FileOperations(FuseBase):
         await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
-    async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
-        at = await opened.append(data)
+    async def _append(self, request: KernelRequest, opened: OpenInode, data: memoryview, expected: int) -> int:
+        at = await opened.append(data, NotedAppendEnd(self.client.meta, self.ledger, request.unique))
         if at != expected:
             # Others have appended: the kernel has put the bytes where it thought that the end was.
             self.told.forget(opened.id)

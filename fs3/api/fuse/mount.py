@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
 from fs3.api.client import Client
 from fs3.api.fuse.attributes import AttributeOperations
 from fs3.api.fuse.directories import DirectoryOperations
+from fs3.api.fuse.inheritance import take_up
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.locks import LockOperations
 from fs3.api.fuse.names import NameOperations
 from fs3.api.fuse.options import FuseOptions
@@ -18,11 +21,14 @@ from fs3.api.fuse.xattrs import XattrOperations
 from fs3.base.units import KIB
 from fs3.drivers.fuse.mount import is_privileged, mount, unmount
 from fs3.drivers.fuse.notify import Notifier
-from fs3.drivers.fuse.records import MountOptions
+from fs3.drivers.fuse.records import MountOptions, Negotiated
 from fs3.drivers.fuse.session import Session
 
 read_ahead_bytes = 1024 * KIB
 """What the kernel asks for ahead of a reader, where this process may say so."""
+
+TakeDevice = Callable[[], Awaitable[int]]
+"""Takes over the descriptor of /dev/fuse, from when on no other process answers the kernel."""
 
 log = logging.getLogger("fs3.fuse")
 
@@ -47,17 +53,38 @@ class Mount:
         operations = FuseOperations(client, options)
         how = MountOptions(source=source, allow_other=options.allow_other, read_only=options.read_only)
         fd = await asyncio.to_thread(mount, directory, how)
-        session = Session(fd, operations)
         try:
-            await session.wait_ready()
-            # The kernel is answered while this is looked at: a mount that hangs is not a mount.
-            await asyncio.to_thread(_look, directory)
+            return await cls._serve(fd, directory, operations)
         except BaseException:
-            await session.close()
             with suppress(OSError):  # it may be gone already; what failed first is what is said
                 await asyncio.to_thread(unmount, directory, lazily=True)
             raise
-        return cls(directory, session, operations)
+
+    @classmethod
+    async def take_over(
+        cls, client: Client, directory: str, options: FuseOptions, ledger: MountLedger, take: TakeDevice
+    ) -> Mount:
+        """Serve a mount that its holder has made. What an earlier process had open is taken up before the device is."""
+        operations = FuseOperations(client, options, ledger)
+        agreed = ledger.agreed
+        if agreed.major:
+            await take_up(operations)
+        return await cls._serve(await take(), directory, operations, agreed if agreed.major else None)
+
+    @classmethod
+    async def _serve(cls, fd: int, directory: str, operations: FuseOperations, agreed: Negotiated | None = None) -> Mount:
+        session = Session(fd, operations, agreed)
+        served = cls(directory, session, operations)
+        try:
+            found = await session.wait_ready()
+            if agreed is None:
+                operations.ledger.note_agreed(found)
+                # The kernel is answered while this is looked at: a mount that hangs is not a mount.
+                await asyncio.to_thread(_look, directory)
+        except BaseException:
+            await session.close()
+            raise
+        return served
 
     async def wait_ended(self) -> None:
         """Until it is unmounted."""

@@ -11,12 +11,12 @@ import asyncio
 import copy
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ROOT_INODE, ClientId, InodeId, reader_session
+from fs3.base.ids import ROOT_INODE, ClientId, InodeId, SessionId, reader_session
 from fs3.base.limits import call_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns, session_keepalive_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
@@ -34,7 +34,7 @@ from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
 from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
 from fs3.ports.clock import Clock
-from fs3.wire.meta import caller_to_pb
+from fs3.wire.meta import caller_to_pb, mark_repeated
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
 from fs3.wire.meta_verbs import verb_of
 from fs3.wire.methods import META
@@ -70,8 +70,10 @@ class MetaClient:
         user: User,
         *,
         timeout_ns: int = call_timeout_ns,
+        seqs: Iterator[int] | None = None,
     ) -> None:
-        """`client_id`: 16 random bytes, never used by another object; request numbers start at 1 with it."""
+        """`client_id`: 16 random bytes, never used by another object at the same time. `seqs`: numbers of its requests, rising,
+        none of which was used with it before; None: those from 1 on."""
         self._routing = routing
         self._clock = clock
         self._caller = caller_to_pb(client_id, user)
@@ -79,7 +81,8 @@ class MetaClient:
         """Whom the services check permissions for."""
         self._timeout_ns = timeout_ns
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
-        self._seqs = itertools.count(1)
+        self.seqs = seqs or itertools.count(1)
+        """Numbers for requests that change something."""
         self._is_view = False
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
@@ -122,6 +125,10 @@ class MetaClient:
         """This client holds or wants locks, or no longer does: while it does it says now and then that it lives."""
         self._sessions.hold_locks(held)
 
+    def keep_session(self, session: SessionId) -> None:
+        """A write session of this client was opened by an earlier process of it."""
+        self._sessions.on_open(session)
+
     def draw_seq(self) -> int:
         """A number for a request that changes something: see `ask`."""
         return self._next_seq()
@@ -133,15 +140,17 @@ class MetaClient:
         """Of this client."""
         return self._clock
 
-    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0) -> R:
+    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0, repeated: bool = False) -> R:
         """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now. `seq`: its number,
-        for a caller that has to know it (`draw_seq`)."""
+        for a caller that has to know it (`draw_seq`). `repeated`: it may have been sent under this number before."""
         verb = verb_of(request)
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
         message = verb.request_to_pb(request, self._caller, (seq or self._next_seq()) if changes else 0)
         if changes:
             message.caller.open_contents.extend(self.readers.told_with(request))
+            if repeated:
+                mark_repeated(message)
         try:
             reply = await self._send(verb.method, message, request.error_path, changes=changes, deadline=deadline)
             answer = verb.answer.from_pb(reply)
@@ -246,7 +255,7 @@ class MetaClient:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def _next_seq(self) -> int:
-        return next(self._seqs)
+        return next(self.seqs)
 
     def _track_sessions(self, request: Request[Any], answer: Any) -> None:
         """A change was answered: which sessions are open now?"""
