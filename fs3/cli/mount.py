@@ -28,7 +28,7 @@ cache_seconds_max = 3600.0
 
 
 def mount(
-    url: Annotated[str, typer.Argument(help="fs3://host:port[,host:port]")],
+    url: Annotated[str, typer.Argument(help="fs3://host:port[,host:port][/directory]")],
     directory: Annotated[str, typer.Argument(metavar="DIR", help="an existing directory")],
     direct_io: Annotated[bool, typer.Option("--direct-io", help="reads and writes go past the kernel's memory")] = False,
     cache: Annotated[
@@ -43,9 +43,10 @@ def mount(
     """Mount a cluster on a directory, for any program."""
     if not 0 <= cache <= cache_seconds_max:
         raise error(Code.INVALID, f"--cache is {cache:g}, not 0 to {cache_seconds_max:g} seconds")
-    source = _source(url)
+    source, path = _source(url)
     # Whatever can be said before anything is started.
-    plan = MountPlan(url, source, check_directory(directory), direct_io, int(cache * SECOND), allow_other, read_only, noatime)
+    place = check_directory(directory)
+    plan = MountPlan(url, source, place, path, direct_io, int(cache * SECOND), allow_other, read_only, noatime)
     if foreground:
         command = _holder_command(plan, -1)
         os.execv(command[0], command)
@@ -65,12 +66,11 @@ def umount(
         unmount(directory, lazily=True)
 
 
-def _source(url: str) -> str:
-    """The URL of the cluster, as the table of mounts shows it. InvalidArgument for a path below the root."""
+def _source(url: str) -> tuple[str, str]:
+    """(what the table of mounts shows, the path of the directory in it, "" for the root)."""
     _, path = split_url(url)
-    if path.strip("/"):
-        raise error(Code.INVALID, f"{url!r} names {path!r}; a mount is of a whole cluster")
-    return f"{SCHEME}://{','.join(cluster_addresses(url))}"
+    path = "/".join(part for part in path.split("/") if part)
+    return f"{SCHEME}://{','.join(cluster_addresses(url))}" + (f"/{path}" if path else ""), path
 
 
 def _is_dead(directory: str) -> bool:

@@ -16,6 +16,8 @@ class MountPlan:
     """As the table of mounts shows it."""
     directory: str
     """Absolute, without symlinks."""
+    path: str = ""
+    """The directory of the cluster that is mounted; "": its root."""
     direct_io: bool = False
     cache_ns: int = 0
     allow_other: bool = False

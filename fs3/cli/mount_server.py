@@ -64,7 +64,7 @@ async def _run(plan: MountPlan, line: HolderLine, ledger: MountLedger) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    options = FuseOptions(plan.direct_io, plan.cache_ns, plan.allow_other, plan.read_only, plan.noatime)
+    options = FuseOptions(plan.path, plan.direct_io, plan.cache_ns, plan.allow_other, plan.read_only, plan.noatime)
     lasting = LastingClient(ledger.client_id(), ledger.seqs())
     async with await connect(plan.url, relatime=options.has_access_times, lasting=lasting) as client:
         served = await Mount.take_over(client, plan.directory, options, ledger, line.take_device)

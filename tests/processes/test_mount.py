@@ -129,7 +129,7 @@ def test_what_is_wrong_is_said(mounts: tuple[Path, Path], cluster: LocalCluster,
         ((cluster.url, str(tmp_path / "none")), "No such file or directory"),
         ((cluster.url, str(tmp_path / "file")), "is not a directory"),
         ((cluster.url, str(one.parent)), "something is mounted there already"),
-        ((cluster.url + "/below", str(tmp_path / "free")), "a mount is of a whole cluster"),
+        ((cluster.url + "/below", str(tmp_path / "free")), "is not mounted: no such file or directory: 'below'"),
         (("fs3://127.0.0.1:1", str(tmp_path / "free")), "nobody listens at tcp://127.0.0.1:1"),
         ((cluster.url, str(tmp_path / "free"), "--cache", "-1"), "--cache is -1"),
     ):

@@ -214,6 +214,21 @@ def test_locks_and_what_waits_for_them_outlive_the_process(mounts: tuple[Path, P
     os.close(fd)
 
 
+def test_a_mounted_directory_stays_that_directory(cluster: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
+    one, _ = mounts
+    (one / "a" / "caf\udce9").mkdir(parents=True)
+    point = tmp_path / "m"
+    point.mkdir()
+    assert fs3("mount", f"{cluster.url}/{tmp_path.name}/a/caf\udce9/", str(point)).returncode == 0
+    (point / "f").write_bytes(b"f")
+    os.rename(one / "a", one / "b")
+    kill(point)
+    assert (point / "f").read_bytes() == b"f"
+    (point / "g").write_bytes(b"g")
+    assert sorted(os.listdir(one / "b" / "caf\udce9")) == ["f", "g"]
+    assert fs3("umount", str(point)).returncode == 0
+
+
 def test_the_holder_ends_with_the_mount(cluster: LocalCluster, tmp_path: Path) -> None:
     point = tmp_path / "m"
     point.mkdir()

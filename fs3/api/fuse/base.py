@@ -21,7 +21,7 @@ from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.operations import Operations
-from fs3.drivers.fuse.protocol import InitFlag
+from fs3.drivers.fuse.protocol import ROOT_NODE, InitFlag
 from fs3.drivers.fuse.records import AttributesReply, InitOptions, KernelRequest, LookupReply
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
@@ -51,6 +51,10 @@ class FuseBase(Operations):
         """Inodes that the kernel remembers and that have extended attributes."""
         self._without_xattrs: set[InodeId] | None = set() if self.ledger.generation > 1 else None
         """Those that have none, where an earlier process has told the kernel of others; None: all but those above."""
+
+    def inode_of(self, node: int) -> InodeId:
+        """What the kernel means by an inode that is an argument of a request."""
+        return InodeId(self.root_node if node == ROOT_NODE else node)
 
     def forget(self, nodes: Iterable[tuple[int, int]]) -> None:
         for node, _ in nodes:

@@ -80,7 +80,8 @@ class DirectoryOperations(FuseBase):
                 listed.append(DirectoryEntry(b".", here, TYPE_BITS[InodeType.DIRECTORY], 1))
             inode = await directory.meta.ask(Stat(PathRef(here, ""), follow=False))
             self.client.record_access(inode)
-            listed.append(DirectoryEntry(b"..", inode.parent, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
+            above = here if here == self.root_node else inode.parent
+            listed.append(DirectoryEntry(b"..", above, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
             offset = _DOTS
         first, page = await self._page(directory, here, offset, plus)
         for number, one in enumerate(page[offset - first :], offset + 1):

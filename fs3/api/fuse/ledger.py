@@ -39,6 +39,7 @@ class _Number(IntEnum):
     MINOR = 8
     FLAGS = 9
     MAX_WRITE = 10
+    ROOT = 11
 
 
 class _Kind(IntEnum):
@@ -170,6 +171,16 @@ class MountLedger:
             begin, end = end, end + _SEQS_RESERVED
             memory.set_number(_Number.SEQS_END, end)
             yield from range(begin, end)
+
+    @property
+    def root(self) -> InodeId:
+        """The directory that is mounted; 0: it was not looked up yet."""
+        return InodeId(self._memory.number(_Number.ROOT) if self._memory is not None else 0)
+
+    @root.setter
+    def root(self, node: InodeId) -> None:
+        if self._memory is not None:
+            self._memory.set_number(_Number.ROOT, node)
 
     @property
     def agreed(self) -> Negotiated:

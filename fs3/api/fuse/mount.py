@@ -18,11 +18,14 @@ from fs3.api.fuse.names import NameOperations
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.fuse.space import SpaceOperations
 from fs3.api.fuse.xattrs import XattrOperations
+from fs3.base.errors import error
+from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.drivers.fuse.mount import is_privileged, mount, unmount
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.records import MountOptions, Negotiated
 from fs3.drivers.fuse.session import Session
+from fs3.model.inode import InodeType
 
 read_ahead_bytes = 1024 * KIB
 """What the kernel asks for ahead of a reader, where this process may say so."""
@@ -50,7 +53,7 @@ class Mount:
     @classmethod
     async def begin(cls, client: Client, directory: str, options: FuseOptions, source: str) -> Mount:
         """Mount on a directory, and serve. `source`: shown in the table of mounts. OSError says what is missing."""
-        operations = FuseOperations(client, options)
+        operations = await _operations(client, options, MountLedger())
         how = MountOptions(source=source, allow_other=options.allow_other, read_only=options.read_only)
         fd = await asyncio.to_thread(mount, directory, how)
         try:
@@ -65,7 +68,7 @@ class Mount:
         cls, client: Client, directory: str, options: FuseOptions, ledger: MountLedger, take: TakeDevice
     ) -> Mount:
         """Serve a mount that its holder has made. What an earlier process had open is taken up before the device is."""
-        operations = FuseOperations(client, options, ledger)
+        operations = await _operations(client, options, ledger)
         agreed = ledger.agreed
         if agreed.major:
             await take_up(operations)
@@ -100,6 +103,20 @@ class Mount:
         await self._session.close()
         self._notifier.close()
         await self._operations.close()
+
+
+async def _operations(client: Client, options: FuseOptions, ledger: MountLedger) -> FuseOperations:
+    """Raises NotFound and NotADirectory for what cannot be mounted."""
+    operations = FuseOperations(client, options, ledger)
+    if not ledger.root and options.path:
+        # Once: what is mounted stays, wherever it is moved.
+        found = await client.stat(options.path)
+        if found.type is not InodeType.DIRECTORY:
+            raise error(Code.NOT_A_DIRECTORY, "is not a directory", options.path)
+        ledger.root = operations.root_node = found.id
+    elif ledger.root:
+        operations.root_node = ledger.root
+    return operations
 
 
 def _look(directory: str) -> None:

@@ -77,7 +77,7 @@ class NameOperations(FuseBase):
         mode = RENAME_MODES.get(flags)
         if mode is None:
             raise OSError(errno.EINVAL, f"flags {flags} of a rename are not known")
-        where = PathRef(InodeId(directory), text_of(target))
+        where = PathRef(self.inode_of(directory), text_of(target))
         kept = await self._keep_open(request, where) if mode is RenameMode.REPLACE else None
         moved = await self.ask(request, Rename(place(request, name), where, mode))
         self.on_attributes(moved)

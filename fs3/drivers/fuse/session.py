@@ -48,6 +48,7 @@ class Session:
         self._fd = fd
         self._operations = operations
         self._loop = asyncio.get_running_loop()
+        self._root = operations.root_node
         self._buffer_bytes = operations.init_options.max_write_bytes + _HEAD_ROOM_BYTES
         self._spare: list[bytearray] = []
         self._tasks: dict[int, tuple[asyncio.Future[Any], int]] = {}
@@ -65,6 +66,10 @@ class Session:
     def fd(self) -> int:
         """Of the device; -1 once the session has ended."""
         return self._fd
+
+    def kernel_node(self, node: int) -> int:
+        """What the kernel calls an inode."""
+        return protocol.ROOT_NODE if node == self._root else node
 
     @property
     def under_way(self) -> int:
@@ -134,6 +139,8 @@ class Session:
             log.error("%s", wrong)
             self._keep(buffer)
             return
+        if request.node == protocol.ROOT_NODE and self._root != protocol.ROOT_NODE:
+            request = request._replace(node=self._root)
         if request.opcode != Opcode.WRITE:
             data = memoryview(bytes(data))
             self._keep(buffer)
