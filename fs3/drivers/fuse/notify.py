@@ -31,9 +31,8 @@ class Notifier:
 
     async def forget_data(self, node: int, offset: int = 0, length: int = 0) -> None:
         """Attributes and bytes of an inode from an offset on (length 0: all behind it; offset negative: attributes only)."""
-        await self._send(
-            protocol.NOTIFY_INVAL_INODE, protocol.INVAL_INODE_OUT.pack(self._session.kernel_node(node), offset, length)
-        )
+        body = protocol.INVAL_INODE_OUT.pack(self._session.kernel_node(node), offset, length)
+        await self._send(protocol.NOTIFY_INVAL_INODE, body)
 
     async def forget_name(self, directory: int, name: bytes) -> None:
         """What a name of a directory stands for."""
