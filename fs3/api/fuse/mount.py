@@ -107,6 +107,7 @@ class Mount:
 
 async def _operations(client: Client, options: FuseOptions, ledger: MountLedger) -> FuseOperations:
     """Raises NotFound and NotADirectory for what cannot be mounted."""
+    client.meta.remember_attributes()
     operations = FuseOperations(client, options, ledger)
     if not ledger.root and options.path:
         # Once: what is mounted stays, wherever it is moved.

@@ -12,7 +12,7 @@ import copy
 import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
@@ -27,16 +27,18 @@ from fs3.client.meta.direct_requests import DirectRequests
 from fs3.client.meta.hedged_request import HedgedRequest
 from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
 from fs3.client.meta.readers import Readers
+from fs3.client.meta.remembered import RememberedAttributes
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
 from fs3.model.inode import Inode, User
 from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
+from fs3.model.remembered import REMEMBERED
 from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
 from fs3.ports.clock import Clock
 from fs3.wire.meta import caller_to_pb, mark_repeated
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
-from fs3.wire.meta_verbs import verb_of
+from fs3.wire.meta_verbs import Verb, verb_of
 from fs3.wire.methods import META
 
 log = logging.getLogger("fs3.client")
@@ -88,6 +90,8 @@ class MetaClient:
         self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
         """What this client has open for reading."""
         self._sessions.on_return = self.readers.on_return
+        self.remembered: RememberedAttributes | None = None
+        """Attributes that need not be asked for; None: all are. See `remember_attributes`."""
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
         self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
 
@@ -118,8 +122,16 @@ class MetaClient:
         if self._is_view:
             return
         self._direct.close()
+        if self.remembered is not None:
+            await self.remembered.stop()
         await self.readers.stop()
         await self._sessions.stop()
+
+    def remember_attributes(self) -> None:
+        """From now on attributes and names are remembered for as long as the service promises to tell of changes. To be called
+        before there are views of other users."""
+        self.remembered = RememberedAttributes(self._clock, lambda question, deadline: self.ask(question, deadline=deadline))
+        self.remembered.start()
 
     def hold_locks(self, held: bool) -> None:
         """This client holds or wants locks, or no longer does: while it does it says now and then that it lives."""
@@ -145,6 +157,38 @@ class MetaClient:
         for a caller that has to know it (`draw_seq`). `repeated`: it may have been sent under this number before."""
         verb = verb_of(request)
         changes = request.mutates
+        remembered, turn = self.remembered, 0
+        if remembered is not None:
+            if changes:
+                return await self._change(remembered, request, deadline, seq, repeated)
+            known = remembered.find(self.user, request)
+            if known is not None:
+                return cast("R", known)
+            turn = remembered.turn
+        reply, answer = await self._ask(verb, request, deadline, seq, repeated)
+        if remembered is not None and isinstance(request, REMEMBERED):
+            remembered.keep(turn, reply.watch, self.user, request, answer)
+        return answer
+
+    async def _change(self, remembered: RememberedAttributes, request: Request[R], deadline: int, seq: int, repeated: bool) -> R:
+        """`ask` of a change, with what is remembered."""
+        outcome: Any = None
+        remembered.begin_change()
+        try:
+            _, answer = await self._ask(verb_of(request), request, deadline, seq, repeated)
+            outcome = answer
+            return answer
+        except FS3Error as why:
+            outcome = why
+            raise
+        finally:
+            remembered.end_change(request, outcome)
+
+    async def _ask(
+        self, verb: Verb[Request[R], R], request: Request[R], deadline: int, seq: int, repeated: bool
+    ) -> tuple[Any, R]:
+        """(the message, the answer)."""
+        changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
         message = verb.request_to_pb(request, self._caller, (seq or self._next_seq()) if changes else 0)
         if changes:
@@ -163,7 +207,7 @@ class MetaClient:
             raise
         if changes:
             self._track_sessions(request, answer)
-        return answer
+        return reply, answer
 
     def ask_directly(self, request: Request[R]) -> R | None:
         """`ask` of a request that changes nothing, on a thread that is not the loop's, which blocks meanwhile. None: not done,
@@ -231,10 +275,21 @@ class MetaClient:
 
     async def _send_batch(self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int) -> Answers:
         """The answers of the first of these requests, at least one: of all of them, or up to the first that has to wait."""
+        changes = any(request.mutates for request in requests)
+        if changes and self.remembered is not None:
+            self.remembered.forget_all()
+        try:
+            return await self._send_items(requests, items, deadline, changes=changes)
+        finally:
+            if changes and self.remembered is not None:
+                self.remembered.forget_all()
+
+    async def _send_items(
+        self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int, *, changes: bool
+    ) -> Answers:
         message = batch_to_pb(items, self._caller)
         message.caller.open_contents.extend(self.readers.told_with(*requests))
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
-        changes = any(request.mutates for request in requests)
         while True:
             reply = await self._send(META.Batch, message, "", changes=changes, deadline=deadline)
             answers = batch_reply_from_pb(requests, reply)
