@@ -255,6 +255,27 @@ def test_sigterm_unmounts(cluster: LocalCluster, tmp_path: Path) -> None:
         assert not is_mounted(str(point))
 
 
+def test_in_the_foreground(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The command is the holder then."""
+    point = tmp_path / "m"
+    point.mkdir()
+    command = [sys.executable, "-m", "fs3.cli.main", "mount", "--foreground", cluster.url, str(point)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    end = time.monotonic() + 30
+    while not is_mounted(str(point)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    (point / "f").write_bytes(b"x")
+    assert holder_of(point) == running.pid
+    kill(point)
+    assert (point / "f").read_bytes() == b"x"
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 0, said
+    assert b"was killed by signal 9" in said
+    assert not is_mounted(str(point))
+
+
 def _wait_gone(point: Path) -> None:
     end = time.monotonic() + 30
     while holder_of(point) is not None:

@@ -23,6 +23,8 @@ records_max: Final = 1 << 16
 cell_bytes: Final = 128 * KIB
 cells_max: Final = 1 << 13
 """Of bytes that are not stored: 1 GiB, twice what a process may hold of them."""
+cells_kept: Final = 512
+"""The memory of free cells behind these is given back to the system."""
 numbers_max: Final = 64
 
 _RECORD: Final = Struct("=II8Q")  # checksum kind values
@@ -165,6 +167,8 @@ class LastingMemory:
         at = _HEADS_AT + cell * _HEAD_STEP
         self._map[at : at + _HEAD.size] = bytes(_HEAD.size)
         heapq.heappush(self._free_cells, cell)
+        if cell >= cells_kept:
+            self._map.madvise(mmap.MADV_REMOVE, _CELLS_AT + cell * cell_bytes, cell_bytes)
 
     def write_cell(self, cell: int, at: int, data: memoryview | bytes) -> None:
         """Bytes within a cell."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fs3.drivers.fuse.lasting_memory import LastingMemory, cell_bytes, create_memory
+from fs3.drivers.fuse.lasting_memory import LastingMemory, cell_bytes, cells_kept, create_memory
 
 
 @pytest.fixture
@@ -54,6 +54,19 @@ def test_cells_are_found_again_and_given_back(fd: int) -> None:
     assert list(second.cells()) == [(cell, 9, cell * 1000, 5, cell_bytes) for cell in (cells[0], cells[2])]
     assert second.read_cell(cells[2], cell_bytes - 4, 4) == b"\0end"
     assert {second.take_cell(), second.take_cell()} == {cells[1], unfinished}
+
+
+def test_the_memory_of_many_cells_is_given_back(fd: int) -> None:
+    memory = LastingMemory(fd)
+    cells = [memory.take_cell() for _ in range(cells_kept + 20)]
+    for cell in cells:
+        memory.write_cell(cell, 0, b"x" * cell_bytes)
+        memory.set_head(cell, 1, 0, 1, cell_bytes)
+    blocks = os.fstat(fd).st_blocks
+    for cell in cells:
+        memory.give_cell(cell)
+    assert blocks - os.fstat(fd).st_blocks >= 20 * cell_bytes // 512
+    assert memory.take_cell() == 0
 
 
 def test_what_is_no_such_memory_is_refused(tmp_path: os.PathLike[str]) -> None:
