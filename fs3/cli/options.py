@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
 
 STOP_TOGETHER = signal.SIGUSR1
@@ -59,6 +60,10 @@ class ServeOptions:
     targets: int
     config: Path | None
     kv: StoreLocation | None = None
+    disks: tuple[Path, ...] = ()
+    """Of a storage process, besides `data_dir`."""
+    machine: MachineIdentity | None = None
+    """Where machines join the cluster: the one the process is on."""
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

@@ -38,7 +38,7 @@ async def take_up(operations: LockOperations) -> None:
         if opened is None:
             operations.ledger.remove_handle(handle.number)
             continue
-        operations.inherit_handle(FileHandle(opened, handle.writes, handle.number), handle.unique)
+        operations.inherit_handle(FileHandle(opened, handle.writes, handle.number, handle.appends), handle.unique)
     operations.inherit_locks()
     for node, opened in list(operations.inodes.items()):
         await _take_up_bytes(operations, left.opens[node], opened)

@@ -46,7 +46,7 @@ class _Kind(IntEnum):
     """Of records, with their values."""
 
     REQUEST = 1  # unique seq, and of the step that ends an append: step content session serial length start
-    HANDLE = 2  # number node flags unique
+    HANDLE = 2  # number node writes appends unique
     OPEN = 3  # node content session acknowledged truncations flags appender
     LOCK = 4  # node number flags start end epoch
 
@@ -80,6 +80,7 @@ class HandleRecord(NamedTuple):
     number: int
     node: InodeId
     writes: bool
+    appends: bool
     unique: int
     """Of the request that opened it."""
 
@@ -241,10 +242,11 @@ class MountLedger:
 
     # --- what is open ------------------------------------------------------------------------------------------------
 
-    def note_handle(self, number: int, node: InodeId, unique: int, *, writes: bool) -> None:
+    def note_handle(self, number: int, node: InodeId, unique: int, *, writes: bool, appends: bool = False) -> None:
         """A handle is open."""
         if self._memory is not None:
-            self._handles[number] = self._memory.add(_Kind.HANDLE, number, node, writes, unique & ~UNIQUE_RESEND)
+            values = (number, node, writes, appends, unique & ~UNIQUE_RESEND)
+            self._handles[number] = self._memory.add(_Kind.HANDLE, *values)
 
     def remove_handle(self, number: int) -> None:
         """It is closed."""
@@ -312,8 +314,8 @@ class MountLedger:
                 case _Kind.REQUEST:
                     self._requests[values[0]] = _Request(place, values[1], _append_of(values))
                 case _Kind.HANDLE:
-                    number, node, writes, unique, *_ = values
-                    left.handles.append(HandleRecord(number, InodeId(node), bool(writes), unique))
+                    number, node, writes, appends, unique, *_ = values
+                    left.handles.append(HandleRecord(number, InodeId(node), bool(writes), bool(appends), unique))
                     self._handles[number] = place
                 case _Kind.OPEN:
                     node, content, session, acknowledged, truncations, flags, appender, _ = values

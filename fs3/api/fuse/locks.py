@@ -15,7 +15,6 @@ from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fuse.files import FileHandle, FileOperations
 from fs3.api.fuse.ledger import MountLedger
-from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.locks import LockRange
 from fs3.base.ids import InodeId
@@ -64,7 +63,7 @@ class LockOperations(FileOperations):
             self._range_owners.setdefault(file.opened.id, {})[owner] = lock.pid
 
         async def learn(_: File) -> None:
-            await self._see_what_holders_left(file.opened)
+            await self.show(file.opened, await file.opened.learn())
 
         place, _ = self.ledger.begin_request(request.unique, self.client.meta.seqs) if wait else (0, False)
         try:
@@ -82,14 +81,6 @@ class LockOperations(FileOperations):
             self.client.locks.inherit(place, tuple(locks), _lock_file(opened) if opened is not None else None)
             if not place.by_handle:
                 self._range_owners.setdefault(place.inode, {})[place.number] = 0
-
-    async def _see_what_holders_left(self, opened: OpenInode) -> None:
-        inode = await opened.learn()
-        if not self.told.is_as_told(inode):
-            # Told of it is the kernel only when its pages are gone: others who lock meanwhile wait for that as well.
-            if self.notifier is not None:
-                await self.notifier.forget_data(opened.id)
-            self.told.begin(inode)
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         stored = super().flush(request, handle, owner)

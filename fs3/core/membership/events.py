@@ -16,6 +16,7 @@ something are returned only by the step that is told of the commit (`Persisted`)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fs3.base.ids import TableId
 from fs3.base.status import Code
@@ -33,7 +34,9 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.routing import Delta
+from fs3.model.settings import SetSettings
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -43,7 +46,21 @@ class ManagerRequest:
     """A node or client asks for something. Answered with one `Respond` of the same token."""
 
     token: int
-    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetNamespace | ClearNamespace | DeleteNamespace | SetConfig
+    body: (
+        RegisterNode
+        | Heartbeat
+        | EnsureTable
+        | OpenNamespace
+        | SetNamespace
+        | ClearNamespace
+        | DeleteNamespace
+        | SetConfig
+        | JoinCluster
+        | MakeToken
+        | RevokeToken
+        | RemoveMachine
+        | SetSettings
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +102,16 @@ class Rejection:
     message: str
 
 
+Answer: TypeAlias = RegistrationAck | HeartbeatAck | TableId | CacheNamespace | JoinAck | JoinToken | int
+"""To a request that is granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Respond:
     """Answer the request that came with `token`. For a request that changed something, only after that was persisted."""
 
     token: int
-    answer: RegistrationAck | HeartbeatAck | TableId | CacheNamespace | int | Rejection
+    answer: Answer | Rejection
 
 
 Effect = Persist | Publish | Respond

@@ -8,7 +8,9 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
+from fs3.model.machine import JoinToken, Machine
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.settings import SettingsVersion
 
 FORMAT = 1
 """Of the rows; another one is refused."""
@@ -20,6 +22,8 @@ class ClusterRow(msgspec.Struct, frozen=True, array_like=True):
     format: int
     id: bytes
     name: str
+    closed: bool = False
+    """Only nodes of machines that have joined are admitted (`machines`)."""
 
 
 class IdCounters(msgspec.Struct, frozen=True, array_like=True):
@@ -37,6 +41,8 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """Rises with each namespace that is deleted or cleared."""
     namespace_change: int = 0
     """Rises with each change of the list of namespaces."""
+    settings: int = 0
+    """Rises with each change of the settings."""
 
 
 class State(msgspec.Struct):
@@ -55,6 +61,10 @@ class State(msgspec.Struct):
     that an empty store is a lost one. Who begins to serve after its chain was made is always one of them."""
     generations: dict[TargetId, Generation] = {}
     """The newest start of each target that was born; see `generations`."""
+    machines: dict[str, Machine] = {}
+    tokens: dict[str, JoinToken] = {}
+    settings: dict[int, SettingsVersion] = {}
+    """What is kept of the history of the settings."""
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -82,3 +92,10 @@ class Rows(msgspec.Struct, frozen=True):
     configs: tuple[RoleConfig, ...] = ()
     born: tuple[TargetId, ...] = ()
     generations: tuple[TargetGeneration, ...] = ()
+    machines: tuple[Machine, ...] = ()
+    removed_machines: tuple[str, ...] = ()
+    tokens: tuple[JoinToken, ...] = ()
+    removed_tokens: tuple[str, ...] = ()
+    settings: tuple[SettingsVersion, ...] = ()
+    removed_settings: tuple[int, ...] = ()
+    """Versions of the settings that are not kept any more."""

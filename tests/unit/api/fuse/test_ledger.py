@@ -44,7 +44,7 @@ def test_what_is_open_is_inherited(fd: int) -> None:
     first.remove_handle(9)
     left = ledger(fd).inheritance
     assert left.opens == {NODE: OPEN}
-    assert left.handles == [HandleRecord(8, NODE, True, 4)]
+    assert left.handles == [HandleRecord(8, NODE, True, False, 4)]
 
 
 def test_processes_are_one_client_and_use_no_number_twice(fd: int) -> None:

@@ -73,6 +73,16 @@ class Cluster:
         self.stored.configs.update((config.role, config) for config in rows.configs)
         self.stored.born.update(rows.born)
         self.stored.generations.update((each.target, each.generation) for each in rows.generations)
+        for removed, kept in (
+            (rows.removed_machines, self.stored.machines),
+            (rows.removed_tokens, self.stored.tokens),
+            (rows.removed_settings, self.stored.settings),
+        ):
+            for key in removed:
+                del kept[key]  # type: ignore[attr-defined]
+        self.stored.machines.update((machine.name, machine) for machine in rows.machines)
+        self.stored.tokens.update((token.id, token) for token in rows.tokens)
+        self.stored.settings.update((version.version, version) for version in rows.settings)
 
     def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
@@ -749,10 +759,10 @@ def test_configuration_versions() -> None:
     assert cluster.routing.version == 3, "configuration is no routing"
 
 
-def test_routing_that_would_not_fit_into_a_message_is_refused() -> None:
+def test_routing_that_would_not_fit_into_a_stream_is_refused() -> None:
     cluster = Cluster(MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=256))
     cluster.register("storage-1")
-    for index in range(2, 200):
+    for index in range(2, 1000):
         last = cluster.register(f"storage-{index}", endpoints=("tcp://" + "x" * 500,) * 8)
         if isinstance(last, Rejection):
             break
