@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 from fs3.api.access_times import AccessTimes
-from fs3.api.append import Appender
+from fs3.api.append import AppendEnd, Appender
 from fs3.api.attributes import AttributeCalls
 from fs3.api.client_space import SpaceVerbs
 from fs3.api.data import FileData
@@ -219,6 +219,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         elif opened.data is None:
             self.meta.readers.add(file)
         return file
+
+    def inherit(self, opened: OpenResult, path: str, *, appends: bool = False) -> File:
+        """The handle of a session of an earlier process of this client, which is the same one to the services."""
+        self.meta.keep_session(opened.session)
+        return self.adopt(opened, path, appends=appends)
 
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
@@ -487,14 +492,14 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
             checked.append((file, check_range(offset, len(view), file.path), view))
         return await self._data.write_many(checked)
 
-    async def append(self, file: File, data: Any, *, unnamed: bool = False) -> int:
+    async def append(self, file: File, data: Any, *, unnamed: bool = False, end: AppendEnd | None = None) -> int:
         """Write bytes at the end of a file, wherever that is by now; the offset they got. Any handle that writes may append, also
         one that writes in place: what it wrote before is published first.
 
         However many append at once, the bytes of one call stay together, and are durable and seen by every later open when it
         returns. When it fails nothing of them is ever seen, unless it says that it may have happened. The data must not change
         until then. STALE when the file was removed, or replaced by another one; with `unnamed` they are appended all the same to
-        what the handle has open, unless that got other bytes.
+        what the handle has open, unless that got other bytes. `end` remembers the last step.
         """
         writes = await self._prepare_append(file)
         view = source_of(data, file.path)
@@ -502,7 +507,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         async def piece(at: int, size: int) -> memoryview:
             return view[at : at + size]
 
-        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed)
+        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed, end=end)
 
     async def _prepare_append(self, file: File) -> int:
         """What a handle has written in place has its place in the file before it appends: so many writes."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from fs3.api.client import Client
@@ -34,6 +36,16 @@ TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
 
 
+@dataclass(frozen=True, slots=True)
+class LastingClient:
+    """A client that several processes are one after another, as those of a mount. To the metadata services it is one: its
+    sessions and locks stay."""
+
+    client_id: ClientId
+    seqs: Iterator[int]
+    """Numbers of requests that no earlier process has used."""
+
+
 async def connect(
     url: str,
     *,
@@ -42,12 +54,14 @@ async def connect(
     verify: bool = True,
     relatime: bool = False,
     count: bool = True,
+    lasting: LastingClient | None = None,
 ) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
     process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
-    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. Unreachable when no manager answers.
+    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
+    was one before. Unreachable when no manager answers.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
@@ -62,7 +76,7 @@ async def connect(
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock, counts), host)
             stack.push_async_callback(control.close)
-        return await _build_client(stack, control, services, addresses, clock, counts, host, user, verify, relatime)
+        return await _build_client(stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting)
 
 
 async def connect_embedded(
@@ -96,13 +110,16 @@ async def _build_client(
     user: User | None,
     verify: bool,
     relatime: bool,
+    lasting: LastingClient | None = None,
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
     identity = ClientId(os.urandom(CLIENT_ID_BYTES))
     manager = MgmtdClient(control, addresses, clock)
     stack.push_async_callback(manager.close)
     await manager.start()
-    meta = MetaClient(manager, services, clock, identity, user or this_user())
+    # Storage knows updates by the numbers that one process gave them, so each process is another client to it.
+    named, seqs = (identity, None) if lasting is None else (lasting.client_id, lasting.seqs)
+    meta = MetaClient(manager, services, clock, named, user or this_user(), seqs=seqs)
     stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)

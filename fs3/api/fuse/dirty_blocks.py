@@ -10,20 +10,25 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 
+from fs3.api.fuse.kept_bytes import KeptBlock
 from fs3.api.io.buffer_budget import BufferBudget, buffer_budget, file_buffer_bytes_min
 from fs3.api.io.write_behind import block_bytes_for, file_behind_bytes_max
 
 Store = Callable[[memoryview, int], Awaitable[int]]
 """(bytes, offset): makes them durable."""
 
+Keep = Callable[[int], KeptBlock | None]
+"""(offset): where bytes from there on outlive this process; None: nowhere."""
+
 
 class _Block:
     """Bytes [start, start + len(data))."""
 
-    __slots__ = ("data", "share", "start", "task")
+    __slots__ = ("data", "kept", "share", "start", "task")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, kept: KeptBlock | None) -> None:
         self.start = start
+        self.kept = kept
         self.data = bytearray()
         self.share = 0
         """Bytes of the budget that it holds."""
@@ -37,13 +42,21 @@ class _Block:
     def overlaps(self, start: int, end: int) -> bool:
         return self.start < end and start < self.end
 
+    def free(self) -> None:
+        """It is stored, or given up."""
+        if self.kept is not None:
+            self.kept.free()
+
 
 class DirtyBlocks:
     """Of one open file. Belongs to one event loop; `write` and `drain` are called one at a time."""
 
-    def __init__(self, store: Store, chunk: int, *, budget: BufferBudget = buffer_budget) -> None:
+    def __init__(
+        self, store: Store, chunk: int, *, keep: Keep = lambda offset: None, budget: BufferBudget = buffer_budget
+    ) -> None:
         """`chunk`: the file's chunk size; blocks end at multiples of about that."""
         self._store = store
+        self._keep = keep
         self._block_bytes = block_bytes_for(chunk)
         self._share = budget.open_share()
         self._blocks: list[_Block] = []
@@ -75,6 +88,8 @@ class DirtyBlocks:
             return False
         at = offset - block.start
         block.data[at : at + len(data)] = data
+        if block.kept is not None:
+            block.kept.write(at, data)
         if end == self._block_end(block.start):
             self._send()
         return True
@@ -90,7 +105,7 @@ class DirtyBlocks:
             if not self.try_write(data[at : at + count], here):
                 self._send()
                 await self._make_room(count)
-                self._open = _Block(here)
+                self._open = _Block(here, self._keep(here))
                 self._blocks.append(self._open)
                 # Within what a file has in any case, or what was waited for.
                 if not self._grow(self._open, count):
@@ -126,6 +141,7 @@ class DirtyBlocks:
         lost = sum(len(block.data) for block in self._blocks)
         for block in self._blocks:
             self._share.give(block.share)
+            block.free()
         self._blocks, self._open, self._failure = [], None, None
         return lost
 
@@ -165,6 +181,7 @@ class DirtyBlocks:
             await self._store(memoryview(block.data), block.start)
             self._blocks.remove(block)
             self._share.give(block.share)
+            block.free()
         except OSError as wrong:
             self._failure = self._failure or wrong
         except BaseException:

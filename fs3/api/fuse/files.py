@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
@@ -20,7 +22,7 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.operations import Answer
-from fs3.drivers.fuse.protocol import OpenFlag
+from fs3.drivers.fuse.protocol import UNIQUE_RESEND, OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
@@ -33,6 +35,7 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    number: int
     appends: bool = False
     """It was opened for that: its reads and writes are not of the kernel's pages, which would be filled where the end was."""
     drops: bool = False
@@ -44,9 +47,11 @@ class FileHandle:
 class FileOperations(FuseBase):
     """See `Operations`."""
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        super().__init__(client, options, ledger)
         self._files: dict[int, FileHandle] = {}
+        self._opened_by: dict[int, int] = {}
+        """The handles of an earlier process, by the requests that opened them."""
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -68,47 +73,51 @@ class FileOperations(FuseBase):
         )
         _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
-        if not self.told.knows(result.inode.id):
+        if not self.may_have_pages(result.inode.id):
             self.told.begin(result.inode)
         opened = await self._open(result, data, writes, flags)
         entry = self.entry_told(opened.inode, opened.length)
-        return Created(entry, self._answer(opened, result.inode, writes, flags))
+        return Created(entry, self._answer(request, opened, result.inode, writes, flags))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         here = PathRef(InodeId(request.node), "")
         wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
         result = await self.ask(request, wanted)
         self.told.begin(result.inode)
-        file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
-        opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
-        opened.handles = opened.writers = 1
-        return Created(self.entry_told(opened.inode), self._answer(opened, opened.inode, True, flags))
+        opened = self.inodes.get(result.inode.id)
+        if opened is None:  # else an earlier process has made it
+            file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
+            opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, self.ledger, is_removed=True)
+        opened.handles += 1
+        opened.writers += 1
+        return Created(self.entry_told(opened.inode), self._answer(request, opened, opened.inode, True, flags))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
-        result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
+        result = await self._ask_open(request, meta, reads=access != os.O_WRONLY)
         _check_file(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return self._answer(opened, result.inode, writes, flags)
+        return self._answer(request, opened, result.inode, writes, flags)
 
-    async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
+    async def _ask_open(self, request: KernelRequest, meta: MetaClient, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
+        inode = InodeId(request.node)
         here = PathRef(inode, "")
         opened = self.inodes.get(inode)
         if opened is not None and (opened.is_dirty or opened.is_removed):
             return OpenResult(opened.inode, opened.file.session, opened.file.data)
         if reads:
             try:
-                return await self.ask_as(meta, Open(here, want_data=True))
+                return await self.ask_as(meta, Open(here, want_data=True), request)
             except FS3Error as failure:
                 if failure.code is not Code.ACCESS:
                     raise
                 # A program that may be run and not be read.
-        found = await self.ask_as(meta, Stat(here, follow=False))
+        found = await self.ask_as(meta, Stat(here, follow=False), request)
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
     async def _open(self, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
@@ -126,10 +135,22 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _answer(self, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
+    def _answer(self, request: KernelRequest, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
         """A new handle. `inode`: as the services told it for this open."""
+        number = self._opened_by.pop(request.unique & ~UNIQUE_RESEND, 0) if self._opened_by else 0
+        handle = self._files.get(number)
+        if handle is not None:
+            # An earlier process had opened it, and was not heard: it is this handle, which is counted already.
+            opened.handles -= 1
+            opened.writers -= writes
+            return self._answer_open(handle, inode)
         number = self.next_handle()
-        handle = self._files[number] = FileHandle(opened, writes, bool(flags & os.O_APPEND))
+        handle = self._files[number] = FileHandle(opened, writes, number, bool(flags & os.O_APPEND))
+        self.ledger.note_handle(number, opened.id, request.unique, writes=writes, appends=handle.appends)
+        return self._answer_open(handle, inode)
+
+    def _answer_open(self, handle: FileHandle, inode: Inode) -> Opened:
+        number, opened = handle.number, handle.opened
         if handle.appends or self.options.direct_io:
             return Opened(number, OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES | OpenFlag.KEEP_CACHE)
         if not opened.is_at(inode):
@@ -159,13 +180,26 @@ class FileOperations(FuseBase):
     async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         file = self.file(handle)
         del self._files[handle]
+        self.ledger.remove_handle(handle)
         opened = file.opened
         opened.handles -= 1
         opened.writers -= file.writes
         if not opened.handles:
-            await opened.finish()
-            if not opened.handles and self.inodes.get(opened.id) is opened:
-                del self.inodes[opened.id]
+            await self.finish(opened)
+
+    async def finish(self, opened: OpenInode) -> None:
+        """No handle of a file is left."""
+        await opened.finish()
+        if not opened.handles and self.inodes.get(opened.id) is opened:
+            del self.inodes[opened.id]
+            self.ledger.remove_open(opened.id)
+
+    def inherit_handle(self, file: FileHandle, unique: int) -> None:
+        """An earlier process has opened it, for this request."""
+        self._files[file.number] = file
+        self._opened_by[unique] = file.number
+        file.opened.handles += 1
+        file.opened.writers += file.writes
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""
@@ -197,7 +231,7 @@ class FileOperations(FuseBase):
     ) -> Answer[int]:
         opened = self.file(handle).opened
         if flags & os.O_APPEND:
-            return self._append(self.file(handle), data, offset)
+            return self._append(request, self.file(handle), data, offset)
         if offset + len(data) > file_bytes_max:
             raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
         if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
@@ -214,12 +248,12 @@ class FileOperations(FuseBase):
         await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
-    async def _append(self, file: FileHandle, data: memoryview, expected: int) -> int:
+    async def _append(self, request: KernelRequest, file: FileHandle, data: memoryview, expected: int) -> int:
         opened = file.opened
-        at, inode = await opened.append(data)
+        at, inode = await opened.append(data, NotedAppendEnd(self.client.meta, self.ledger, request.unique))
         if file.appends:
             # Other handles may have pages that end where the file did.
-            if self.notifier is not None and self.told.knows(opened.id):
+            if self.notifier is not None and self.may_have_pages(opened.id):
                 await self.notifier.forget_data(opened.id, at)
             self.told.change(inode)
         elif at == expected:

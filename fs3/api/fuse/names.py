@@ -77,7 +77,7 @@ class NameOperations(FuseBase):
         mode = RENAME_MODES.get(flags)
         if mode is None:
             raise OSError(errno.EINVAL, f"flags {flags} of a rename are not known")
-        where = PathRef(InodeId(directory), text_of(target))
+        where = PathRef(self.inode_of(directory), text_of(target))
         kept = await self._keep_open(request, where) if mode is RenameMode.REPLACE else None
         moved = await self.ask(request, Rename(place(request, name), where, mode))
         self.on_attributes(moved)
@@ -88,7 +88,7 @@ class NameOperations(FuseBase):
         where = place(request, name)
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
-            inode = await opened.link(self.identities.meta_for(request), where)
+            inode = await opened.link(lambda wanted: self.ask(request, wanted), where)
         else:
             inode = await self.ask(request, Link(PathRef(InodeId(node), ""), where))
         self.on_attributes(inode)
@@ -106,7 +106,7 @@ class NameOperations(FuseBase):
                 return None
             raise
         opened = self.inodes.get(inode.id)
-        if opened is None or inode.nlink != 1:
+        if opened is None or not opened.handles or inode.nlink != 1:
             return None
         await opened.keep()
         return inode

@@ -32,6 +32,7 @@ from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.posix_scenes import POSIX_SCENES
 from fs3.sim.ring2.reader_scenes import GARBAGE_DELAY_MS, READER_SCENES
+from fs3.sim.ring2.remembered_scenes import REMEMBERED_SCENES
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
@@ -468,6 +469,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **READER_SCENES,
     **REPLACE_SCENES,
     **LEASE_SCENES,
+    **REMEMBERED_SCENES,
     **LOCK_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
@@ -498,6 +500,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in REMEMBERED_SCENES:
+                swarm = replace(swarm, inline_bytes=INLINE_BYTES)
             if name in MOUNT_SCENES:
                 swarm = replace(swarm, inline_bytes=inline_bytes_default)
             if name in XATTR_SCENES:
