@@ -37,8 +37,10 @@ from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.inode import Dirent, FileSession, Inode, Trim
 from fs3.model.lock import ClientLocks, InodeLocks, LockAnswer
+from fs3.model.machine import JoinToken, Machine
 from fs3.model.namespace import OpenResult
 from fs3.model.routing import Node
+from fs3.model.settings import SettingsVersion
 from fs3.wire.methods import SERVICES
 from fs3.wire.pb import common_pb2
 
@@ -49,9 +51,9 @@ STORED: dict[str, tuple[type[Any], str]] = {
     for kind in (
         # rows of managers
         ClusterRow, IdCounters, Node, Chain, ChainTable, CacheNamespace, RoleConfig, Generation, LeaseRecord, Holder,
-        ClusterEvent,
+        ClusterEvent, Machine, JoinToken, SettingsVersion,
         # rows of metadata
-        Inode, Dirent, FileSession, Trim, InodeLocks, ClientLocks, ClientRecord, rows.NamespaceCounters, rows.StoreIdent,
+        Inode, Dirent, FileSession, Trim, InodeLocks, ClientLocks, ClientRecord, rows.NamespaceCounters, rows.ServiceTally, rows.StoreIdent,
         rows.Garbage, rows.PrunedSession, rows.RequestRecord,
         # what requests answered, within `RequestRecord`
         OpenResult, LockAnswer,
