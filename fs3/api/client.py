@@ -27,6 +27,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.locks import FileLocks, LockCalls
+from fs3.api.metrics import MetricCalls
 from fs3.api.namespace import Failures, NameCalls, Stats, parent_of, parents_mode_of
 from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
@@ -51,6 +52,7 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
+from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.tasks import TaskSet
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
@@ -77,7 +79,7 @@ Opens = list[File | FS3Error]
 log = logging.getLogger("fs3.client")
 
 
-class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
+class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, MetricCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -89,9 +91,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         *,
         umask: int = 0o022,
         relatime: bool = False,
+        sources: MetricSources | None = None,
     ) -> None:
         """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files,
-        but where a default ACL says what they get; `relatime`: reads bring access times up to date."""
+        but where a default ACL says what they get; `relatime`: reads bring access times up to date; `sources`: of `metrics`."""
+        self.sources = sources or MetricSources()
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta

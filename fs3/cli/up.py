@@ -14,6 +14,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.options import METRICS_HOST
 from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
 
@@ -41,6 +42,9 @@ def up(
     kv: Annotated[
         str | None, typer.Option(help="etcd://host:port,host:port/NAME: metadata live there, not in the data directory")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="first port of Prometheus metrics, one for each process, on 127.0.0.1; 0: none (0)")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
@@ -49,7 +53,7 @@ def up(
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
-        "metas": metas, "advertise": advertise, "kv": kv,
+        "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()
@@ -124,6 +128,9 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"serving fs3://{','.join(shape.manager_addresses())}/")
+    if shape.metrics_port:
+        ports = sorted(shape.metrics_port_of(name) for name in shape.names())
+        console.print(f"metrics at http://{METRICS_HOST}:{ports[0]}/metrics, and so on up to port {ports[-1]}")
 
 
 def _follow(directory: ClusterDirectory, names: list[str]) -> None:

@@ -94,6 +94,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What the process runs."""
     config_problem: str = ""
     """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
+    wall_ms: int = 0
+    """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
 
 
 class LeaveRequest(NamedTuple):
@@ -348,6 +350,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     release: Release | None = None
     """What it runs, as its newest heartbeat says; None: not known."""
     settings: NodeSettings = NodeSettings()
+    clock_skew_ms: int | None = None
+    """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -235,6 +235,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         disks=disks_to_pb(request.disks),
         release=release_to_pb(request.release),
         config_problem=request.config_problem,
+        wall_ms=request.wall_ms,
     )
 
 
@@ -255,6 +256,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
         config_problem=_shortened(message.config_problem),
+        wall_ms=message.wall_ms,
     )
 
 

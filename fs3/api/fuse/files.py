@@ -177,12 +177,20 @@ class FileOperations(FuseBase):
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
-        opened = self.file(handle).opened
+        file = self.file(handle)
+        opened = file.opened
+        if file.appends and offset + size > opened.length:
+            return self._read_at_end(opened, offset, size)
         found = opened.read_now(offset, size)
         if found is None:
             return opened.read(offset, size)
         self.client.record_read(opened.file)
         return found
+
+    async def _read_at_end(self, opened: OpenInode, offset: int, size: int) -> bytes | memoryview:
+        """Where the end is, the kernel asks before it reads pages; past them it does not."""
+        await opened.refresh()
+        return await opened.read(offset, size)
 
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool

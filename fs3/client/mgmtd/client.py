@@ -51,6 +51,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.event import ClusterEvent
 from fs3.model.machine import (
     JoinAck,
     JoinCluster,
@@ -69,6 +70,7 @@ from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
+from fs3.wire.mgmtd_events import events_from_pb, list_events_to_pb
 from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
@@ -367,6 +369,10 @@ class MgmtdClient:
             if self._closed or remaining <= 0 or failure.code not in (*_GONE, *_LOST, Code.BUSY):
                 raise failure
             await backoff.pause(remaining)
+
+    async def list_events(self, after: int = 0, limit: int = 0) -> list[ClusterEvent]:
+        """What happened, oldest first: the newest `limit` events (0: as many as the manager likes) behind number `after`."""
+        return events_from_pb(await self._call(MGMTD.ListEvents, list_events_to_pb(after, limit), attempt_ns=manager_read_ns))
 
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""

@@ -20,7 +20,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
 from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_ns
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
@@ -218,6 +218,7 @@ class Member:
             problem=self._kept.describe_problem() if self._kept is not None else "",
             disks=tuple(self._counter.measure_space()),
             release=self._mgmtd.release,
+            wall_ms=self._clock.wall() // MILLISECOND,
         )
 
     async def _heartbeat_loop(self) -> None:

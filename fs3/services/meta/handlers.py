@@ -63,6 +63,8 @@ class VerbHandlers:
         self._appends = appends
         self._locks = locks
         self._capacity = capacity
+        self.operations: dict[type[Any], int] = dict.fromkeys(VERBS, 0)
+        """How many of each kind were asked for, those in batches included."""
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
@@ -78,8 +80,10 @@ class VerbHandlers:
         kv, changes, appends, locks, contexts = self._kv, self._changes, self._appends, self._locks, self._contexts
         operation = OPERATIONS[verb.record]
         is_repair = verb.record is Repair
+        counted, record = self.operations, verb.record
 
         def handle(call: Call) -> None:
+            counted[record] += 1
             message = call.request
             try:
                 request = verb.request_from_pb(message)
@@ -110,6 +114,7 @@ class VerbHandlers:
 
     def _statfs(self, call: Call) -> None:
         """The namespace says how much it holds, storage how much more would fit."""
+        self.operations[StatFs] += 1
         try:
             ctx = self._contexts.context_of(caller_from_pb(call.request.caller), mutates=False)
         except FS3Error as why:
@@ -130,6 +135,7 @@ class VerbHandlers:
         self._kv.submit_read(statfs, counted)
 
     def _keep_alive(self, call: Call) -> None:
+        self.operations[KeepAlive] += 1
         try:
             caller = caller_from_pb(call.request.caller)
             request = VERBS[KeepAlive].request_from_pb(call.request)
@@ -163,6 +169,10 @@ class VerbHandlers:
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
+        counted = self.operations
+        for item in items:
+            if not isinstance(item, FS3Error):
+                counted[type(item.request)] += 1
         if any(not isinstance(item, FS3Error) and item.request.mutates for item in items):
             self._contexts.record_heartbeat(whole.client)
             self._batch_of_changes(call, caller, whole, items)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -124,6 +125,11 @@ class MetaService:
         self.lease.start()
         for duty in self._duties:
             duty.start()
+
+    @property
+    def operations(self) -> Mapping[type[Any], int]:
+        """How many operations of each kind were asked for."""
+        return self._handlers.operations
 
     def on_config(self, config: RoleConfig) -> str:
         """Take a newer configuration of the role, while requests go on; returns why it cannot be applied, "" when it is.

@@ -13,6 +13,8 @@
     mgmtd/token/<id>         JoinToken
     mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
 
+    mgmtd/event/<number>     ClusterEvent      what happened, for people; numbers as 8 bytes
+
     mgmtd/lease              LeaseRecord       who is the primary
     mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
 
@@ -22,6 +24,7 @@ manager that writes is still the primary: NOT_PRIMARY, and nothing is written, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -35,6 +38,7 @@ from fs3.core.membership.state import FORMAT, ClusterRow, IdCounters, Rows, Stat
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinToken, Machine
 from fs3.model.routing import Node
@@ -56,6 +60,7 @@ _GENERATION = _PREFIX + b"generation/"
 _MACHINE = _PREFIX + b"machine/"
 _TOKEN = _PREFIX + b"token/"
 _SETTINGS = _PREFIX + b"settings/"
+_EVENT = _PREFIX + b"event/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
 _PAGE = 1024
@@ -161,6 +166,30 @@ class MgmtdStore:
             _save_admission(txn, rows)
 
         self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
+
+    async def load_events(self) -> list[ClusterEvent]:
+        """The events that are kept, oldest first. FS3Error naming a row that cannot be read."""
+
+        async def op(txn: ReadTxn) -> list[ClusterEvent]:
+            return await _rows(txn, _EVENT, ClusterEvent)
+
+        return await self._kv.read(op)
+
+    def save_events(self, events: Sequence[ClusterEvent], first: int, lease_record: LeaseRecord, done: OnDone[None]) -> None:
+        """Store events, and forget those before number `first`. `done`, `lease_record`: as of `save`."""
+
+        async def op(txn: Txn) -> None:
+            await _check(txn, lease_record)
+            for key, _ in await txn.scan(_EVENT, _event_key(first), _PAGE):
+                txn.delete(key)
+            for event in events:
+                txn.put(_event_key(event.seq), _encode(event))
+
+        self._kv.submit(op, done)
+
+
+def _event_key(number: int) -> bytes:
+    return _EVENT + number.to_bytes(8, "big")
 
 
 async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion) -> None:

@@ -121,6 +121,8 @@ class StorageService:
         self._pushes = PushHandler(targets, self._updates.payloads)
         self._queries = Queries(targets, self)
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
+        self.last_reports: tuple[TargetReport, ...] = ()
+        """What the manager was told of the targets last."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
@@ -258,6 +260,11 @@ class StorageService:
         return self._duties
 
     @property
+    def reads(self) -> ReadHandler:
+        """What serves reads, to be looked at."""
+        return self._reads
+
+    @property
     def caches(self) -> CacheKeepers:
         """What keeps KVCache pages within their limits, to be looked at."""
         return self._caches
@@ -383,7 +390,9 @@ class StorageService:
 
     def target_reports(self) -> list[TargetReport]:
         """See `MemberOwner`."""
-        return [self._complete_report(report) for report in self._keeper.make_reports()]
+        reports = [self._complete_report(report) for report in self._keeper.make_reports()]
+        self.last_reports = tuple(reports)
+        return reports
 
     def _complete_report(self, report: TargetReport) -> TargetReport:
         """The report with what others than the store know of a target that is open."""

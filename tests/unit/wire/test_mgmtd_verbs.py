@@ -174,6 +174,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.ListNamespaceChanges,
         MGMTD.ListMachines,
         MGMTD.GetSettings,
+        MGMTD.ListEvents,
     }
 
 
