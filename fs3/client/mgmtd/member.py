@@ -60,6 +60,10 @@ class MemberOwner(Protocol):
         """The manager has granted a lease to a heartbeat that reported these targets complete, and has stored that they were."""
         ...
 
+    def on_heard(self, routing_version: int) -> None:
+        """The manager has answered a heartbeat: it knows that the node has routing of this version."""
+        ...
+
     def on_config(self, config: RoleConfig) -> None:
         """There is a newer configuration of the node's role."""
         ...
@@ -247,6 +251,8 @@ class Member:
             if self._owner is not None:
                 complete = (report.target for report in request.targets if report.state is LocalState.UPTODATE)
                 self._owner.on_births_stored(frozenset(complete))
+        if self._owner is not None:
+            self._owner.on_heard(request.routing_version)
         if ack.leave and self._owner is not None:
             self._owner.on_leave_requests(ack.leave)
         if ack.routing_version > self._mgmtd.routing.version:

@@ -16,6 +16,7 @@ from fs3.base.limits import nodes_max, replicas_max, routing_bytes_max, tables_m
 from fs3.base.status import Code
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
+from fs3.core.membership.departures import Departures
 from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.generations import Lineage, compare
 from fs3.core.membership.lease_health import LeaseHealth
@@ -64,6 +65,7 @@ class Manager:
         """The targets of each node, and which chain they are in."""
         self._health = LeaseHealth(config)
         self._link_faults = LinkFaults(config, self._health)
+        self._departures = Departures()
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
             self._health.assume_lease(now, node, state.counters.routing if config.reconfigure else 0)
@@ -275,6 +277,12 @@ class Manager:
                 if report.state is LocalState.UPTODATE and report.target in own:
                     self._on_complete(report)
         self._link_faults.on_heartbeat(heartbeat, own)
+        heard = (
+            chain
+            for target, chain in own.items()
+            if self._departures.on_heard(self._state.chains[chain], target, heartbeat.routing_version)
+        )
+        self._reconfigure(now, heard)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
         later = heartbeat.leaving or not self._ledger.pending_births.isdisjoint(own)
         ack = HeartbeatAck(
@@ -318,9 +326,10 @@ class Manager:
                 for slot in chain.slots
                 if (state := self._health.local_state(now, slot.node, slot.target, chain.version)) is not None
             }
-            following = next_chain(chain, states)
+            following = next_chain(chain, self._departures.without_returns(chain, states))
             if following is chain:
                 continue
+            following = self._departures.on_chain_changed(chain, following, self._ledger.next_version)
             for slot in chain.serving_slots():
                 after = following.slot(slot.target)
                 if after is None or after.state is not PublicState.SERVING:

@@ -411,6 +411,10 @@ class StorageService:
         """See `MemberOwner`."""
         self._keeper.on_births_stored(targets)
 
+    def on_heard(self, routing_version: int) -> None:
+        """See `MemberOwner`."""
+        self._keeper.on_heard(routing_version)
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""
         for request in requests:

@@ -26,6 +26,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.core.membership.departures import must_be_heard
 from fs3.core.membership.generations import Lineage
 from fs3.model.chain import Chain, PublicState
 from fs3.model.cluster import RegistrationAck
@@ -89,6 +90,9 @@ class TargetKeeper:
         self._shells = targets.by_id
         self._listeners = listeners
         self._generations = TargetGenerations(disks, registry)
+        self._unheard: dict[TargetId, tuple[int, int]] = {}
+        """Targets that go on without another one once the manager has heard of it (`must_be_heard`), each with the version of its
+        chain, and the routing version that a heartbeat must have named."""
         self._born: set[TargetId] = set()
         """The manager has stored that they have been complete."""
         self._lost: set[TargetId] = set()
@@ -139,10 +143,29 @@ class TargetKeeper:
     def on_routing_changed(self, routing: Routing) -> None:
         """Newer routing."""
         self._learn(routing)
+        news = False
         for target, shell in self._shells.items():
-            shell.on_chain_changed(self.chains.get(target))
+            chain = self.chains.get(target)
+            if chain is None or not must_be_heard(shell.chain, chain, target):
+                self._unheard.pop(target, None)
+                shell.on_chain_changed(chain)
+            elif self._unheard.get(target, (0, 0))[0] < chain.version:
+                self._unheard[target] = (chain.version, routing.version)
+                news = True
         self._targets.index_chains()
-        if self._reconcile():
+        if self._reconcile() or news:
+            self._context.on_target_changed()
+
+    def on_heard(self, routing_version: int) -> None:
+        """The manager has answered a heartbeat that named this routing version: targets may go on without others that left."""
+        heard = [target for target, (_, unheard) in self._unheard.items() if unheard <= routing_version]
+        for target in heard:
+            del self._unheard[target]
+            shell = self._shells.get(target)
+            if shell is not None:
+                shell.on_chain_changed(self.chains.get(target))
+        if heard:
+            self._targets.index_chains()
             self._context.on_target_changed()
 
     def on_births_stored(self, targets: Set[TargetId]) -> None:
