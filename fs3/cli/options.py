@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fs3.cli.stores import StoreLocation
+from fs3.model.domain import NOWHERE, Domain
 
 STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
@@ -59,6 +60,7 @@ class ServeOptions:
     targets: int
     config: Path | None
     kv: StoreLocation | None = None
+    domain: Domain = NOWHERE
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

@@ -19,6 +19,7 @@ from fs3.base.status import Code
 from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.model.domain import Domain
 from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
@@ -45,6 +46,8 @@ def serve(
         str,
         typer.Option(help=f"mgmtd, meta: {stores.HELP}; default DATA_DIR/kv", envvar="FS3_KV"),
     ] = "",
+    zone: Annotated[str, typer.Option(help="storage: the room or power supply it stands in", envvar="FS3_ZONE")] = "",
+    rack: Annotated[str, typer.Option(help="storage: the rack it stands in, within its zone", envvar="FS3_RACK")] = "",
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
 ) -> None:
     """Run one service process in the foreground."""
@@ -53,7 +56,7 @@ def serve(
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
-        stores.parse_store(kv) if kv else None,
+        stores.parse_store(kv) if kv else None, Domain(zone, rack),
     )  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     acquire_process_lock(

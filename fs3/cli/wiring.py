@@ -185,7 +185,8 @@ async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[s
     config = load_config(StorageConfig, options.config)
     disks = DataDirectories([options.data_dir], options.name)
     mgmtd = await _connect_mgmtd(options, stack, clock)
-    service = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, _data_connector(stack, clock), config)
+    store_factory, connector = chunk_store_factory(disks, clock), _data_connector(stack, clock)
+    service = StorageService(disks, store_factory, clock, mgmtd, connector, config, options.domain)
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
 
     async def stop() -> None:

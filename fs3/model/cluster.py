@@ -11,6 +11,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import LocalState, Slot
+from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -37,6 +38,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     directory: str = ""
     """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
     former one proves that that one has ended."""
+    domain: Domain = Domain()
+    """Where the node stands."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId
 from fs3.model.chain import Chain, ChainTable
+from fs3.model.domain import Domain
 
 
 class Role(IntEnum):
@@ -37,6 +38,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     pid: int = 0
     directory: str = ""
     """Which locked directory of its host the process has. For the manager only: clients are not told."""
+    domain: Domain = Domain()
+    """Where it stands."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

@@ -45,6 +45,7 @@ from fs3.wire.malformed import malformed
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import (
     EncodedRouting,
+    domain_from_pb,
     endpoints_from_pb,
     enum_from_pb,
     name_from_pb,
@@ -76,6 +77,8 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         software=__version__,
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
+        zone=request.domain.zone,
+        rack=request.domain.rack,
     )
 
 
@@ -104,6 +107,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         targets=tuple(TargetId(target) for target in message.targets),
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
+        domain=domain_from_pb(message, "RegisterNodeRequest"),
     )
 
 

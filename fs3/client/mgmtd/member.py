@@ -24,6 +24,7 @@ from fs3.base.units import SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
+from fs3.model.domain import NOWHERE, Domain
 from fs3.model.generation import TargetClaim
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport
@@ -97,9 +98,11 @@ class Member:
         role: Role,
         owner: MemberOwner | None = None,
         kept: KeptData | None = None,
+        domain: Domain = NOWHERE,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets, which
-        then takes no configuration either. `kept`: of which every heartbeat says whether something is wrong with it."""
+        then takes no configuration either. `kept`: of which every heartbeat says whether something is wrong with it.
+        `domain`: where the node stands."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -113,6 +116,7 @@ class Member:
         self._counter = counter
         self._owner = owner
         self._kept = kept
+        self._domain = domain
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
@@ -132,7 +136,7 @@ class Member:
         """
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
-            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory,
+            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._domain,
         )  # fmt: skip
         try:
             return await self._register()

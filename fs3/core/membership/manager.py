@@ -219,7 +219,7 @@ class Manager:
         check_targets(number, event, self._targets_by_node, self._state.nodes)
         node = Node(
             number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
-            directory=event.directory,
+            directory=event.directory, domain=event.domain,
         )  # fmt: skip
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
@@ -385,10 +385,12 @@ class Manager:
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
-            places = place(len(nodes), per_node, replicas, seed=number)
+            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes])
         except ValueError as problem:
             raise RequestRejected(Code.INVALID, str(problem)) from None
         chains = []
+        # Nodes of a small domain may have got more than the others.
+        per_node = max([per_node, *(ordinal + 1 for members in places for _, ordinal in members)])
         for index, members in enumerate(places):
             slots = [
                 Slot(TargetId(counters.target + 1 + node * per_node + ordinal), nodes[node].id, PublicState.SERVING)

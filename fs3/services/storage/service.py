@@ -20,6 +20,7 @@ from fs3.client.mgmtd.member import Member
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
+from fs3.model.domain import NOWHERE, Domain
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.ports.clock import Clock
@@ -89,8 +90,10 @@ class StorageService:
         mgmtd: MgmtdClient,
         connector: Connector,
         config: StorageConfig,
+        domain: Domain = NOWHERE,
     ) -> None:
-        """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes."""
+        """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
+        `domain`: where the node stands."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -99,7 +102,7 @@ class StorageService:
         self._connector = connector
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
-        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self)
+        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, domain=domain)
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()

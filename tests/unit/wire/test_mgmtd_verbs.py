@@ -38,6 +38,7 @@ from fs3.model.cluster import (
     SetNamespace,
     TargetStatus,
 )
+from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -82,12 +83,25 @@ TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
 ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, 5, 6)
 UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 
+TARGETS = (TargetId(5), TargetId(7))
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
 NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt")
 REQUESTS = [
-    RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2"),
+    RegisterNode(
+        "storage-1",
+        Role.STORAGE,
+        CLUSTER,
+        4,
+        ("tcp://s:1",),
+        "h",
+        9,
+        (TargetId(5), TargetId(7)),
+        CLAIMS,
+        "1:2",
+        Domain("z1", "r7"),
+    ),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),

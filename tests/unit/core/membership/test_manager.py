@@ -30,6 +30,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport
@@ -170,6 +171,22 @@ def test_the_default_table_is_made_when_the_last_expected_node_registers() -> No
     targets = [slot.target for chain in routing.chains.values() for slot in chain.slots]
     assert sorted(targets) == [1, 2, 3, 4, 5, 6]
     assert cluster.published == [1, 2, 3, 4]
+
+
+def test_no_chain_of_a_table_has_two_replicas_in_one_rack() -> None:
+    cluster = Cluster(msgspec.structs.replace(CONFIG, storage_nodes=5, targets_per_node=6))
+    racks = ["r1", "r1", "r1", "r2", "r3"]
+    for number, rack in enumerate(racks, 1):
+        cluster.register(f"storage-{number}", domain=Domain("z", rack))
+    chains = cluster.routing.chains.values()
+    assert len(chains) == 10
+    assert all({racks[slot.node - 1] for slot in chain.slots} == {"r1", "r2", "r3"} for chain in chains)
+    targets = [slot.target for chain in chains for slot in chain.slots]
+    assert len(set(targets)) == len(targets)
+    cluster.register("storage-6", domain=Domain("z", "r4"))
+    cluster.ask(ManagerRequest(cluster.next_token(), EnsureTable(2)))
+    again = [slot.target for chain in cluster.routing.chains.values() for slot in chain.slots]
+    assert len(set(again)) == len(again), "targets of the second table are others"
 
 
 def test_the_default_table_is_made_when_a_node_that_fell_silent_is_heard_again() -> None:
