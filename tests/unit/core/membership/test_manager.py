@@ -63,17 +63,7 @@ class Cluster:
         self.manager = Manager(self.now, self.config, msgspec.convert(msgspec.to_builtins(self.stored), State), b"entropy")
 
     def store(self, rows: Rows) -> None:
-        self.stored.counters = rows.counters
-        self.stored.nodes.update((node.id, node) for node in rows.nodes)
-        self.stored.chains.update((chain.id, chain) for chain in rows.chains)
-        self.stored.tables.update((table.id, table) for table in rows.tables)
-        self.stored.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
-        for forgotten in rows.forgotten_namespaces:
-            if self.stored.namespaces[forgotten.name].id == forgotten.id:
-                del self.stored.namespaces[forgotten.name]
-        self.stored.configs.update((config.role, config) for config in rows.configs)
-        self.stored.born.update(rows.born)
-        self.stored.generations.update((each.target, each.generation) for each in rows.generations)
+        self.stored.apply(rows)
 
     def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
