@@ -281,11 +281,6 @@ generations_kept_max = 16
 """In the directory of one target. After so many starts that never reached the manager the newest is used again, rather than
 forgetting one that the manager may have stored."""
 tables_max = 64
-moves_per_node_default = 2
-"""Targets that move from and to one node at a time, unless the operator says otherwise."""
-moves_per_node_max = 64
-moves_planned_max = 4096
-"""Moves that one rebalance plans; what is left to do is planned by the next one."""
 routing_bytes_max = 512 * KIB
 """Encoded size of the whole routing info: it travels as one frame header. About 12 000 chains of three."""
 watch_keepalive_ns = 2 * SECOND

@@ -39,7 +39,7 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, mount, serve, status, up
+    from fs3.cli import admin, admin_moves, demo, kv, mount, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -48,6 +48,7 @@ def _add_cluster_commands() -> None:
     app.command()(mount.mount)
     app.command()(mount.umount)
     app.add_typer(demo.app)
+    admin_moves.register(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
     app.command(hidden=True)(serve.serve)

@@ -106,6 +106,8 @@ class HeartbeatAck(msgspec.Struct, frozen=True):
     config_version: int
     leave: tuple[LeaveRequest, ...] = ()
     """Targets of the node that are asked to leave their chains."""
+    retired: tuple[TargetId, ...] = ()
+    """Targets it has mentioned that are in no chain any more: it deletes what it has of them."""
 
 
 # --- tables, namespaces, configuration -------------------------------------------------------------------------------

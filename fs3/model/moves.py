@@ -7,7 +7,9 @@ from enum import IntEnum
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.base.limits import moves_per_node_default
+
+moves_per_node_default = 2
+"""Targets that move from and to one node at a time, unless the operator says otherwise."""
 
 # --- rows of the manager's store: new fields go at the end with a default --------------------------------------------
 

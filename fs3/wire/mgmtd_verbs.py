@@ -5,8 +5,6 @@ What arrives is not trusted: every `*_from_pb` raises InvalidArgument naming the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fs3.base.ids import NodeId, TableId, TargetId
@@ -28,7 +26,6 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
-from fs3.model.method import Method
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.directories import (
@@ -54,6 +51,8 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_moves import MOVE_VERBS
+from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 _CLUSTER_ID_BYTES = 16
@@ -217,6 +216,7 @@ def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> p
         routing_version=ack.routing_version,
         config_version=ack.config_version,
         leave=[pb.Leave(target_id=leave.target, chain_version=leave.chain_version) for leave in ack.leave],
+        retired_targets=ack.retired,
     )
 
 
@@ -227,6 +227,7 @@ def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
         routing_version=message.routing_version,
         config_version=message.config_version,
         leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version) for leave in message.leave),
+        retired=tuple(TargetId(target) for target in message.retired_targets),
     )
 
 
@@ -349,20 +350,8 @@ def _config_version_from_pb(message: pb.SetConfigReply) -> int:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MgmtdVerb:
-    """How one kind of request that the manager's machine answers, and its answer, are written on the wire."""
-
-    method: Method
-    to_pb: Callable[[Any], Any]
-    from_pb: Callable[[Any], Any]
-    answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
-    answer_from_pb: Callable[[Any], Any]
-    has_routing: bool = False
-    """The reply carries the whole routing info, so that the client has what the answer speaks of."""
-
-
 VERBS: dict[type[Any], MgmtdVerb] = {
+    **MOVE_VERBS,
     RegisterNode: MgmtdVerb(
         MGMTD.RegisterNode,
         _register_node_to_pb,

@@ -65,6 +65,10 @@ class MemberOwner(Protocol):
         """The manager has answered a heartbeat: it knows that the node has routing of this version."""
         ...
 
+    def on_retired(self, targets: Sequence[TargetId]) -> None:
+        """Targets that the node has mentioned are in no chain any more."""
+        ...
+
     def on_config(self, config: RoleConfig) -> None:
         """There is a newer configuration of the node's role."""
         ...
@@ -257,6 +261,8 @@ class Member:
                 self._owner.on_births_stored(frozenset(complete))
         if self._owner is not None:
             self._owner.on_heard(request.routing_version)
+        if ack.retired and self._owner is not None:
+            self._owner.on_retired(ack.retired)
         if ack.leave and self._owner is not None:
             self._owner.on_leave_requests(ack.leave)
         if ack.routing_version > self._mgmtd.routing.version:

@@ -60,7 +60,7 @@ class ChainLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MoveChoice:
     """A target, and the node that it should be on."""
 
     chain: ChainId
@@ -118,7 +118,7 @@ class Balance:
             default=None,
         )
 
-    def take(self, chain: ChainLoad, leaver: TargetId, source: NodeId, destination: NodeLoad) -> Choice:
+    def take(self, chain: ChainLoad, leaver: TargetId, source: NodeId, destination: NodeLoad) -> MoveChoice:
         """Count a choice as carried out."""
         destination.used += chain.size
         destination.traffic += chain.size
@@ -126,9 +126,9 @@ class Balance:
             self.nodes[source].used -= chain.size
         members = tuple((target, destination.id if target == leaver else node) for target, node in chain.members)
         self.chains[chain.id] = ChainLoad(chain.id, members, chain.size, chain.reader)
-        return Choice(chain.id, leaver, source, destination.id, chain.size)
+        return MoveChoice(chain.id, leaver, source, destination.id, chain.size)
 
-    def plan_evacuation(self, source: NodeId, among: Iterable[NodeId] = ()) -> list[Choice]:
+    def plan_evacuation(self, source: NodeId, among: Iterable[NodeId] = ()) -> list[MoveChoice]:
         """Where everything that a node has should go. What no node can take is left in `unplaced`."""
         leaving = [(chain, target) for chain in self.chains.values() for target, node in chain.members if node == source]
         for chain, _ in leaving:
@@ -144,9 +144,9 @@ class Balance:
                 choices.append(self.take(chain, target, source, destination))
         return choices
 
-    def plan_apart(self, most: int) -> list[Choice]:
+    def plan_apart(self, most: int) -> list[MoveChoice]:
         """Moves after which chains share fewer failure domains."""
-        choices: list[Choice] = []
+        choices: list[MoveChoice] = []
         for chain in list(self.chains.values()):
             if len(choices) >= most:
                 break
@@ -175,7 +175,7 @@ class Balance:
         shared, target, node = max(shares, default=(0, TargetId(0), NodeId(0)))
         return target, node, shared
 
-    def plan_even(self, most: int) -> list[Choice]:
+    def plan_even(self, most: int) -> list[MoveChoice]:
         """Moves after which the nodes that take targets are equally full; each chain moves once at most."""
         nodes = [node for node in self.nodes.values() if node.takes]
         total, room = sum(node.used for node in nodes), sum(node.capacity or 1 for node in nodes)
@@ -185,7 +185,7 @@ class Balance:
             for _, number in chain.members:
                 if number in on_node:
                     on_node[number].append(chain.id)
-        choices: list[Choice] = []
+        choices: list[MoveChoice] = []
         moved: set[ChainId] = set()
         while len(choices) < most:
             nodes.sort(key=lambda node: (self.fullness(node), node.id))
@@ -204,7 +204,7 @@ class Balance:
 
     def _best_move(
         self, giver: NodeLoad, receivers: Sequence[NodeLoad], chains: Iterable[ChainId], moved: set[ChainId], mean: float
-    ) -> Choice | None:
+    ) -> MoveChoice | None:
         """The chain and the receiver that bring the giver and the receiver closest to the mean."""
         best: tuple[float, int, int] | None = None
         for number in chains:
@@ -235,7 +235,7 @@ def _spread(giver: NodeLoad, receiver: NodeLoad, size: int, mean: float) -> floa
     return gives * ((giver.used - size) / gives - mean) ** 2 + takes * ((receiver.used + size) / takes - mean) ** 2
 
 
-def traffic_spread(choices: Sequence[Choice], readers: Mapping[ChainId, NodeId | None], nodes: Iterable[NodeId]) -> float:
+def traffic_spread(choices: Sequence[MoveChoice], readers: Mapping[ChainId, NodeId | None], nodes: Iterable[NodeId]) -> float:
     """Of the bytes that these choices read and write on each of these nodes, the largest by the mean."""
     load = dict.fromkeys(nodes, 0)
     for choice in choices:

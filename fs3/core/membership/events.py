@@ -33,6 +33,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -43,7 +44,19 @@ class ManagerRequest:
     """A node or client asks for something. Answered with one `Respond` of the same token."""
 
     token: int
-    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetNamespace | ClearNamespace | DeleteNamespace | SetConfig
+    body: (
+        RegisterNode
+        | Heartbeat
+        | EnsureTable
+        | OpenNamespace
+        | SetNamespace
+        | ClearNamespace
+        | DeleteNamespace
+        | SetConfig
+        | PlanMoves
+        | SetMoves
+        | ListMoves
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ class Respond:
     """Answer the request that came with `token`. For a request that changed something, only after that was persisted."""
 
     token: int
-    answer: RegistrationAck | HeartbeatAck | TableId | CacheNamespace | int | Rejection
+    answer: RegistrationAck | HeartbeatAck | TableId | CacheNamespace | MoveOverview | int | Rejection
 
 
 Effect = Persist | Publish | Respond

@@ -7,7 +7,7 @@ clients and nodes may see (`published`, `since`, ...) is only what has been pers
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -22,8 +22,17 @@ from fs3.core.membership.generations import Lineage, compare
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
+from fs3.core.membership.move_requests import MoveRequests
+from fs3.core.membership.moves import Moves
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.membership.node_admission import RequestRejected, admit_incarnation, check_cluster, check_heartbeat, check_targets
+from fs3.core.membership.node_admission import (
+    RequestRejected,
+    admit_incarnation,
+    check_cluster,
+    check_heartbeat,
+    check_removed,
+    check_targets,
+)
 from fs3.core.membership.placement import place
 from fs3.core.membership.state import State
 from fs3.core.membership.transition import next_chain
@@ -35,6 +44,7 @@ from fs3.model.cluster import (
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
+    LeaveRequest,
     NodeStatus,
     OpenNamespace,
     RegisterNode,
@@ -45,6 +55,7 @@ from fs3.model.cluster import (
     TargetStatus,
 )
 from fs3.model.generation import TargetGeneration
+from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport
 
@@ -66,6 +77,8 @@ class Manager:
         self._health = LeaseHealth(config)
         self._link_faults = LinkFaults(config, self._health)
         self._departures = Departures()
+        self._moves = Moves(self._ledger, self._health, self)
+        self._move_requests = MoveRequests(self._ledger, self._health, self._moves, self)
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
             self._health.assume_lease(now, node, state.counters.routing if config.reconfigure else 0)
@@ -110,7 +123,7 @@ class Manager:
         if self._ledger.is_full():
             return [Respond(request.token, Rejection(Code.BUSY, "too many requests wait for the manager's store"))]
         try:
-            answer: RegistrationAck | TableId | CacheNamespace | int
+            answer: RegistrationAck | TableId | CacheNamespace | MoveOverview | int
             match request.body:
                 case RegisterNode() as registration:
                     answer = self._register(now, registration)
@@ -127,6 +140,12 @@ class Manager:
                     answer = self.namespaces.delete(deletion)
                 case SetConfig() as config:
                     answer = self._set_config(config)
+                case PlanMoves() as wanted:
+                    answer = self._move_requests.plan(now, wanted)
+                case SetMoves() as setting:
+                    answer = self._move_requests.set(setting)
+                case ListMoves():
+                    answer = self._move_requests.describe()
                 case Heartbeat():
                     raise AssertionError("heartbeats are taken in without the ledger")
         except RequestRejected as refusal:
@@ -146,6 +165,8 @@ class Manager:
         if self._review_due_at is not None and now >= self._review_due_at:
             self._review_due_at = None
             self._reconfigure(now, self._state.chains)
+        if self._config.reconfigure:
+            self._moves.advance(now)
         return effects
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -216,7 +237,10 @@ class Manager:
         if known is None and len(self._state.nodes) >= nodes_max:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
-        check_targets(number, event, self._targets_by_node, self._state.nodes)
+        removed = self._state.removed.get(event.name)
+        if removed is not None and known is None:
+            check_removed(removed, event)
+        check_targets(number, event, self._targets_by_node, self._state.nodes, self._state.retired)
         node = Node(
             number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
             directory=event.directory, domain=event.domain,
@@ -229,6 +253,8 @@ class Manager:
             self._bytes += more
             self._ledger.set_counters(node=max(self._state.counters.node, number))
             self._names[node.name] = number
+            if removed is not None:
+                self._ledger.set_removed(event.name, None)
             self._ledger.put_node(node)
         self._begin_generations(number, event)
         self._make_first_table(now)
@@ -290,9 +316,23 @@ class Manager:
             lease_ns=self._config.lease_ns if granted else 0,
             routing_version=self._ledger.last_version if later else self.published.version,
             config_version=self.role_config(node.role).version,
-            leave=self._link_faults.targets_to_leave(now, own, self._state.chains),
+            leave=self._targets_to_leave(now, own),
+            retired=tuple(report.target for report in heartbeat.targets if self._is_retired(report.target, node.id)),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
+
+    def _targets_to_leave(self, now: int, own: Mapping[TargetId, ChainId]) -> tuple[LeaveRequest, ...]:
+        """Those with a broken link; and those in whose place another target serves, unless another one of the chain leaves."""
+        broken = self._link_faults.targets_to_leave(now, own, self._state.chains)
+        moved = self._moves.leavers(own)
+        return broken + tuple(
+            LeaveRequest(target, chain.version) for target, chain in moved if not self._link_faults.is_leaving(chain)
+        )
+
+    def _is_retired(self, target: TargetId, node: NodeId) -> bool:
+        """It is in no chain any more, and that is stored."""
+        retired = self._state.retired.get(target)
+        return retired is not None and retired.node == node and self.published.chains[retired.chain].slot(target) is None
 
     def _on_complete(self, report: TargetReport) -> None:
         """A target has everything: for the first time, or again, in a directory that was empty or an old copy."""
@@ -330,18 +370,41 @@ class Manager:
             if following is chain:
                 continue
             following = self._departures.on_chain_changed(chain, following, self._ledger.next_version)
-            for slot in chain.serving_slots():
-                after = following.slot(slot.target)
-                if after is None or after.state is not PublicState.SERVING:
-                    # It may not know yet that it has been replaced: no new lease before it does.
-                    self._health.fence(slot.node, self._ledger.next_version)
-            self._link_faults.on_chain_changed(chain, following)
-            self._ledger.put_chain(following)
+            self._replace_chain(chain, following)
             for slot in following.serving_slots():
                 # It begins to serve because it is complete. Were that not stored with the chain, an empty disk in its place would
                 # count as that of a new target, and serve.
                 if slot not in chain.slots and slot.target not in self._state.born:
                     self._ledger.put_born(slot.target)
+
+    def _replace_chain(self, chain: Chain, following: Chain) -> None:
+        for slot in chain.serving_slots():
+            after = following.slot(slot.target)
+            if (after is None or after.state is not PublicState.SERVING) and slot.node in self._state.nodes:
+                # It may not know yet that it has been replaced: no new lease before it does.
+                self._health.fence(slot.node, self._ledger.next_version)
+        self._link_faults.on_chain_changed(chain, following)
+        self._ledger.put_chain(following)
+
+    def change_chain(self, now: int, before: Chain, after: Chain) -> None:
+        """See `ChainEditor`: its members change, and none that serves is left out."""
+        self._bytes += routing_bytes(chains=[after]) - routing_bytes(chains=[before])
+        self._replace_chain(before, after)
+        for slot in before.slots:
+            if after.slot(slot.target) is None:
+                self._targets_by_node.get(slot.node, {}).pop(slot.target, None)
+                self._health.forget_report(slot.node, slot.target)
+        for slot in after.slots:
+            if before.slot(slot.target) is None:
+                self._targets_by_node.setdefault(slot.node, {})[slot.target] = after.id
+                self._health.on_assigned(now, slot.node, slot.target)
+
+    def remove_node(self, node: Node, removed: RemovedNode) -> None:
+        """See `ChainEditor`."""
+        self._bytes -= routing_bytes([node])
+        self._ledger.remove_node(node, removed)
+        self._names.pop(node.name, None)
+        self._targets_by_node.pop(node.id, None)
 
     def _index_targets(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:
@@ -351,7 +414,12 @@ class Manager:
     def _storage_nodes(self) -> list[Node]:
         """Those that are here, by id."""
         return sorted(
-            (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive), key=lambda node: node.id
+            (
+                node
+                for node in self._state.nodes.values()
+                if node.role is Role.STORAGE and node.alive and node.id not in self._state.departing
+            ),
+            key=lambda node: node.id,
         )
 
     def _ensure_table(self, now: int, replicas: int) -> ChainTable:

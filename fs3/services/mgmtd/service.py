@@ -35,6 +35,7 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
+from fs3.model.moves import MoveOverview
 from fs3.model.routing import Delta
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
@@ -59,7 +60,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_to_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb
+from fs3.wire.mgmtd_verb import MgmtdVerb
+from fs3.wire.mgmtd_verbs import VERBS
 
 log = logging.getLogger("fs3.mgmtd")
 
@@ -446,6 +448,9 @@ class MgmtdService:
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
+                    if isinstance(effect.answer, MoveOverview) and verb.method is MGMTD.PlanMoves:
+                        for note in effect.answer.notes:
+                            log.warning("moves: %s", note)
                     routing = self._publisher.encode_full(manager.published) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
 

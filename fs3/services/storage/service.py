@@ -418,6 +418,10 @@ class StorageService:
         """See `MemberOwner`."""
         self._keeper.on_heard(routing_version)
 
+    def on_retired(self, targets: Sequence[TargetId]) -> None:
+        """See `MemberOwner`."""
+        self._keeper.on_retired(targets)
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""
         for request in requests:

@@ -7,6 +7,7 @@
     a store that is damaged, while others of the chain serve                it is moved away, and an empty one made: ONLINE
     a store that is damaged, and no other target serves                     nothing is touched: OFFLINE, with the reason
     a store on a disk that does not work, or is not this node's             nothing is touched: OFFLINE, with the reason
+    a store of a target that is in no chain any more, as the manager says       it is deleted
     a store in an old copy of its directory (`generations`)                 it is opened, and is not whole: ONLINE
     a store whose manager's store is an old copy                            nothing is touched: OFFLINE, with the reason
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence, Set
+from collections.abc import Coroutine, Iterable, Sequence, Set
 from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error
@@ -291,6 +292,22 @@ class TargetKeeper:
         store = await self._open_store(target)
         if store is not None:
             self._start(target, store, self._next_incarnation())
+
+    def on_retired(self, targets: Iterable[TargetId]) -> None:
+        """The manager says that these targets are in no chain any more: what is here of them is deleted."""
+        for target in targets:
+            if not self._closed and target not in self.chains and target not in self._making:
+                self._start_making(target, self._discard(target))
+
+    async def _discard(self, target: TargetId) -> None:
+        log.info("target %d is in no chain any more: its data is deleted here", target)
+        await self._close_shell(target)
+        self.open_failures[target] = OpenFailure("it is being deleted")
+        await self._disks.discard(target)
+        del self.open_failures[target]
+        self._born.discard(target)
+        self._lost.discard(target)
+        self._unheard.pop(target, None)
 
     async def _close_shell(self, target: TargetId) -> None:
         shell = self._targets.remove(target)

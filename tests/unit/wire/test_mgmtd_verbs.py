@@ -40,6 +40,19 @@ from fs3.model.cluster import (
 )
 from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
+from fs3.model.moves import (
+    Departing,
+    ListMoves,
+    Move,
+    MoveAction,
+    MoveOverview,
+    MoveProgress,
+    MoveReason,
+    MoveSettings,
+    NodeShare,
+    PlanMoves,
+    SetMoves,
+)
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.methods import MGMTD
@@ -97,7 +110,7 @@ REQUESTS = [
         ("tcp://s:1",),
         "h",
         9,
-        (TargetId(5), TargetId(7)),
+        TARGETS,
         CLAIMS,
         "1:2",
         Domain("z1", "r7"),
@@ -109,16 +122,29 @@ REQUESTS = [
     ClearNamespace("dsv3", 3),
     DeleteNamespace("dsv3", 3),
     SetConfig(Role.STORAGE, "a = 1", 7),
+    PlanMoves(MoveAction.REPLACE, "storage-1", "storage-2", is_dry_run=True, accept_loss=True),
+    SetMoves(is_paused=False, per_node=3, forget_after_ns=90 * SECOND),
+    ListMoves(),
 ]
+MOVES = MoveOverview(
+    MoveSettings(is_paused=True, per_node=3, forget_after_ns=90 * SECOND),
+    (MoveProgress(Move(CHAIN.id, TargetId(5), NodeId(2), MoveReason.DRAIN, TargetId(9)), NodeId(1), 1 << 40, 1 << 39, 7),),
+    (Departing(NodeId(1), MoveReason.REPLACE, NodeId(2)),),
+    (NodeShare(NodeId(1), 1 << 40, 1 << 42, 3, 1),),
+    ("something to know",),
+)
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
-    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
+    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),), (TargetId(7),)),
     TableId(2),
     NAMESPACE,
     NAMESPACE,
     NAMESPACE,
     None,
     8,
+    MOVES,
+    MOVES,
+    MOVES,
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.units import GIB, TIB
-from fs3.core.membership.balance import Balance, ChainLoad, Choice, NodeLoad, traffic_spread
+from fs3.core.membership.balance import Balance, ChainLoad, MoveChoice, NodeLoad, traffic_spread
 from fs3.core.membership.placement import place
 from fs3.model.domain import NOWHERE, Domain
 
@@ -34,7 +34,7 @@ def cluster(
     return Balance(nodes, chains)
 
 
-def evacuate(balance: Balance, node: int) -> list[Choice]:
+def evacuate(balance: Balance, node: int) -> list[MoveChoice]:
     """A node is dead: who brings a joiner up to date is the last of its chain that lives."""
     dead = NodeId(node)
     for chain in list(balance.chains.values()):
