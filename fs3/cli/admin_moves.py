@@ -172,7 +172,8 @@ async def _wait(client: Client, *, as_json: bool) -> MoveOverview:
     while True:
         overview = await client.manager.list_moves()
         holds = {share.node for share in overview.shares if share.targets}
-        if not overview.moves and not any(each.node in holds for each in overview.departing):
+        leaves = (each.node in holds or each.reason is MoveReason.FORGET for each in overview.departing)
+        if not overview.moves and not any(leaves):
             return overview
         text = summary(overview, client.manager.routing)
         if text != said and not as_json:

@@ -40,11 +40,12 @@ class HealthProblem(NamedTuple):
 def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     """What is wrong with a cluster, the worst first."""
     nodes = {node["name"]: node for node in document["nodes"]}
+    replicas = {chain: table["replicas"] for table in document["tables"] for chain in table["chains"]}
     found = [
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
         *_of_disks([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
-        *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
+        *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes, replicas),
     ]
     if not document["tables"]:
         found.append(HealthProblem(ClusterHealth.DOWN, "there is no chain table yet: storage nodes are missing"))
@@ -105,12 +106,17 @@ def is_nearly_full(free_bytes: int, total_bytes: int) -> bool:
 
 
 def _of_chains(
-    chains: list[dict[str, Any]], targets: dict[int, dict[str, Any]], nodes: dict[str, dict[str, Any]]
+    chains: list[dict[str, Any]],
+    targets: dict[int, dict[str, Any]],
+    nodes: dict[str, dict[str, Any]],
+    replicas: dict[int, int],
 ) -> list[HealthProblem]:
+    """`replicas`: how many each chain should have."""
     found = []
     for chain in chains:
         slots = chain["targets"]
         serving = [slot for slot in slots if slot["state"] == "serving"]
+        is_full = len(serving) >= replicas.get(chain["chain"], len(slots))
         for slot in slots:
             target = targets.get(slot["target"])
             if target is None:
@@ -120,6 +126,8 @@ def _of_chains(
                 found.append(
                     HealthProblem(ClusterHealth.DEGRADED, f"{named} has {target['bad_blocks']} bad blocks without a good copy")
                 )
+            if is_full and slot["state"] != "serving":
+                continue  # a target that moves here, beside as many as there should be
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
                 if target["reason"]:
                     found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves: {target['reason']}", passes=False))

@@ -92,6 +92,8 @@ class LeaveRequest(NamedTuple):
 
     target: TargetId
     chain_version: int
+    is_replaced: bool = False
+    """Another target takes its place; else a link between two targets of the chain carries nothing."""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True):

@@ -215,7 +215,9 @@ def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> p
         lease_ms=ack.lease_ns // MILLISECOND,
         routing_version=ack.routing_version,
         config_version=ack.config_version,
-        leave=[pb.Leave(target_id=leave.target, chain_version=leave.chain_version) for leave in ack.leave],
+        leave=[
+            pb.Leave(target_id=leave.target, chain_version=leave.chain_version, replaced=leave.is_replaced) for leave in ack.leave
+        ],
         retired_targets=ack.retired,
     )
 
@@ -226,7 +228,7 @@ def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
         lease_ns=message.lease_ms * MILLISECOND,
         routing_version=message.routing_version,
         config_version=message.config_version,
-        leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version) for leave in message.leave),
+        leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version, leave.replaced) for leave in message.leave),
         retired=tuple(TargetId(target) for target in message.retired_targets),
     )
 

@@ -19,6 +19,7 @@ RUN_BY = {
     "docs/admin.md": "tests/processes/test_admin.py",
     "docs/metadata-engines.md": "tests/processes/test_metas_on_etcd.py",
     "docs/mount.md": "tests/processes/test_mount.py",
+    "docs/moves.md": "tests/processes/test_moves.py",
     "docs/metadata-recovery.md": "tests/processes/test_damaged_metadata.py",
 }
 """Document -> the test that runs every command of its `sh` blocks."""

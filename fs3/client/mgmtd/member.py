@@ -112,7 +112,7 @@ class Member:
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
         self.node = NodeId(0)
         self.is_superseded = False
-        """A later start of the same node has registered; this process must not serve any more."""
+        """A later start of the same node has registered, or the node was removed; this process must not serve any more."""
         self._mgmtd = mgmtd
         self._clock = clock
         self._name = name
@@ -235,6 +235,13 @@ class Member:
             except TimeoutError:
                 pass
 
+    def _stop_serving(self, why: FS3Error) -> None:
+        """The node was started again elsewhere, or is not one of the cluster any more."""
+        log.error("node %s stops serving: %s", self._name, why)
+        self.is_superseded = True
+        self.lease.until = 0
+        self.leased_targets = frozenset()
+
     async def _send_heartbeat(self) -> None:
         request = self._request()
         sent_at = self._clock.now()
@@ -243,14 +250,17 @@ class Member:
         except FS3Error as failure:
             if failure.code is Code.UNKNOWN_NODE:
                 log.info("the manager does not know node %s; registering again", self._name)
-                await self._register()
+                try:
+                    await self._register()
+                except FS3Error as refusal:
+                    if refusal.code is not Code.NODE_REMOVED:
+                        raise
+                    self._stop_serving(refusal)
+                    return
                 self.heartbeat_now()
                 return
             if failure.code is Code.OLD_INCARNATION:
-                log.error("node %s was started again elsewhere; this process stops serving: %s", self._name, failure)
-                self.is_superseded = True
-                self.lease.until = 0
-                self.leased_targets = frozenset()
+                self._stop_serving(failure)
                 return
             raise
         if ack.lease_ns and ack.seq == request.seq:

@@ -19,6 +19,7 @@ from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.departures import Departures
 from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.generations import Lineage, compare
+from fs3.core.membership.heads import Heads
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
@@ -77,6 +78,7 @@ class Manager:
         self._health = LeaseHealth(config)
         self._link_faults = LinkFaults(config, self._health)
         self._departures = Departures()
+        self._heads = Heads(now)
         self._moves = Moves(self._ledger, self._health, self)
         self._move_requests = MoveRequests(self._ledger, self._health, self._moves, self)
         for node in state.nodes:
@@ -167,6 +169,7 @@ class Manager:
             self._reconfigure(now, self._state.chains)
         if self._config.reconfigure:
             self._moves.advance(now)
+            self._heads.advance(now, self._state.chains, self._state.moves)
         return effects
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -322,11 +325,13 @@ class Manager:
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
 
     def _targets_to_leave(self, now: int, own: Mapping[TargetId, ChainId]) -> tuple[LeaveRequest, ...]:
-        """Those with a broken link; and those in whose place another target serves, unless another one of the chain leaves."""
+        """Those with a broken link; and those whose place another target takes, unless another one of the chain leaves."""
         broken = self._link_faults.targets_to_leave(now, own, self._state.chains)
-        moved = self._moves.leavers(own)
+        moved = self._moves.leavers(own) + self._heads.leavers(own)
         return broken + tuple(
-            LeaveRequest(target, chain.version) for target, chain in moved if not self._link_faults.is_leaving(chain)
+            LeaveRequest(target, chain.version, is_replaced=True)
+            for target, chain in moved
+            if not self._link_faults.is_leaving(chain)
         )
 
     def _is_retired(self, target: TargetId, node: NodeId) -> bool:
@@ -384,6 +389,7 @@ class Manager:
                 # It may not know yet that it has been replaced: no new lease before it does.
                 self._health.fence(slot.node, self._ledger.next_version)
         self._link_faults.on_chain_changed(chain, following)
+        self._heads.on_chain_changed(self._last_step_at, chain.id)
         self._ledger.put_chain(following)
 
     def change_chain(self, now: int, before: Chain, after: Chain) -> None:

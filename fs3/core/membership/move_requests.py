@@ -140,12 +140,7 @@ class MoveRequests:
         lost = self._moves.would_lose([node.id])
         notes = [self._describe_loss(chain, node) for chain in lost]
         if lost and not request.accept_loss and not request.is_dry_run:
-            total = format_size(sum(self._moves.size_of(chain) for chain in lost))
-            raise RequestRejected(
-                Code.BUSY,
-                f"the newest data of {len(lost)} chains, {total}, is on node {node.name!r} only: bring it back, or accept the "
-                f"loss. {notes[0]}",
-            )
+            self._refuse_loss(node, lost)
         departing = Departing(node.id, MoveReason.FORGET)
         if request.is_dry_run:
             balance = self._moves.measure(now)
@@ -158,6 +153,14 @@ class MoveRequests:
             if not move.joiner and any(slot.node == node.id for slot in self._state.chains[move.chain].slots):
                 self._ledger.set_move(move.chain, None)
         return self.describe(notes=notes)
+
+    def _refuse_loss(self, node: Node, lost: Sequence[Chain]) -> None:
+        total = format_size(sum(self._moves.size_of(chain) for chain in lost))
+        raise RequestRejected(
+            Code.BUSY,
+            f"the newest data of {len(lost)} chains, {total}, is on node {node.name!r} only: bring it back, or accept the loss. "
+            f"{self._describe_loss(lost[0], node)}",
+        )
 
     def _describe_loss(self, chain: Chain, node: Node) -> str:
         size = format_size(self._moves.size_of(chain))

@@ -7,7 +7,7 @@ before.
     begun        the joiner is in the chain, OFFLINE; its node makes an empty store, and the public-state table does the rest
     complete     the joiner serves. The leaver is asked to leave, as a target with a broken link is: it says itself that it serves
                  no more (nothing is taken from a target whose lease runs)
-    finished     the leaver is not live any more: its slot goes, and its node deletes what it has
+    finished     the leaver does not serve any more: its slot goes, and its node deletes what it has
 
 A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies is
 given up, and another node is chosen.
@@ -138,7 +138,7 @@ class Moves:
             if self._is_hopeless(now, move.destination):
                 self._ledger.set_move(move.chain, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
-        elif not chain.is_live(move.leaver):
+        elif leaver.state is not PublicState.SERVING:
             self._ledger.set_move(move.chain, None)
             self._retire(now, chain, leaver)
         elif not self.may_leave(chain, move):
@@ -155,7 +155,7 @@ class Moves:
                 return
 
     def _retire(self, now: int, chain: Chain, gone: Slot) -> None:
-        """A target that is not live is no member of its chain any more."""
+        """A target that does not serve is no member of its chain any more."""
         slots = tuple(slot for slot in chain.slots if slot.target != gone.target)
         self._ledger.set_retired(gone.target, RetiredTarget(gone.target, gone.node, chain.id))
         self._editor.change_chain(now, chain, Chain(chain.id, chain.version + 1, slots))

@@ -427,7 +427,7 @@ class StorageService:
         for request in requests:
             shell = self.targets.get(request.target)
             if shell is not None:
-                shell.on_leave_request(request.chain_version)
+                shell.on_leave_request(request.chain_version, is_replaced=request.is_replaced)
 
     def on_config(self, config: RoleConfig) -> None:
         """See `MemberOwner`. One that cannot be read is logged, and the one before stays in force."""

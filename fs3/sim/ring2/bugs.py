@@ -65,6 +65,7 @@ from fs3.sim.ring2.lease_bugs import (
 from fs3.sim.ring2.lock_bugs import (
     LOCK_BUGS,
 )
+from fs3.sim.ring2.move_bugs import MOVE_BUGS
 from fs3.sim.ring2.namespace_bugs import (
     NAMESPACE_BUGS,
 )
@@ -447,6 +448,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     **APPEND_BUGS,
     **INLINE_BUGS,
+    **MOVE_BUGS,
     **REPLACE_BUGS,
     **READER_BUGS,
     **HOLE_BUGS,

@@ -135,7 +135,7 @@ MOVES = MoveOverview(
 )
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
-    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),), (TargetId(7),)),
+    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),)),
     TableId(2),
     NAMESPACE,
     NAMESPACE,

@@ -12,6 +12,7 @@ from fs3.base.status import Code
 from fs3.base.units import GIB, MIB, SECOND
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import ManagerRequest, ManagerTick, Rejection
+from fs3.core.membership.heads import calm_ns
 from fs3.core.membership.moves import joiner_patience_ns
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.cluster import DiskSpace, HeartbeatAck, RegistrationAck
@@ -34,6 +35,8 @@ class Fleet(Cluster):
         self.stores: dict[int, set[TargetId]] = {}
         """Targets that each node has data of."""
         self.resyncs = True
+        self.heads_leave = False
+        """For a moment, a chain has fewer targets that serve."""
         self.least: dict[int, int] = {}
         self.used = GIB
         for number in range(1, count + 1):
@@ -92,7 +95,7 @@ class Fleet(Cluster):
         for chain in self.routing.chains.values():
             nodes = [slot.node for slot in chain.slots]
             assert len(set(nodes)) == len(nodes), chain
-            if len(self.alive) == len(self.stores):
+            if len(self.alive) == len(self.stores) and not self.heads_leave:
                 serving = len(chain.serving_slots())
                 assert serving >= self.least.get(chain.id, 0), chain
                 self.least[chain.id] = min(serving, 3)
@@ -348,6 +351,36 @@ def test_a_move_that_waits_for_a_target_that_is_forgotten_takes_its_place() -> N
     fleet.resyncs = True
     fleet.until(lambda: min(others) not in fleet.counts() and fleet.counts()[2] == 0)
     assert all([slot.state for slot in chain.slots] == [SERVING] * 3 for chain in fleet.routing.chains.values())
+
+
+def heads_of(fleet: Fleet) -> list[int]:
+    return sorted(share.heads for share in fleet.overview().shares)
+
+
+def test_heads_are_spread_again_after_a_failure() -> None:
+    fleet = Fleet()
+    assert heads_of(fleet) == [2, 2, 2, 2]
+    fleet.kill(2)
+    fleet.alive.add(2)
+    fleet.turns(10)
+    assert heads_of(fleet)[0] == 0
+    fleet.turns(calm_ns // (fleet.config.heartbeat_ns // 2) - 20)
+    assert heads_of(fleet)[0] == 0, "it may not be over yet"
+    fleet.heads_leave = True
+    fleet.until(lambda: heads_of(fleet) == [2, 2, 2, 2])
+    fleet.turns(4)
+    assert all([slot.state for slot in chain.slots] == [SERVING] * 3 for chain in fleet.routing.chains.values())
+    versions = [chain.version for chain in fleet.routing.chains.values()]
+    fleet.turns(300)
+    assert [chain.version for chain in fleet.routing.chains.values()] == versions, "that is all"
+
+
+def test_a_chain_of_two_keeps_its_head() -> None:
+    fleet = Fleet(3, MgmtdConfig(storage_nodes=3, replicas=2, targets_per_node=4))
+    fleet.kill(2)
+    fleet.alive.add(2)
+    fleet.turns(2 * calm_ns // (fleet.config.heartbeat_ns // 2))
+    assert heads_of(fleet)[0] == 0
 
 
 @pytest.mark.parametrize("action", [MoveAction.DRAIN, MoveAction.FORGET, MoveAction.REMOVE, MoveAction.UNDRAIN])
