@@ -405,6 +405,10 @@ class Manager:
                 self._targets_by_node.setdefault(slot.node, {})[slot.target] = after.id
                 self._health.on_assigned(now, slot.node, slot.target)
 
+    def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
+        """See `ChainEditor`."""
+        return self._targets_by_node.get(node, {})
+
     def remove_node(self, node: Node, removed: RemovedNode) -> None:
         """See `ChainEditor`."""
         self._bytes -= routing_bytes([node])
@@ -438,6 +442,10 @@ class Manager:
             if table.replicas == replicas:
                 return table
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
+        if self._state.tables:
+            # They have all been here; some of them may have been removed since.
+            kept = (node for node in self._state.nodes.values() if node.role is Role.STORAGE)
+            expected = min(expected, sum(node.id not in self._state.departing for node in kept))
         if here < expected:
             # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")

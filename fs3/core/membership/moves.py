@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -55,6 +56,10 @@ class ChainEditor(Protocol):
         """A node is not one of the cluster any more."""
         ...
 
+    def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
+        """The targets of a node, and the chain of each."""
+        ...
+
 
 class Moves:
     """Part of the manager's machine; what it changes is in the ledger."""
@@ -68,6 +73,8 @@ class Moves:
         """Storage nodes that are not alive, and since when this manager knows."""
         self._plan_at = 0
         """When to look again at what could not be placed."""
+        self._balance: Balance | None = None
+        """Measured in this step, for moves that need another destination."""
         self.unplaced: dict[ChainId, NodeId] = {}
         """Chains with a replica on a node that is to hold nothing, which no other node can take."""
 
@@ -79,6 +86,7 @@ class Moves:
         state = self._state
         if not (state.moves or state.departing):
             return
+        self._balance = None
         self._remove_empty()
         self._plan_departing(now)
         busy = Counter(node for move in state.moves.values() if move.joiner for node in self._nodes_of(move))
@@ -91,11 +99,12 @@ class Moves:
     def leavers(self, own: Mapping[TargetId, ChainId]) -> list[tuple[TargetId, Chain]]:
         """Which of a node's targets are to leave their chains, because another one serves in their place."""
         found = []
-        for move in self._state.moves.values():
-            if move.leaver in own and move.joiner:
-                chain = self._state.chains[move.chain]
-                if _serves(chain, move.leaver) and self.may_leave(chain, move):
-                    found.append((move.leaver, chain))
+        for target, number in own.items() if self._state.moves else ():
+            move = self._state.moves.get(number)
+            if move is not None and move.leaver == target and move.joiner:
+                chain = self._state.chains[number]
+                if _serves(chain, target) and self.may_leave(chain, move):
+                    found.append((target, chain))
         return found
 
     def may_leave(self, chain: Chain, move: Move) -> bool:
@@ -162,12 +171,15 @@ class Moves:
 
     def _choose_again(self, now: int, move: Move) -> None:
         """The destination cannot take it any more: another one, or no move, until one is planned again."""
-        self._ledger.set_move(move.chain, None)
-        balance = self.measure(now)
-        chain = balance.chains[move.chain]
-        source = next((node for target, node in chain.members if target == move.leaver), None)
-        destination = balance.choose(chain, source) if source is not None else None
-        if destination is not None:
+        balance = self._balance = self._balance or self.measure(now)
+        members = tuple((slot.target, slot.node) for slot in self._state.chains[move.chain].slots)
+        chain = replace(balance.chains[move.chain], members=members)
+        source = next(node for target, node in members if target == move.leaver)
+        destination = balance.choose(chain, source)
+        if destination is None:
+            self._ledger.set_move(move.chain, None)
+        else:
+            balance.take(chain, move.leaver, source, destination)
             self._ledger.set_move(move.chain, msgspec.structs.replace(move, destination=destination.id))
 
     def _nodes_of(self, move: Move) -> tuple[NodeId, ...]:
@@ -223,11 +235,10 @@ class Moves:
         """Moves for everything that nodes have which are to hold nothing. What is forgotten comes first."""
         state = self._state
         waiting = {
-            slot.node
-            for chain in state.chains.values()
-            if chain.id not in state.moves
-            for slot in chain.slots
-            if slot.node in state.departing and (chain.id not in self.unplaced or now >= self._plan_at)
+            node
+            for node in state.departing
+            for chain in self._editor.targets_of(node).values()
+            if chain not in state.moves and (chain not in self.unplaced or now >= self._plan_at)
         }
         if not waiting:
             return
@@ -263,7 +274,7 @@ class Moves:
 
     def holds_anything(self, node: NodeId) -> bool:
         """Whether a chain has a target on a node."""
-        return any(slot.node == node for chain in self._state.chains.values() for slot in chain.slots)
+        return bool(self._editor.targets_of(node))
 
     def remove(self, node: Node, *, was_forgotten: bool) -> None:
         """A node that holds nothing is not one of the cluster any more."""

@@ -15,7 +15,7 @@ from fs3.core.membership.events import ManagerRequest, ManagerTick, Rejection
 from fs3.core.membership.heads import calm_ns
 from fs3.core.membership.moves import joiner_patience_ns
 from fs3.model.chain import LocalState, PublicState
-from fs3.model.cluster import DiskSpace, HeartbeatAck, RegistrationAck
+from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
 from fs3.model.target_report import TargetReport
@@ -206,6 +206,16 @@ def test_a_drained_node_is_removed_and_told_so() -> None:
     fresh = fleet.register("storage-2", incarnation=0)
     assert isinstance(fresh, RegistrationAck)
     assert fresh.node == 5
+
+
+def test_tables_are_made_without_what_was_removed() -> None:
+    fleet = Fleet()
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: fleet.counts()[2] == 0)
+    assert fleet.ask(ManagerRequest(fleet.next_token(), EnsureTable(2))) == 2
+    assert {slot.node for chain in fleet.routing.chains.values() for slot in chain.slots} == {1, 3, 4}
+    fleet.ask_moves(plan(MoveAction.REMOVE, "storage-2"))
+    assert fleet.ask(ManagerRequest(fleet.next_token(), EnsureTable(1))) == 3
 
 
 def test_a_drain_is_taken_back() -> None:
