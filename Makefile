@@ -8,7 +8,7 @@ ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.0
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check plots demo record-release clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -110,6 +110,9 @@ plots: $(STAMP)  ## draw the plots again from the saved JSON lines
 
 demo: $(STAMP)  ## a local cluster, Parquet, random access, KV pages and GraySort on it, then a table
 	$(BIN)/python -m benches.demo $(ARGS)
+
+record-release: $(STAMP)  ## record this tree in proto/released as the release that was made of COMMIT
+	$(BIN)/python -m tests.release_record --write $(COMMIT)
 
 clean:  ## remove what the targets above made, except the virtual environment
 	rm -rf demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache fs3/wire/pb

@@ -53,7 +53,9 @@ def list_largest(directory: Path, count: int = 5, *, without: Collection[Path] =
 def _walk(directory: Path, without: Collection[Path] = ()) -> Iterator[tuple[int, Path]]:
     device = directory.stat().st_dev
     for parent, directories, names in os.walk(directory):
-        directories[:] = [name for name in directories if Path(parent, name) not in without]
+        directories[:] = [
+            name for name in directories if Path(parent, name) not in without and _is_on(device, Path(parent, name))
+        ]
         for name in names:
             path = Path(parent, name)
             try:
@@ -62,6 +64,14 @@ def _walk(directory: Path, without: Collection[Path] = ()) -> Iterator[tuple[int
                 continue
             if status.st_dev == device:
                 yield status.st_blocks * 512, path
+
+
+def _is_on(device: int, directory: Path) -> bool:
+    """No other mount, which may be slow to walk, or dead."""
+    try:
+        return directory.lstat().st_dev == device
+    except OSError:
+        return False
 
 
 def remove_bulk(directory: Path) -> None:

@@ -106,6 +106,7 @@ _CLASSES: dict[Code, type[FS3Error]] = {
     Code.IS_A_DIRECTORY: IsADirectory,
     Code.PERMISSION: NoPermission,
     Code.ACCESS: NoPermission,
+    Code.NOT_ADMITTED: NoPermission,
     Code.DEADLINE: DeadlineExceeded,
     Code.UNAVAILABLE: Unreachable,
     Code.DISCONNECTED: Unreachable,

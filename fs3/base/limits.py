@@ -93,7 +93,7 @@ channel_rows_per_merge_max = 1024
 replicas_max = 16
 
 # --- storage clients and services ------------------------------------------------------------------------------------
-read_frame_bytes = 8 * MIB
+read_frame_bytes = 4 * MIB
 """A client cuts larger batches, so that one reply is verified while the next arrives; a single IO may be larger."""
 update_single_bytes = 1 * MIB
 """An update of this size travels in a frame of its own."""
@@ -181,6 +181,12 @@ meta_read_hedge_ns = 250 * MILLISECOND
 """A metadata service that has not answered by then is not waited for alone: the request goes to another one as well."""
 meta_change_hedge_ns = 750 * MILLISECOND
 """The same for requests that change something: those wait for a disk."""
+
+# --- machines and settings ---------------------------------------------------------------------------------------------
+machine_key_bytes = 32
+"""Random bytes by which a machine of a cluster is known."""
+settings_max = 60
+"""Settings of a cluster."""
 
 # --- time ------------------------------------------------------------------------------------------------------------
 heartbeat_ns = 500 * MILLISECOND
@@ -281,8 +287,14 @@ generations_kept_max = 16
 """In the directory of one target. After so many starts that never reached the manager the newest is used again, rather than
 forgetting one that the manager may have stored."""
 tables_max = 64
-routing_bytes_max = 512 * KIB
-"""Encoded size of the whole routing info: it travels as one frame header. About 12 000 chains of three."""
+routing_bytes_max = 3 * MIB
+"""Encoded size of the whole routing info, which is queued on one stream. About 70 000 chains of three."""
+routing_message_bytes_max = 512 * KIB
+"""Of routing info in one message: what is larger is read in parts."""
+routing_part_bytes = 256 * KIB
+"""Of one part."""
+status_message_bytes_max = 768 * KIB
+"""Of a status in one message; about 10 000 targets."""
 watch_keepalive_ns = 2 * SECOND
 """A watch stream that says nothing for three times as long is taken for broken."""
 config_bytes_max = 64 * KIB
@@ -406,7 +418,9 @@ assert stripe_max <= keys_per_find_max
 assert lmdb_map_bytes_default <= lmdb_map_bytes_max
 assert inline_chunk_bytes_max < chunk_bytes_min
 assert inline_chunk_bytes_max <= small_read_bytes
-assert routing_bytes_max < frame_header_bytes_max
+assert routing_part_bytes <= routing_message_bytes_max < frame_header_bytes_max
+assert status_message_bytes_max < frame_header_bytes_max
+assert routing_bytes_max + frame_header_bytes_max <= stream_queue_bytes_max
 assert config_bytes_max < frame_header_bytes_max
 assert forward_backoff_min_ns < forward_backoff_max_ns <= forward_timeout_min_ns <= forward_timeout_max_ns
 assert forward_timeout_min_ns < flight_deadline_ns < call_timeout_ns

@@ -1,7 +1,7 @@
 """Result codes: what happened, what the caller should do about it, and which errno it is.
 
 The number travels on the wire and in rows, so it never changes and is never reused. Bands: 0 OK · 1xx transport and
-service · 2xx namespace · 3xx storage · 4xx management.
+service · 2xx namespace (250 and above: later additions of every kind) · 3xx storage · 4xx management.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Code(IntEnum):
     ATTRIBUTE_NAME_TOO_LONG = 232
     BEYOND_END = 240
     NODE_REMOVED = 260
+    NOT_ADMITTED = 267
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -128,6 +129,7 @@ _ERRNO = {
     Code.CANCELLED: errno.ECANCELED,
     Code.DEADLINE: errno.ETIMEDOUT,
     Code.UNAVAILABLE: errno.ECONNREFUSED,
+    Code.NOT_ADMITTED: errno.EACCES,
     Code.DISCONNECTED: errno.ECONNRESET,
     Code.BUSY: errno.EAGAIN,
     Code.INVALID: errno.EINVAL,

@@ -18,6 +18,7 @@ from fs3.base.errors import error
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
+from fs3.cli import admin_kv
 from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import is_embedded, manager_addresses_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fs3.api.client import Client
 
 app = typer.Typer(name="admin", help="Look into a cluster, check it, repair it.", no_args_is_help=True)
+app.add_typer(admin_kv.app)
 
 TargetRequest: TypeAlias = "Callable[[Client, TargetId], Awaitable[dict[str, Any]]]"
 """What one target is asked for; the answer names the target, its node and its chain."""

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ class Process:
     endpoints: dict[str, str] = field(default_factory=dict)
 
 
+def _known(kind: type[Shape] | type[Process], said: dict[str, Any]) -> dict[str, Any]:
+    return {each.name: said[each.name] for each in fields(kind) if each.name in said}
+
+
 class ClusterDirectory:
     """Reads and writes DIR/cluster.json and looks at the locks beside it."""
 
@@ -132,8 +136,9 @@ class ClusterDirectory:
                 Code.INVALID, f"{self.file} has format {found!r}; this version of fs3 reads format {FORMAT}", str(self.path)
             )
         try:
-            shape = Shape(**document["shape"])
-            processes = {entry["name"]: Process(**entry) for entry in document["processes"]}
+            # A later release may have written more; the one before it reads what it knows.
+            shape = Shape(**_known(Shape, document["shape"]))
+            processes = {entry["name"]: Process(**_known(Process, entry)) for entry in document["processes"]}
         except (KeyError, TypeError) as wrong:
             raise error(Code.INVALID, f"{self.file} is damaged: {wrong}") from wrong
         return shape, processes

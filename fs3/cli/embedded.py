@@ -115,7 +115,7 @@ async def launch(path: Path) -> LaunchedServices:
         endpoints = await listen("meta", meta.bindings())
         stack.push_async_callback(meta.stop)
         starts = IncarnationFile(path / "meta" / "incarnation")
-        member = Member(mgmtd, clock, starts, name="meta", role=Role.META, kept=scrub)
+        member = Member(mgmtd, clock, starts, name="meta", role=Role.META, configured=meta, kept=scrub)
         await member.register(mgmtd.cluster, endpoints, "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)

@@ -28,6 +28,7 @@ from fs3.base.names import shown
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.cli.copying import COPY_BYTES, CopyItem, copy_item, is_inside, tree_items
+from fs3.cli.output import print_json
 
 Urls = Annotated[
     list[str],
@@ -35,6 +36,7 @@ Urls = Annotated[
         help="fs3://host:port/path, or any other fsspec URL such as file:///tmp/x; a pattern when nothing is called so"
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 _WILDCARDS = "*?"
 _MAGIC = re.compile("[*?[]")
 _ADDRESS = re.compile(r"[^/]+:[0-9]+(/|$)")
@@ -111,10 +113,15 @@ def _time(info: dict[str, Any]) -> str:
     return f"{when:%Y-%m-%d %H:%M}" if isinstance(when, datetime) else ""
 
 
-def ls(urls: Urls, long: Annotated[bool, typer.Option("-l", "--long", help="sizes and times")] = False) -> None:
+def ls(
+    urls: Urls,
+    long: Annotated[bool, typer.Option("-l", "--long", help="sizes and times")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List directories; or show files, or the names a pattern matches."""
     failures = Failures()
     gap = ""
+    documents: list[dict[str, Any]] = []
     for url in urls:
         with failures.catch():
             filesystem, path = open_url(url)
@@ -122,11 +129,22 @@ def ls(urls: Urls, long: Annotated[bool, typer.Option("-l", "--long", help="size
             is_name = found == [path]
             listed = filesystem.ls(path, detail=True) if is_name else map(filesystem.info, found)
             entries = sorted(listed, key=lambda entry: str(entry["name"]))
+            if as_json:
+                documents += map(_document, entries)
+                continue
             if len(urls) > 1 and is_name and not (len(entries) == 1 and entries[0]["name"] == path):
                 _write(f"{gap}{url}:\n")
             _show(entries, "" if is_name else _directory_of_pattern(path), long)
             gap = "\n"
+    if as_json:
+        print_json(documents)
     failures.exit()
+
+
+def _document(info: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a file or directory, for programs. What JSON has no word for is text."""
+    plain = bool, int, float, str, list, type(None)
+    return {key: value if isinstance(value, plain) else str(value) for key, value in info.items()}
 
 
 def _directory_of_pattern(path: str) -> str:
@@ -299,24 +317,36 @@ def mkdir(
     failures.exit()
 
 
-def stat(urls: Urls) -> None:
+def stat(urls: Urls, as_json: AsJson = False) -> None:
     """Show everything known of files or directories."""
     failures = Failures()
+    documents = []
     for filesystem, name, _ in _found(urls, failures):
         with failures.catch():
             info = filesystem.info(name)
+            if as_json:
+                xattrs = list(filesystem.listxattr(name)) if hasattr(filesystem, "listxattr") else []
+                documents.append(_document({**info, "xattrs": xattrs}))
+                continue
             width = max(map(len, info))
             for key, value in sorted(info.items()):
                 shown = f"{value:o}" if key == "mode" and isinstance(value, int) else str(value)
                 _write(f"{key:{width}}  {shown}\n")
             if attributes := filesystem.listxattr(name) if hasattr(filesystem, "listxattr") else []:
                 _write(f"{'xattrs':{width}}  {', '.join(attributes)}\n")
+    if as_json:
+        print_json(documents)
     failures.exit()
 
 
-def du(urls: Urls, total: Annotated[bool, typer.Option("-s", "--summary", help="only the sum")] = False) -> None:
+def du(
+    urls: Urls,
+    total: Annotated[bool, typer.Option("-s", "--summary", help="only the sum")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bytes of each file below directories, and their sum."""
     failures = Failures()
+    documents: list[dict[str, Any]] = []
     for url in urls:
         with failures.catch():
             filesystem, path = open_url(url)
@@ -324,8 +354,13 @@ def du(urls: Urls, total: Annotated[bool, typer.Option("-s", "--summary", help="
             for name in expand(filesystem, path, url):
                 filesystem.info(name)
                 sizes |= filesystem.du(name, total=False)
+            if as_json:
+                documents.append({"name": path, "bytes": sum(sizes.values())} | ({} if total else {"files": sizes}))
+                continue
             if not total:
                 for name, size in sorted(sizes.items()):
                     _write(f"{size}\t{name}\n")
             _write(f"{sum(sizes.values())}\t{path}\n")
+    if as_json:
+        print_json(documents)
     failures.exit()

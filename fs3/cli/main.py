@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from fs3 import __version__
-from fs3.cli import files
+from fs3.cli import file_attributes, files
+from fs3.cli.completion import completion, prepare_completion
+from fs3.cli.examples import add_examples
 from fs3.cli.output import describe
 
 app = typer.Typer(
@@ -36,10 +38,11 @@ def _options(
 
 for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, files.stat, files.du):
     app.command()(command)
+file_attributes.add_commands(app)
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, admin_moves, demo, kv, mount, serve, status, up
+    from fs3.cli import admin, admin_lists, admin_moves, demo, doctor, kv, machines, mount, serve, settings, status, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -49,9 +52,15 @@ def _add_cluster_commands() -> None:
     app.command()(mount.umount)
     app.add_typer(demo.app)
     admin_moves.register(admin.app)
+    admin_lists.add_lists(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
-    app.command(hidden=True)(serve.serve)
+    app.add_typer(machines.app)
+    app.add_typer(settings.app)
+    app.command()(serve.serve)
+    app.command()(doctor.doctor)
+    app.command()(completion)
+    add_examples(app)
 
 
 _add_cluster_commands()
@@ -70,6 +79,7 @@ def mount_helper() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: every expected error is one line on standard error and exit status 1."""
+    prepare_completion()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         app(arguments)

@@ -65,7 +65,7 @@ def store_of(where: Path) -> Path:
     if (where / "cluster.json").exists():
         shape, _ = ClusterDirectory(where).require()
         if shape.kv:
-            told = f"the metadata of this cluster are in {shape.kv}: its own tools copy them (docs/metadata-engines.md)"
+            told = f"the metadata are in {shape.kv}: `fs3 admin kv export` copies them (docs/metadata-recovery.md)"
             raise error(Code.UNSUPPORTED, told, str(where))
         return where / "meta" / "kv"
     if (where / "storage").is_dir() and (where / "meta").is_dir():

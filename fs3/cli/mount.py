@@ -66,12 +66,15 @@ def mount(
 def umount(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="where it is mounted")],
     lazy: Annotated[bool, typer.Option("--lazy", help="also while it is in use: it goes when its last user does")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="also while its process does not answer: calls that wait for it fail")
+    ] = False,
 ) -> None:
     """Unmount. A mount whose process has died goes in any case."""
     try:
-        unmount(directory, lazily=lazy)
+        unmount(directory, lazily=lazy, forcibly=force)
     except OSError as wrong:
-        if wrong.errno != errno.EBUSY or lazy or not _is_dead(directory):
+        if wrong.errno != errno.EBUSY or lazy or force or not _is_dead(directory):
             raise
         unmount(directory, lazily=True)
 

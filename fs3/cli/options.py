@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
 from fs3.model.domain import NOWHERE, Domain
 
@@ -60,6 +61,10 @@ class ServeOptions:
     targets: int
     config: Path | None
     kv: StoreLocation | None = None
+    disks: tuple[Path, ...] = ()
+    """Of a storage process, besides `data_dir`."""
+    machine: MachineIdentity | None = None
+    """Where machines join the cluster: the one the process is on."""
     domain: Domain = NOWHERE
     shutdown: Shutdown = field(default_factory=Shutdown)
 

@@ -1,4 +1,5 @@
-"""`fs3 serve mgmtd|meta|storage`: one service process. This is where services meet their drivers."""
+"""`fs3 serve mgmtd|meta|storage`: one service process. This is where services meet their drivers. And `fs3 serve --config FILE`,
+without a role: all processes of a machine of a cluster."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
+from fs3.cli.machine_directory import load_identity
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
 from fs3.model.domain import Domain
 from fs3.runtime.serving import tune_collector
@@ -26,9 +28,10 @@ log = logging.getLogger("fs3.serve")
 
 
 def serve(
-    role: Annotated[ServiceRole, typer.Argument(help="mgmtd, meta or storage")],
-    name: Annotated[str, typer.Option(help="unique in the cluster, e.g. storage-1", envvar="FS3_NAME")],
-    data_dir: Annotated[Path, typer.Option(help="where it keeps its data", envvar="FS3_DATA_DIR")],
+    role: Annotated[ServiceRole | None, typer.Argument(help="mgmtd, meta or storage; none: all of this machine")] = None,
+    name: Annotated[str, typer.Option(help="unique in the cluster, e.g. storage-1", envvar="FS3_NAME")] = "",
+    data_dir: Annotated[Path | None, typer.Option(help="where it keeps its data", envvar="FS3_DATA_DIR")] = None,
+    disk: Annotated[list[Path] | None, typer.Option(help="storage: one more data directory, on another disk")] = None,
     listen: Annotated[str, typer.Option(help="host:port of the framed wire", envvar="FS3_LISTEN")] = "127.0.0.1:0",
     grpc_listen: Annotated[str, typer.Option(help="host:port of gRPC", envvar="FS3_GRPC_LISTEN")] = "127.0.0.1:0",
     local_listen: Annotated[str, typer.Option(help="Unix socket path; empty: none", envvar="FS3_LOCAL_LISTEN")] = "",
@@ -41,7 +44,13 @@ def serve(
     storage: Annotated[int, typer.Option(help="mgmtd: storage processes to wait for", envvar="FS3_STORAGE")] = 3,
     replicas: Annotated[int, typer.Option(help="mgmtd: copies of every chunk", envvar="FS3_REPLICAS")] = 3,
     targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
-    config: Annotated[Path | None, typer.Option(help="TOML file of the role's settings", envvar="FS3_CONFIG")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file: of the machine (/etc/fs3/node.toml), or of the role's settings", envvar="FS3_CONFIG"),
+    ] = None,
+    machine: Annotated[
+        Path | None, typer.Option(help="directory of the machine's identity, where machines join the cluster")
+    ] = None,
     kv: Annotated[
         str,
         typer.Option(help=f"mgmtd, meta: {stores.HELP}; default DATA_DIR/kv", envvar="FS3_KV"),
@@ -49,21 +58,46 @@ def serve(
     zone: Annotated[str, typer.Option(help="storage: the room or power supply it stands in", envvar="FS3_ZONE")] = "",
     rack: Annotated[str, typer.Option(help="storage: the rack it stands in, within its zone", envvar="FS3_RACK")] = "",
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
+    lifeline_fd: Annotated[int | None, typer.Option(help="descriptor at whose end the process stops")] = None,
 ) -> None:
-    """Run one service process in the foreground."""
+    """Run all processes of this machine, or one, in the foreground."""
+    if role is None:
+        _serve_machine(config, name, data_dir)
+        return
+    if not name or data_dir is None:
+        raise error(Code.INVALID, f"serve {role} needs --name and --data-dir; without a role, --config says what to run")
     addresses = tuple(part.strip() for part in mgmtd.split(",") if part.strip())
     if role is not ServiceRole.mgmtd and not addresses:
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
-        stores.parse_store(kv) if kv else None, Domain(zone, rack),
+        stores.parse_store(kv) if kv else stores.store_in_config(config), tuple(disk or ()),
+        load_identity(machine) if machine is not None else None, Domain(zone, rack),
     )  # fmt: skip
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _log_to_stderr()
     acquire_process_lock(
         data_dir / "process.lock"
     )  # let go by the end of the process: who sees it free knows that nobody is left
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(options, ready_fd))
+        runner.run(_run(options, ready_fd, lifeline_fd))
+
+
+def _serve_machine(config: Path | None, name: str, data_dir: Path | None) -> None:
+    """All processes that the file of the machine names, once it has joined a cluster."""
+    from fs3.cli.machine_supervisor import run_machine
+    from fs3.cli.node_config import DEFAULT_PATH, load_node_config
+
+    if name or data_dir is not None:
+        raise error(Code.INVALID, "serve needs mgmtd, meta or storage with --name and --data-dir, or --config alone")
+    found = load_node_config(config or DEFAULT_PATH)
+    load_identity(found.data_dir).require_cluster()
+    acquire_process_lock(found.data_dir / "process.lock")
+    _log_to_stderr()
+    run_machine(found)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -75,7 +109,7 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _run(options: ServeOptions, ready_fd: int | None) -> None:
+async def _run(options: ServeOptions, ready_fd: int | None, lifeline_fd: int | None = None) -> None:
     stopping = options.shutdown.requested
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,6 +120,9 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
         stopping.set()
 
     loop.add_signal_handler(STOP_TOGETHER, stop_together)
+    if lifeline_fd is not None:
+        # Nothing is ever written to it: it becomes readable when the one that could is gone.
+        loop.add_reader(lifeline_fd, stopping.set)
     async with AsyncExitStack() as stack:
         from fs3.cli.wiring import start_service
 

@@ -19,10 +19,12 @@ from fs3.base.ids import NodeId
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND, parse_duration
+from fs3.base.version import Release
 from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.output import print_json, table_console
+from fs3.cli.runbooks import Runbook
 from fs3.cli.status_view import list_resyncs, render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
@@ -92,6 +94,7 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
         for manager, answer in zip(document["managers"], answers, strict=True):
             manager["answers"] = answer is not None
             manager["disks"] = [] if answer is None else _disk_documents(answer.disks)
+            manager.update(_release_document(None if answer is None else _release_of(answer)))
         return with_verdict(document)
     finally:
         await client.close()
@@ -106,6 +109,16 @@ async def _ask_manager(connector: Connector, endpoints: Sequence[str]) -> Cluste
         return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     except FS3Error:
         return None
+
+
+def _release_of(manager: ClusterInfo) -> Release:
+    """What a manager runs; one of level 1 tells its version alone."""
+    return manager.release if manager.release.software else manager.release._replace(software=manager.software)
+
+
+def _release_document(release: Release | None) -> dict[str, Any]:
+    """`level` 0: not known."""
+    return {"software": "", "level": 0} if release is None else {"software": release.software, "level": release.level}
 
 
 def status_document(status: ClusterStatus) -> dict[str, Any]:
@@ -126,6 +139,7 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
                 "answers": True,
                 "endpoints": list(manager.endpoints),
                 "disks": [],
+                **_release_document(None),
             }
             for manager in status.managers
         ],
@@ -164,6 +178,10 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "silent_ms": -1 if age is None else age // MILLISECOND,
         "endpoints": list(node.endpoints),
         "disks": _disk_documents(status.disks),
+        **_release_document(status.release),
+        "config_version": status.settings.version,
+        "config_newest": status.settings.newest_version,
+        "config_problem": status.settings.problem,
     }
 
 
@@ -189,12 +207,17 @@ def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[
     }
 
 
+def problem_document(health: ClusterHealth, text: str, runbook: Runbook) -> dict[str, Any]:
+    """One problem, as `fs3 status --json` has it."""
+    return {"health": health.value, "text": text, "runbook": runbook.page}
+
+
 def with_verdict(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what follows from it: health, problems, resyncs."""
     problems = problems_of(document)
     return {
         "health": health_of(problems).value,
-        "problems": [{"health": problem.health.value, "text": problem.text} for problem in problems],
+        "problems": [problem_document(problem.health, problem.text, problem.runbook) for problem in problems],
         **document,
         "resyncs": list(list_resyncs(document)),
     }
@@ -261,14 +284,14 @@ def add_processes(document: dict[str, Any], directory: ClusterDirectory) -> None
         )
         if record.given_up:
             text = f"process {name} {describe_restarts(record)}"
-            document["problems"].append({"health": ClusterHealth.DEGRADED.value, "text": text})
+            document["problems"].append(problem_document(ClusterHealth.DEGRADED, text, Runbook.PROCESS_GIVEN_UP))
             if document["health"] == ClusterHealth.HEALTHY.value:
                 document["health"] = ClusterHealth.DEGRADED.value
 
 
 def _unreachable_document(why: str) -> dict[str, Any]:
     empty: dict[str, Any] = {key: [] for key in ("managers", "nodes", "chains", "tables", "targets", "namespaces", "resyncs")}
-    problem = {"health": ClusterHealth.DOWN.value, "text": why}
+    problem = problem_document(ClusterHealth.DOWN, why, Runbook.UNREACHABLE)
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
         "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,

@@ -61,14 +61,15 @@ def _problems(problems: list[dict[str, str]]) -> Text:
     lines = Text()
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
         lines.append("  ! ", style=_COLOURS[ClusterHealth(problem["health"])])
-        lines.append(problem["text"] + "\n")
+        lines.append(problem["text"])
+        lines.append(f" [{problem['runbook']}]\n", style="dim")
     if len(problems) > PROBLEMS_SHOWN_MAX:
         lines.append(f"  … and {len(problems) - PROBLEMS_SHOWN_MAX} more; `fs3 status --json` shows all\n")
     return lines
 
 
 def _managers(document: dict[str, Any]) -> Table:
-    table = _table("managers", "name", "", "endpoints")
+    table = _table("managers", "name", "", "fs3", "endpoints")
     for manager in document["managers"]:
         if manager["primary"]:
             since = document["primary_for_ms"] / 1000
@@ -77,20 +78,32 @@ def _managers(document: dict[str, Any]) -> Table:
             part = Text("stands by")
         else:
             part = Text("does not answer", style="red")
-        table.add_row(manager["name"], part, " ".join(manager["endpoints"]))
+        table.add_row(manager["name"], part, manager["software"], " ".join(manager["endpoints"]))
     return table
 
 
 def _nodes(document: dict[str, Any]) -> Table:
-    table = _table("nodes", "id", "name", "role", "alive", "heard", "lease left", "incarnation", "pid")
+    table = _table("nodes", "id", "name", "role", "alive", "heard", "lease left", "incarnation", "pid", "fs3", "settings")
     for node in document["nodes"]:
         alive = Text("yes") if node["alive"] else Text("no", style="red")
         heard = f"{node['silent_ms'] / 1000:.1f} s ago" if node["silent_ms"] >= 0 else "never"
         lease = f"{node['lease_left_ms'] / 1000:.1f} s" if node["alive"] else ""
         table.add_row(
-            str(node["id"]), node["name"], node["role"], alive, heard, lease, str(node["incarnation"]), str(node["pid"])
-        )
+            str(node["id"]), node["name"], node["role"], alive, heard, lease, str(node["incarnation"]), str(node["pid"]),
+            node["software"], _settings(node),
+        )  # fmt: skip
     return table
+
+
+def _settings(node: dict[str, Any]) -> Text:
+    """Whether a node has applied the newest settings of its role."""
+    if not node["config_newest"]:
+        return Text("defaults")
+    if node["config_problem"]:
+        return Text(f"version {node['config_version']} refused", style="red")
+    if node["config_version"] < node["config_newest"]:
+        return Text(f"version {node['config_newest']} not applied yet", style="yellow")
+    return Text("applied")
 
 
 def _chains(document: dict[str, Any]) -> Table:

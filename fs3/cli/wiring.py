@@ -15,7 +15,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, ServiceRole
-from fs3.cli.stores import describe_store, open_store
+from fs3.cli.stores import STORE_KEY, describe_store, open_store
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
@@ -28,6 +28,7 @@ from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
@@ -103,10 +104,19 @@ async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: Os
     wires: list[Transport] = [TcpTransport(clock), GrpcTransport(clock)]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
-    mgmtd = MgmtdClient(connector, endpoints, clock)
+    mgmtd = MgmtdClient(connector, endpoints, clock, expected_cluster=_expected_cluster(options))
     stack.push_async_callback(mgmtd.close)
     await mgmtd.start()
     return mgmtd
+
+
+def _expected_cluster(options: ServeOptions) -> bytes:
+    """Id of the cluster the machine has joined; b"" where none has to."""
+    return options.machine.require_cluster() if options.machine is not None else b""
+
+
+def _proof(options: ServeOptions) -> MachineProof | None:
+    return options.machine.proof if options.machine is not None else None
 
 
 def manager_endpoint(address: str) -> str:
@@ -126,7 +136,7 @@ def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:
 
 async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
-    config = load_config(MgmtdConfig, options.config)
+    config = load_config(MgmtdConfig, options.config, besides=(STORE_KEY,))
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
     lock_lease_ns = config.manager_lease_ns * manager_lock_lease_ns // manager_lease_ns
@@ -148,6 +158,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
         on_given_up=on_given_up,
         measure_space=partial(measure_space, directories),
         describe_store=lambda: describe_store(store, kv),
+        expected_cluster=_expected_cluster(options),
     )
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
@@ -158,7 +169,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
-    config = load_config(MetaConfig, options.config)
+    config = load_config(MetaConfig, options.config, besides=(STORE_KEY,))
     store = options.store()
     kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
     stack.push_async_callback(kv.close)
@@ -173,8 +184,13 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
-    member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
-    await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
+    member = Member(
+        mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options)
+    )
+    addresses = list(endpoints.values())
+    await member.register(mgmtd.cluster, addresses, host_identity(), os.getpid(), by_directory=store.is_remote)
+    if store.is_remote:
+        service.use_tally(member.node)
     member.start()
     stack.push_async_callback(member.stop)
     return endpoints
@@ -183,10 +199,10 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
 async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
     config = load_config(StorageConfig, options.config)
-    disks = DataDirectories([options.data_dir], options.name)
+    disks = DataDirectories([options.data_dir, *options.disks], options.name)
     mgmtd = await _connect_mgmtd(options, stack, clock)
     store_factory, connector = chunk_store_factory(disks, clock), _data_connector(stack, clock)
-    service = StorageService(disks, store_factory, clock, mgmtd, connector, config, options.domain)
+    service = StorageService(disks, store_factory, clock, mgmtd, connector, config, _proof(options), options.domain)
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
 
     async def stop() -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,8 +24,11 @@ class LoadProcess:
         journal = load.stop()
     """
 
-    def __init__(self, url: str, journal_path: Path, **options: float | str) -> None:
-        """`options`: those of `fs3.drill.load.LoadOptions`."""
+    def __init__(
+        self, url: str, journal_path: Path, *, environment: Mapping[str, str] | None = None, **options: float | str
+    ) -> None:
+        """`environment`: of the process, instead of this one's. `options`: those of `fs3.drill.load.LoadOptions`."""
+        self._environment = environment
         self.journal = Journal()
         self.options = LoadOptions(**options)  # type: ignore[arg-type]
         self.journal_path = journal_path
@@ -39,7 +42,7 @@ class LoadProcess:
     def __enter__(self) -> Self:
         self.journal_path.parent.mkdir(parents=True, exist_ok=True)
         with self._output_path.open("wb") as said:
-            self._process = subprocess.Popen(self._command, stdout=said, stderr=said)
+            self._process = subprocess.Popen(self._command, stdout=said, stderr=said, env=self._environment)
         try:
             self.wait_until(lambda journal: journal.count("ready") > 0, READY_SECONDS, "the load to begin")
         except BaseException:

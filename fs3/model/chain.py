@@ -33,7 +33,7 @@ class LocalState(IntEnum):
     OFFLINE = 3
 
 
-class Slot(msgspec.Struct, frozen=True, array_like=True):
+class Slot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One target's place in a chain."""
 
     target: TargetId
@@ -41,7 +41,7 @@ class Slot(msgspec.Struct, frozen=True, array_like=True):
     state: PublicState
 
 
-class Chain(msgspec.Struct, frozen=True, array_like=True):
+class Chain(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A replica group. `slots` is the chain order; the live chain is its serving targets, then its syncing ones."""
 
     id: ChainId

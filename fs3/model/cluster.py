@@ -10,9 +10,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.version import UNTOLD_RELEASE, Release
 from fs3.model.chain import LocalState, Slot
 from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
@@ -38,6 +40,12 @@ class RegisterNode(msgspec.Struct, frozen=True):
     directory: str = ""
     """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
     former one proves that that one has ended."""
+    release: Release = UNTOLD_RELEASE
+    """What the process runs."""
+    proof: MachineProof | None = None
+    """Of the machine that the process is on, where machines join the cluster."""
+    by_directory: bool = False
+    """See `Node`."""
     domain: Domain = Domain()
     """Where the node stands."""
 
@@ -85,6 +93,10 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What is wrong with what the node keeps besides targets; empty when nothing is."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the process, for people."""
+    release: Release = UNTOLD_RELEASE
+    """What the process runs."""
+    config_problem: str = ""
+    """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
 
 
 class LeaveRequest(NamedTuple):
@@ -290,6 +302,10 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Of the primary's lease record; rises with every takeover."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the manager that answers."""
+    release: Release = UNTOLD_RELEASE
+    """What it runs."""
+    wall_ms: int = 0
+    """Its time of day, since 1970, for people; 0: it does not say."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):
@@ -298,6 +314,8 @@ class GetRouting(msgspec.Struct, frozen=True):
     known_version: int = 0
     cluster: bytes = b""
     """Cluster whose routing the client has: a delta is never sent across clusters."""
+    in_parts: bool = False
+    """The client takes updates in parts."""
 
 
 class RoutingUpdate(msgspec.Struct, frozen=True):
@@ -312,6 +330,17 @@ class RoutingUpdate(msgspec.Struct, frozen=True):
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
+class NodeSettings(msgspec.Struct, frozen=True):
+    """How far the distributed configuration is on a node."""
+
+    version: int = 0
+    """The newest it has tried to apply; 0: none."""
+    newest_version: int = 0
+    """The newest there is of its role."""
+    problem: str = ""
+    """Why it could not be applied; "": it is."""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """One node, for people."""
 
@@ -323,6 +352,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
     problem: str = ""
     """What it said last is wrong with what it keeps; empty: nothing."""
     disks: tuple[DiskSpace, ...] = ()
+    release: Release | None = None
+    """What it runs, as its newest heartbeat says; None: not known."""
+    settings: NodeSettings = NodeSettings()
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -38,6 +38,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     pid: int = 0
     directory: str = ""
     """Which locked directory of its host the process has. For the manager only: clients are not told."""
+    by_directory: bool = False
+    """Metadata: it writes to a remote engine beside others, and is best asked about directories of its own."""
     domain: Domain = Domain()
     """Where it stands."""
 

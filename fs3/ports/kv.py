@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fs3.base.errors import FS3Error, InvalidArgument
@@ -17,6 +17,8 @@ value_bytes_stored_max = 1 * MIB
 
 T = TypeVar("T")
 
+KVRow = tuple[bytes, bytes]
+"""Key, value."""
 ReadOp = Callable[[ReadTxn], Awaitable[T]]
 WriteOp = Callable[[Txn], Awaitable[T]]
 
@@ -93,6 +95,11 @@ class ScrubbedKV(KV, Protocol):
         A damaged row, and an absent one whose place is beside it, is answered KVRowDamaged from then on, until it is deleted or
         replaced. Raises FS3Error: DATA_LOSS when the damage is such that the whole store must not be used any more.
         """
+        ...
+
+    def snapshot(self) -> AsyncIterator[Sequence[KVRow]]:
+        """All rows as they are at one moment, in the order of their keys, page by page. Other processes may write meanwhile; this
+        one must not. KVRowDamaged at a damaged row; FS3Error when the moment is too long ago."""
         ...
 
     @property

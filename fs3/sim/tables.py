@@ -20,6 +20,7 @@ from fs3.core.craq.admission.table import ADMISSION
 from fs3.core.craq.read_table import READS
 from fs3.core.craq.resync.choice import CHOICES
 from fs3.core.files.retry import RETRIES
+from fs3.core.membership.settings import describe_settings
 from fs3.core.membership.transition import TRANSITIONS
 from fs3.sim.ring import PlantedBug, caught_by
 from fs3.sim.ring0.bugs import BUGS as STORE_BUGS
@@ -63,6 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "planted bugs of the store": lambda: bugs_text(STORE_BUGS),
     "planted bugs": lambda: bugs_text(PROTOCOL_BUGS),
     "planted bugs of services": lambda: bugs_text(SERVICE_BUGS),
+    "settings": describe_settings,
 }
 """Tables of which every word is in the code."""
 

@@ -22,6 +22,7 @@ LEASE_GRANT: Final = "/etcdserverpb.Lease/LeaseGrant"
 LEASE_REVOKE: Final = "/etcdserverpb.Lease/LeaseRevoke"
 LEASE_KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 MEMBER_LIST: Final = "/etcdserverpb.Cluster/MemberList"
+AUTHENTICATE: Final = "/etcdserverpb.Auth/Authenticate"
 STATUS: Final = "/etcdserverpb.Maintenance/Status"
 
 
@@ -116,6 +117,8 @@ class EtcdStatus(NamedTuple):
     db_bytes_in_use: int
     errors: tuple[str, ...]
     """Alarms, and that there is no leader."""
+    quota_bytes: int = 0
+    """0: it does not say."""
 
 
 def encode_range(wanted: EtcdRange, revision: int = 0) -> bytes:
@@ -210,13 +213,16 @@ def encode_watch(begin: bytes, end: bytes, start_revision: int) -> bytes:
     return pb.WatchRequest(create_request=create).SerializeToString()
 
 
-def decode_watch(data: bytes) -> EtcdWatchReply:
-    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none."""
+def decode_watch(data: bytes, known: int = 0) -> EtcdWatchReply:
+    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none. `known`: of a message whose changes are all of revisions
+    up to here nothing is read."""
     reply = _parse(pb.WatchResponse, data)
+    events = reply.events
+    if events and events[-1].kv.mod_revision <= known:
+        return EtcdWatchReply((), reply.canceled, reply.compact_revision, reply.cancel_reason)
     deleted = pb.Event.DELETE
     changes = tuple(
-        EtcdChange(event.kv.key, None if event.type == deleted else event.kv.value, event.kv.mod_revision)
-        for event in reply.events
+        EtcdChange(event.kv.key, None if event.type == deleted else event.kv.value, event.kv.mod_revision) for event in events
     )
     return EtcdWatchReply(changes, reply.canceled, reply.compact_revision, reply.cancel_reason)
 
@@ -246,6 +252,16 @@ def decode_lease_keep_alive(data: bytes) -> int:
     return int(_parse(pb.LeaseKeepAliveResponse, data).TTL)
 
 
+def encode_authenticate(user: str, password: str) -> bytes:
+    """The request of `AUTHENTICATE`."""
+    return pb.AuthenticateRequest(name=user, password=password).SerializeToString()
+
+
+def decode_authenticate(data: bytes) -> str:
+    """The token that says who one is. FS3Error PROTOCOL for bytes that are none."""
+    return str(_parse(pb.AuthenticateResponse, data).token)
+
+
 def encode_nothing() -> bytes:
     """The request of `MEMBER_LIST` and of `STATUS`."""
     return b""
@@ -260,7 +276,8 @@ def decode_members(data: bytes) -> tuple[EtcdMember, ...]:
 def decode_status(data: bytes) -> EtcdStatus:
     """The reply of `STATUS`. FS3Error PROTOCOL for bytes that are none."""
     reply = _parse(pb.StatusResponse, data)
-    return EtcdStatus(reply.header.member_id, reply.version, reply.leader, reply.dbSize, reply.dbSizeInUse, tuple(reply.errors))
+    size, used, errors = reply.dbSize, reply.dbSizeInUse, tuple(reply.errors)
+    return EtcdStatus(reply.header.member_id, reply.version, reply.leader, size, used, errors, reply.dbSizeQuota)
 
 
 def _range(wanted: EtcdRange) -> pb.RangeRequest:

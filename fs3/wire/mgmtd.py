@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TypeVar
 
-from fs3.base.ids import PAGE_SALT_BYTES, ChainId, NodeId, TableId, TargetId
+from fs3.base.errors import InvalidArgument
+from fs3.base.ids import PAGE_SALT_BYTES, ChainId, NodeId, TableId
 from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.cluster import CacheNamespace, ManagerInfo, NamespaceSettings, RoutingUpdate
@@ -88,6 +89,7 @@ def node_to_pb(node: Node) -> pb.Node:
         pid=node.pid,
         zone=node.domain.zone,
         rack=node.domain.rack,
+        by_directory=node.by_directory,
     )
 
 
@@ -103,6 +105,7 @@ def node_from_pb(message: pb.Node, field: str = "Node") -> Node:
         alive=message.alive,
         pid=message.pid,
         domain=domain_from_pb(message, field),
+        by_directory=message.by_directory,
     )
 
 
@@ -114,19 +117,37 @@ def chain_to_pb(chain: Chain) -> pb.Chain:
 
 def chain_from_pb(message: pb.Chain, field: str = "Chain") -> Chain:
     """One chain. No two of its slots may name one target."""
-    if not 1 <= len(message.slots) <= replicas_max:
-        raise malformed(f"{field}.slots", f"{len(message.slots)} slots, must be 1 to {replicas_max}")
-    slots = tuple(
-        Slot(
-            target=TargetId(_id(slot.target_id, f"{field}.slots[{index}].target_id")),
-            node=NodeId(_id(slot.node_id, f"{field}.slots[{index}].node_id")),
-            state=enum_from_pb(PublicState, slot.state, f"{field}.slots[{index}].state"),
-        )
-        for index, slot in enumerate(message.slots)
-    )
+    # A client reads tens of thousands at its start: what is wrong, and where, is put into words only when something is.
+    states = _PUBLIC_STATES
+    slots = tuple([Slot(slot.target_id, slot.node_id, states.get(slot.state)) for slot in message.slots])  # type: ignore[arg-type]
+    if not (message.id and message.version and 1 <= len(slots) <= replicas_max and all(map(all, map(_slot_ids, slots)))):
+        raise _malformed_chain(message, field)
     if len({slot.target for slot in slots}) != len(slots):
         raise malformed(f"{field}.slots", "two slots name one target")
-    return Chain(ChainId(_id(message.id, f"{field}.id")), _id(message.version, f"{field}.version"), slots)
+    return Chain(ChainId(message.id), message.version, slots)
+
+
+_PUBLIC_STATES = {int(state): state for state in PublicState}
+
+
+def _slot_ids(slot: Slot) -> tuple[int, int, PublicState]:
+    return slot.target, slot.node, slot.state
+
+
+def _malformed_chain(message: pb.Chain, field: str) -> InvalidArgument:
+    """The first thing that is wrong with a chain."""
+    if not 1 <= len(message.slots) <= replicas_max:
+        return malformed(f"{field}.slots", f"{len(message.slots)} slots, must be 1 to {replicas_max}")
+    try:
+        for index, slot in enumerate(message.slots):
+            _id(slot.target_id, f"{field}.slots[{index}].target_id")
+            _id(slot.node_id, f"{field}.slots[{index}].node_id")
+            enum_from_pb(PublicState, slot.state, f"{field}.slots[{index}].state")
+        _id(message.id, f"{field}.id")
+        _id(message.version, f"{field}.version")
+    except InvalidArgument as wrong:
+        return wrong
+    raise AssertionError("nothing is wrong with it")
 
 
 def table_to_pb(table: ChainTable) -> pb.ChainTable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.limits import namespace_name_bytes_max
 from fs3.base.units import MILLISECOND
+from fs3.base.version import Release
 from fs3.model.chain import LocalState, PublicState, Slot
 from fs3.model.cluster import (
     ClusterInfo,
@@ -17,6 +18,7 @@ from fs3.model.cluster import (
     ListNamespaces,
     NamespaceChanges,
     NamespacePage,
+    NodeSettings,
     NodeStatus,
     RoleConfig,
     TargetStatus,
@@ -34,7 +36,9 @@ from fs3.wire.mgmtd import (
     namespace_to_pb,
     routing_from_pb,
 )
+from fs3.wire.mgmtd_machines import node_settings_from_pb, node_settings_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.releases import release_from_pb, release_to_pb
 
 _UPKEEP = UpkeepProgress.__struct_fields__
 """Spelled alike in the record and in the message."""
@@ -42,9 +46,14 @@ _UPKEEP = UpkeepProgress.__struct_fields__
 # --- cluster, routing, configuration ---------------------------------------------------------------------------------
 
 
-def get_cluster_to_pb() -> pb.GetClusterRequest:
-    """The question which cluster a manager belongs to."""
-    return pb.GetClusterRequest()
+def get_cluster_to_pb(release: Release) -> pb.GetClusterRequest:
+    """The question which cluster a manager belongs to; `release`: what the process that asks runs."""
+    return pb.GetClusterRequest(release=release_to_pb(release))
+
+
+def get_cluster_from_pb(message: pb.GetClusterRequest) -> Release:
+    """The question which cluster a manager belongs to: what the process that asks runs."""
+    return release_from_pb(message.release, "GetClusterRequest.release")
 
 
 def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
@@ -58,11 +67,13 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         managers=[manager_to_pb(manager) for manager in info.managers],
         epoch=info.epoch,
         disks=disks_to_pb(info.disks),
+        release=release_to_pb(info.release),
+        wall_ms=info.wall_ms,
     )
 
 
 def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
-    """The answer to GetCluster. Nothing is checked: another version of fs3 may answer, and its name is what matters then."""
+    """The answer to GetCluster. Only the release is checked: another one may answer, and its name is what matters then."""
     return ClusterInfo(
         cluster=message.cluster_id,
         software=message.software,
@@ -72,17 +83,19 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
         disks=disks_from_pb(message.disks),
+        release=release_from_pb(message.release, "GetClusterReply.release"),
+        wall_ms=message.wall_ms,
     )
 
 
 def get_routing_to_pb(request: GetRouting) -> pb.GetRoutingRequest:
-    """The request of GetRouting and WatchRouting."""
-    return pb.GetRoutingRequest(known_version=request.known_version, cluster_id=request.cluster)
+    """The request of GetRouting, ReadRouting and WatchRouting."""
+    return pb.GetRoutingRequest(known_version=request.known_version, cluster_id=request.cluster, in_parts=request.in_parts)
 
 
 def get_routing_from_pb(message: pb.GetRoutingRequest) -> GetRouting:
-    """The request of GetRouting and WatchRouting."""
-    return GetRouting(message.known_version, message.cluster_id)
+    """The request of GetRouting, ReadRouting and WatchRouting."""
+    return GetRouting(message.known_version, message.cluster_id, message.in_parts)
 
 
 def get_config_to_pb(request: GetConfig) -> pb.GetConfigRequest:
@@ -187,7 +200,9 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         primary_for_ms=status.primary_for_ns // MILLISECOND,
         node_problems=[node.problem for node in status.nodes],
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
+        node_releases=[pb.Release() if node.release is None else release_to_pb(node.release) for node in status.nodes],
         store=status.store,
+        node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
     )
 
 
@@ -201,17 +216,38 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
             f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages, {len(message.node_problems)} problems and "
             f"{len(message.node_disks)} lists of disks of {len(update.delta.nodes)} nodes",
         )
+    # A manager of level 1 tells none.
+    releases = [
+        release_from_pb(each, f"GetStatusReply.node_releases[{at}]") if each.level else None
+        for at, each in enumerate(message.node_releases)
+    ] or [None] * len(update.delta.nodes)
+    if len(releases) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.node_releases", f"{len(releases)} of {len(update.delta.nodes)} nodes")
+    # An older manager says nothing of them.
+    settings = [node_settings_from_pb(each) for each in message.node_settings] or [NodeSettings()] * len(update.delta.nodes)
+    if len(settings) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
-            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem, disks_from_pb(each.disks))
-            for node, left, age, problem, each in zip(
+            NodeStatus(
+                node,
+                left * MILLISECOND,
+                None if age < 0 else age * MILLISECOND,
+                problem,
+                disks_from_pb(each.disks),
+                release,
+                applied,
+            )
+            for node, left, age, problem, each, release, applied in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
                 message.node_problems,
                 message.node_disks,
+                releases,
+                settings,
                 strict=True,
             )
         ),

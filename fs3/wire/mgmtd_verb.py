@@ -20,4 +20,5 @@ class MgmtdVerb:
     answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
     answer_from_pb: Callable[[Any], Any]
     has_routing: bool = False
-    """The reply carries the whole routing info, so that the client has what the answer speaks of."""
+    """The request says which routing info the client has, and the reply carries what leads on from there, so that the client has
+    what the answer speaks of."""

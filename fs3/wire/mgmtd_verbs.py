@@ -5,18 +5,19 @@ What arrives is not trusted: every `*_from_pb` raises InvalidArgument naming the
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from fs3.base.ids import NodeId, TableId, TargetId
 from fs3.base.limits import name_bytes_max, namespace_name_bytes_max, tables_max, target_reason_bytes_max, targets_per_node_max
 from fs3.base.units import MILLISECOND
-from fs3.base.version import __version__
 from fs3.model.chain import LocalState
 from fs3.model.cluster import (
     CacheNamespace,
     ClearNamespace,
     DeleteNamespace,
     EnsureTable,
+    GetRouting,
     Heartbeat,
     HeartbeatAck,
     LeaveRequest,
@@ -26,7 +27,10 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.generation import Generation
+from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.routing import Role
+from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.directories import (
     claim_from_pb,
@@ -51,14 +55,40 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_machines import (
+    join_ack_from_pb,
+    join_ack_to_pb,
+    join_from_pb,
+    join_to_pb,
+    made_token_to_pb,
+    make_token_from_pb,
+    make_token_to_pb,
+    proof_from_pb,
+    remove_machine_from_pb,
+    remove_machine_to_pb,
+    removed_machine_from_pb,
+    removed_machine_to_pb,
+    revoke_token_from_pb,
+    revoke_token_to_pb,
+    revoked_token_to_pb,
+    set_settings_from_pb,
+    set_settings_to_pb,
+    settings_version_from_pb,
+    settings_version_to_pb,
+    token_answer_from_pb,
+)
 from fs3.wire.mgmtd_moves import MOVE_VERBS
+from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
 from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.releases import release_from_pb, release_to_pb
 
 _CLUSTER_ID_BYTES = 16
 _TARGETS_MAX = targets_per_node_max * tables_max
 _UPKEEP = UpkeepProgress.__struct_fields__
 """Spelled alike in the record and in both messages."""
+_upkeep_of = attrgetter(*_UPKEEP)
+_LOCAL_STATES = {int(state): state for state in LocalState}
 
 # --- registration ----------------------------------------------------------------------------------------------------
 
@@ -73,11 +103,15 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         host=request.host,
         pid=request.pid,
         targets=request.targets,
-        software=__version__,
+        software=request.release.software,
+        release=release_to_pb(request.release),
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
         zone=request.domain.zone,
         rack=request.domain.rack,
+        machine=request.proof.machine if request.proof is not None else "",
+        machine_key=request.proof.key if request.proof is not None else b"",
+        by_directory=request.by_directory,
     )
 
 
@@ -107,6 +141,11 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
         domain=domain_from_pb(message, "RegisterNodeRequest"),
+        release=release_from_pb(message.release, "RegisterNodeRequest.release"),
+        proof=proof_from_pb(pb.MachineProof(machine=message.machine, key=message.machine_key), "RegisterNodeRequest")
+        if message.machine
+        else None,
+        by_directory=message.by_directory,
     )
 
 
@@ -156,22 +195,33 @@ def _report_to_pb(report: TargetReport) -> pb.TargetReport:
     )
 
 
-def _report_from_pb(message: pb.TargetReport, field: str) -> TargetReport:
+def _report_from_pb(message: pb.TargetReport, index: int) -> TargetReport:
+    # A manager reads tens of thousands a second: where something is wrong is put into words only when something is.
+    state = _LOCAL_STATES.get(message.state)
+    if state is None:
+        state = enum_from_pb(LocalState, message.state, f"HeartbeatRequest.targets[{index}].state")
+    has_generation = message.HasField("generation")
     return TargetReport(
         target=TargetId(message.target_id),
-        state=enum_from_pb(LocalState, message.state, f"{field}.state"),
+        state=state,
         chain_version=message.chain_version,
         used_bytes=message.used_bytes,
         free_bytes=message.free_bytes,
         chunks=message.chunks,
         reason=_shortened(message.reason),
-        upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
+        upkeep=UpkeepProgress(*_upkeep_of(message)),
         unreachable=TargetId(message.unreachable_target_id) if message.unreachable_target_id else None,
-        generation=generation_from_pb(message.generation, f"{field}.generation") if message.HasField("generation") else None,
+        generation=_generation_from_pb(message.generation, index) if has_generation else None,
     )
 
 
+def _generation_from_pb(message: pb.Generation, index: int) -> Generation:
+    return generation_from_pb(message, f"HeartbeatRequest.targets[{index}].generation")
+
+
 def _shortened(text: str) -> str:
+    if not text:
+        return text
     return text.encode()[:target_reason_bytes_max].decode(errors="ignore")
 
 
@@ -186,6 +236,8 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         leaving=request.leaving,
         problem=request.problem,
         disks=disks_to_pb(request.disks),
+        release=release_to_pb(request.release),
+        config_problem=request.config_problem,
     )
 
 
@@ -198,14 +250,14 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         node=NodeId(message.node_id),
         incarnation=message.incarnation,
         seq=message.seq,
-        targets=tuple(
-            _report_from_pb(report, f"HeartbeatRequest.targets[{index}]") for index, report in enumerate(message.targets)
-        ),
+        targets=tuple([_report_from_pb(report, index) for index, report in enumerate(message.targets)]),
         routing_version=message.routing_version,
         leaving=message.leaving,
         config_version=message.config_version,
         problem=_shortened(message.problem),
         disks=disks_from_pb(message.disks),
+        release=release_from_pb(message.release, "HeartbeatRequest.release"),
+        config_problem=_shortened(message.config_problem),
     )
 
 
@@ -352,6 +404,16 @@ def _config_version_from_pb(message: pb.SetConfigReply) -> int:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
+def set_known_routing(message: Any, known: GetRouting) -> None:
+    """Say in the request of a verb with `has_routing` which routing info the client has."""
+    message.known.CopyFrom(get_routing_to_pb(known))
+
+
+def known_routing_of(message: Any) -> GetRouting:
+    """Which routing info the client has, from the request of a verb with `has_routing`; none, when it does not say."""
+    return get_routing_from_pb(message.known)
+
+
 VERBS: dict[type[Any], MgmtdVerb] = {
     **MOVE_VERBS,
     RegisterNode: MgmtdVerb(
@@ -401,5 +463,16 @@ VERBS: dict[type[Any], MgmtdVerb] = {
         _namespace_answer_from_pb,
     ),
     SetConfig: MgmtdVerb(MGMTD.SetConfig, _set_config_to_pb, _set_config_from_pb, _config_version_to_pb, _config_version_from_pb),
+    JoinCluster: MgmtdVerb(MGMTD.JoinCluster, join_to_pb, join_from_pb, join_ack_to_pb, join_ack_from_pb),
+    MakeToken: MgmtdVerb(MGMTD.MakeToken, make_token_to_pb, make_token_from_pb, made_token_to_pb, token_answer_from_pb),
+    RevokeToken: MgmtdVerb(
+        MGMTD.RevokeToken, revoke_token_to_pb, revoke_token_from_pb, revoked_token_to_pb, token_answer_from_pb
+    ),
+    RemoveMachine: MgmtdVerb(
+        MGMTD.RemoveMachine, remove_machine_to_pb, remove_machine_from_pb, removed_machine_to_pb, removed_machine_from_pb
+    ),
+    SetSettings: MgmtdVerb(
+        MGMTD.SetSettings, set_settings_to_pb, set_settings_from_pb, settings_version_to_pb, settings_version_from_pb
+    ),
 }
 """Type of the request -> how it is written."""

@@ -174,7 +174,7 @@ SHOWN = {
     "machine idle read files write": ("before warming", "at rest", "2 calls under way", "forked", "raw chain"),
     "kv meta list small_files": ("4.5 MB", "74 kB", "4 KiB, 128 a call", "fsspec", "with details", "in one call"),
     "graysort": ("3 durable replicas", "one replica"),
-    "lookup": ("6 chains", "399 chains"),
+    "lookup incast": ("6 chains", "399 chains", "180 nodes"),
 }
 """Benches that are tried out together -> what their tables name."""
 

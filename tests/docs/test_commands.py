@@ -18,6 +18,7 @@ RUN_BY = {
     "README.md": "tests/processes/test_readme.py",
     "docs/admin.md": "tests/processes/test_admin.py",
     "docs/metadata-engines.md": "tests/processes/test_metas_on_etcd.py",
+    "docs/quickstart.md": "tests/processes/test_quickstart.py",
     "docs/mount.md": "tests/processes/test_mount.py",
     "docs/moves.md": "tests/processes/test_moves.py",
     "docs/metadata-recovery.md": "tests/processes/test_damaged_metadata.py",

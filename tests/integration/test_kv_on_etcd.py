@@ -229,6 +229,7 @@ async def test_a_full_engine_is_no_space_and_reads_go_on(space_guard: SpaceGuard
             assert [key for key, _ in await read_all_rows(kv)] == [b"row %04d" % at for at in range(stored)]
             kv._state = await find_state(kv._client)
             assert "NOSPACE" in kv.problem
+            assert "of its quota of 8 MB" in kv.problem
 
 
 async def test_no_member_is_said_after_a_while_naming_them(etcd: EtcdCluster) -> None:
@@ -272,6 +273,19 @@ async def test_a_watch_whose_changes_were_compacted_begins_anew(etcd: EtcdCluste
         kv._feed._task = asyncio.ensure_future(kv._feed._run(kv._cache.revision + 1))
         assert await kv.read(scan(b"", b"z", 10)) == [(b"a", b"2"), (b"c", b"3")]
         assert await kv.transact(append_count(b"counted")) == 0
+
+
+async def test_a_snapshot_whose_moment_is_compacted_away_says_so(etcd: EtcdCluster) -> None:
+    async with opened(etcd, "old-snapshot") as kv:
+        await kv.transact(puts({b"%04d" % number: b"" for number in range(1000)}))
+        pages = kv.snapshot()
+        assert len(await anext(pages)) == 512
+        await kv.transact(puts({b"a": b"1"}))
+        newest = decode_txn(await kv._client.call(TXN, encode_read([EtcdRange(b"x")]))).revision
+        await kv._client.call(COMPACT, b"\x08" + varint(newest))
+        with pytest.raises(FS3Error, match="--auto-compaction-retention"):
+            await anext(pages)
+        assert sum([len(page) async for page in kv.snapshot()]) == 1001
 
 
 def varint(value: int) -> bytes:

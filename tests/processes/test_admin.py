@@ -73,6 +73,9 @@ def test_every_command_of_the_document(tmp_path: Path) -> None:
         "scrub",
         "chains",
         "chunk",
+        "nodes",
+        "targets",
+        "tables",
     }
     script = "\n".join(lines).replace("/tmp/fs3-data", str(tmp_path / "data")).replace(":8000", f":{port}")
     script = script.replace("fs3 up ", f"fs3 up --port {port} ")

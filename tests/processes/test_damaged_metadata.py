@@ -31,7 +31,7 @@ def test_every_command_of_the_document(tmp_path: Path) -> None:
     port = str(free_ports(10))
     lines = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
     assert all(line.startswith("fs3 ") for line in lines)
-    assert {line.split()[2] for line in lines if line.startswith("fs3 admin ")} == {"backup-meta", "restore-meta", "fsck"}
+    assert {line.split()[2] for line in lines if line.startswith("fs3 admin ")} == {"backup-meta", "restore-meta", "fsck", "kv"}
     script = "\n".join(lines).replace("/tmp/fs3-", f"{tmp_path}/")
     script = script.replace("fs3 up ", f"fs3 up --port {port} ", 1)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -40,7 +40,8 @@ def test_every_command_of_the_document(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "rows, " in done.stdout
         assert "what was there is" in done.stdout
-        assert done.stdout.count("nothing is wrong") == 3
+        assert done.stdout.count("nothing is wrong\n") == 3
+        assert "nothing is wrong with the namespace" in done.stdout
     finally:
         subprocess.run([BIN / "fs3", "down", "--data-dir", str(tmp_path / "data")], capture_output=True, timeout=60, check=False)
 

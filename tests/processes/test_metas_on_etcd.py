@@ -51,7 +51,7 @@ def test_status_shows_where_the_rows_are(pair: LocalCluster) -> None:
 def test_every_command_of_the_document(tmp_path: Path, etcd: EtcdCluster) -> None:
     document = (Path(__file__).parents[2] / "docs" / "metadata-engines.md").read_text()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) for line in block.splitlines()]
-    assert {line.split()[1] for line in lines} == {"up", "status", "down"}
+    assert {line.split()[1] for line in lines} == {"up", "status", "down", "admin"}
     script = "\n".join(lines).replace("/tmp/fs3-", f"{tmp_path}/").replace("127.0.0.1:2379/fs3", f"{etcd.endpoints[0]}/document")
     script = script.replace("--detach", f"--detach --port {free_ports(20)}")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -60,9 +60,11 @@ def test_every_command_of_the_document(tmp_path: Path, etcd: EtcdCluster) -> Non
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         assert f"etcd://{etcd.endpoints[0]}/document" in done.stdout
         assert "1 of 1 members answer (2 more are not named" in done.stdout
+        assert done.stdout.count("nothing is wrong with the namespace") == 2
     finally:
-        stop = [*FS3, "down", "--data-dir", str(tmp_path / "data")]
-        subprocess.run(stop, capture_output=True, timeout=120, check=False)
+        for name in ("data", "moved"):
+            stop = [*FS3, "down", "--data-dir", str(tmp_path / name)]
+            subprocess.run(stop, capture_output=True, timeout=120, check=False)
 
 
 async def test_a_meta_and_the_leader_of_etcd_are_killed(pair: LocalCluster, etcd: EtcdCluster) -> None:

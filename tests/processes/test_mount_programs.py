@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from fs3.cli.local import LocalCluster
 from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import why_no_mount
+from tests.mounted_programs import SyncingProgram, check_synced, finish, start
 from tests.process_mounts import fs3, run, server_of, two_mounts, wait_dead
 from tests.space import SpaceGuard
 
@@ -52,8 +53,12 @@ for number in range(int(sys.argv[3])):
 APPENDS = """
 import os, sys
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
-first, lines = int(sys.argv[2]), int(sys.argv[4])
+first, lines, left = int(sys.argv[2]), int(sys.argv[4]), 40
 for who in range(first, first + int(sys.argv[3])):
+    if left:
+        left -= 1
+    else:
+        assert os.wait()[1] == 0
     if not os.fork():
         for number in range(lines):
             line = b"%04d:%04d\\n" % (who, number)
@@ -76,24 +81,6 @@ with mmap.mmap(fd, 0) as mapped:
     mapped.flush()
 """
 
-SYNCS = """
-import os, sys
-root, number = sys.argv[1], 0
-log = os.open(os.path.join(root, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-big = os.open(os.path.join(root, "big"), os.O_RDWR | os.O_CREAT)
-while True:
-    line = b"%08d\\n" % number
-    os.write(log, line)
-    os.pwrite(big, line * 5000, number % 20 * 45_000)
-    os.fsync(big)
-    with open(os.path.join(root, "small%d" % (number % 10)), "wb") as small:
-        small.write(line)
-        small.flush()
-        os.fsync(small.fileno())
-    number += 1
-    print(number, flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
 def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
@@ -112,18 +99,6 @@ def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[P
     """A directory of this test, on two mounts."""
     (shared[0] / request.node.name).mkdir()
     return shared[0] / request.node.name, shared[1] / request.node.name
-
-
-def start(program: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(programs: Sequence[subprocess.Popen[str]]) -> None:
-    """They all succeed."""
-    for program in programs:
-        _, said = program.communicate(timeout=120)
-        assert program.returncode == 0, said
 
 
 @pytest.mark.parametrize(("journal", "places"), [("delete", (0, 1)), ("wal", (0, 0))])
@@ -172,12 +147,13 @@ def test_ranges_locked_by_processes_of_two_mounts(mounts: tuple[Path, Path]) -> 
         assert [int.from_bytes(data[at : at + 8], "little") for at in (0, 40)] == [50, 50]
 
 
-def test_two_hundred_processes_append(mounts: tuple[Path, Path]) -> None:
+def test_a_thousand_processes_append(mounts: tuple[Path, Path]) -> None:
+    """Of each mount forty at a time."""
     (mounts[0] / "log").touch()
-    finish([start(APPENDS, place / "log", first, 100, 3) for first, place in ((0, mounts[0]), (100, mounts[1]))])
+    finish([start(APPENDS, place / "log", first, 500, 2) for first, place in ((0, mounts[0]), (500, mounts[1]))])
     for place in mounts:
         lines = (place / "log").read_text().splitlines()
-        assert sorted(lines) == [f"{who:04}:{number:04}" for who in range(200) for number in range(3)]
+        assert sorted(lines) == [f"{who:04}:{number:04}" for who in range(1000) for number in range(2)]
 
 
 def test_memory_mapped_by_two_writers(mounts: tuple[Path, Path]) -> None:
@@ -190,56 +166,10 @@ def test_memory_mapped_by_two_writers(mounts: tuple[Path, Path]) -> None:
     assert data.count(b".") == 1_000_000 - 20 * 8
 
 
-class Syncing:
-    """A program that writes and syncs, and says what it was acknowledged."""
-
-    def __init__(self, root: Path) -> None:
-        self._program = start(SYNCS, root)
-        assert self._program.stdout is not None
-        self._said = self._program.stdout
-        self.rounds = 0
-        """That were acknowledged."""
-
-    def wait(self, count: int) -> None:
-        """Until so many more rounds are acknowledged."""
-        wanted = self.rounds + count
-        while self.rounds < wanted:
-            line = self._said.readline()
-            assert line, self._program.communicate()[1]
-            self.rounds = int(line)
-
-    def end(self, *, kill: bool) -> int:
-        """The rounds that were acknowledged until it was killed, or failed."""
-        if kill:
-            self._program.kill()
-        for line in self._said:
-            self.rounds = int(line)
-        self._program.communicate(timeout=60)
-        assert self._program.returncode
-        return self.rounds
-
-
-def check_synced(root: Path, rounds: int) -> None:
-    """What was acknowledged is there; what was under way may be."""
-    assert rounds
-    log = (root / "log").read_bytes()
-    numbers = [int(line) for line in log.splitlines()]
-    assert numbers == list(range(len(numbers)))
-    assert len(numbers) >= rounds
-    big = (root / "big").read_bytes()
-    for place in range(min(20, rounds)):
-        newest = rounds - 1 - (rounds - 1 - place) % 20
-        found = {int(big[at : at + 9]) for at in range(place * 45_000, (place + 1) * 45_000, 9)}
-        assert found <= {newest, newest + 20}, (place, rounds)
-    for place in range(min(10, rounds)):
-        newest = rounds - 1 - (rounds - 1 - place) % 10
-        assert (root / f"small{place}").read_bytes() in (b"%08d\n" % newest, b"%08d\n" % (newest + 10), b"")
-
-
 def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
     one, two = mounts
     point = one.parents[1]
-    load = Syncing(one)
+    load = SyncingProgram(one)
     load.wait(20)
     os.kill(server_of(point), signal.SIGKILL)
     wait_dead(point)
@@ -253,7 +183,7 @@ def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: L
 
 def test_a_storage_node_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
     one, two = mounts
-    load = Syncing(one)
+    load = SyncingProgram(one)
     load.wait(10)
     cluster.kill("storage-1")
     load.wait(20)

@@ -55,7 +55,11 @@ class LoopCall:
         return self.method.reply.FromString(message.SerializeToString())
 
     def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: Callable[[], None] | None = None) -> None:
-        if not self.answer.done():
+        if not self.answer.done() and message is None:
+            assert self.method.streaming
+            self.answer.set_result(Reply(None))
+            self.messages.put_nowait(None)
+        elif not self.answer.done():
             self.answer.set_result(Reply(self._copy(message)))
 
     def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
@@ -131,6 +135,8 @@ class LoopChannel:
                 message = await call.messages.get()
                 if isinstance(message, Exception):
                     raise message
+                if message is None:
+                    return
                 yield message
         finally:
             call.cancel()

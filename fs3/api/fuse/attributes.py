@@ -27,7 +27,10 @@ class AttributeOperations(FuseBase):
 
     async def getattr(self, request: KernelRequest, handle: int | None) -> AttributesReply:
         opened = self.inodes.get(InodeId(request.node))
-        inode = await opened.refresh() if opened is not None else await self._stat(request)
+        if opened is None:
+            return self.attributes_told(await self._stat(request))
+        inode = await opened.refresh()
+        await self.show(opened, inode)
         return self.attributes_told(inode)
 
     async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:

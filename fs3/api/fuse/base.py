@@ -25,6 +25,7 @@ from fs3.drivers.fuse.records import AttributesReply, InitOptions, KernelRequest
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Request, SetAttributes, Stat
+from fs3.runtime.tasks import TaskSet
 
 R = TypeVar("R")
 
@@ -43,6 +44,8 @@ class FuseBase(Operations):
         """Regular files with open handles."""
         self.notifier: Notifier | None = None
         """Set once the mount is there."""
+        self.tasks = TaskSet()
+        """What goes on beside requests."""
         self._handles = 0
         self._with_xattrs: set[InodeId] = set()
         """Inodes that the kernel remembers and that have extended attributes."""
@@ -110,7 +113,19 @@ class FuseBase(Operations):
         if opened.is_dirty:
             await opened.publish()
             inode = await self.ask(request, Stat(PathRef(inode.id, ""), follow=False))
+        if self.told.is_older(inode):
+            # Not before the answer, which the kernel would then take for older than this.
+            self.tasks.start(self.show(opened, inode))
         return self.entry_told(inode)
+
+    async def show(self, opened: OpenInode, inode: Inode) -> None:
+        """The kernel hears of an inode that has open handles: pages that are as of an earlier change go, so that it does not take
+        what they lack at their end for zeros. Not to be awaited by what the kernel holds a page for."""
+        if self.notifier is None or not opened.is_at(inode) or not self.told.is_older(inode):
+            return
+        await self.notifier.forget_data(opened.id)
+        if self.told.is_older(inode):
+            self.told.begin(inode)
 
     def on_attributes(self, inode: Inode) -> None:
         """A change of ours to an inode was answered, which left its bytes alone."""

@@ -25,7 +25,6 @@ from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open, Stat
-from fs3.runtime.tasks import TaskSet
 
 
 @dataclass(slots=True)
@@ -34,6 +33,10 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    appends: bool = False
+    """It was opened for that: its reads and writes are not of the kernel's pages, which would be filled where the end was."""
+    drops: bool = False
+    """It is not known whether the kernel has dropped its pages, which it was told to do with the open."""
     lock_file: File | None = None
     """Stands for it where locks are asked for."""
 
@@ -44,7 +47,6 @@ class FileOperations(FuseBase):
     def __init__(self, client: Client, options: FuseOptions) -> None:
         super().__init__(client, options)
         self._files: dict[int, FileHandle] = {}
-        self._tasks = TaskSet()
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -66,10 +68,11 @@ class FileOperations(FuseBase):
         )
         _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
-        self.told.begin(result.inode)
+        if not self.told.knows(result.inode.id):
+            self.told.begin(result.inode)
         opened = await self._open(result, data, writes, flags)
         entry = self.entry_told(opened.inode, opened.length)
-        return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+        return Created(entry, self._answer(opened, result.inode, writes, flags))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         here = PathRef(InodeId(request.node), "")
@@ -79,19 +82,18 @@ class FileOperations(FuseBase):
         file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
         opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
         opened.handles = opened.writers = 1
-        return Created(self.entry_told(opened.inode), Opened(self._handle(opened, True), self._flags(keeps=True)))
+        return Created(self.entry_told(opened.inode), self._answer(opened, opened.inode, True, flags))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
         _check_file(result.inode)
-        keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+        return self._answer(opened, result.inode, writes, flags)
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
@@ -124,21 +126,27 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _handle(self, opened: OpenInode, writes: bool) -> int:
+    def _answer(self, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
+        """A new handle. `inode`: as the services told it for this open."""
         number = self.next_handle()
-        self._files[number] = FileHandle(opened, writes)
-        return number
-
-    def _flags(self, *, keeps: bool) -> int:
-        if self.options.direct_io:
-            return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES
-        return OpenFlag.KEEP_CACHE if keeps else 0
+        handle = self._files[number] = FileHandle(opened, writes, bool(flags & os.O_APPEND))
+        if handle.appends or self.options.direct_io:
+            return Opened(number, OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES | OpenFlag.KEEP_CACHE)
+        if not opened.is_at(inode):
+            # Something is under way to it, so that what is known of it here was not brought up to date.
+            self.told.forget(inode.id)
+            return Opened(number)
+        handle.drops = not self.told.open(opened.inode, number)
+        return Opened(number, 0 if handle.drops else OpenFlag.KEEP_CACHE)
 
     def file(self, handle: int) -> FileHandle:
         """An open file description. EBADF."""
         found = self._files.get(handle)
         if found is None:
             raise OSError(errno.EBADF, f"handle {handle} is not open")
+        if found.drops:
+            found.drops = False
+            self.told.drop(found.opened.id, handle)
         return found
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
@@ -161,7 +169,7 @@ class FileOperations(FuseBase):
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""
-        await self._tasks.join()
+        await self.tasks.join()
         await asyncio.gather(*(opened.finish() for opened in list(self.inodes.values())))
         self.inodes.clear()
         self._files.clear()
@@ -181,7 +189,7 @@ class FileOperations(FuseBase):
     ) -> Answer[int]:
         opened = self.file(handle).opened
         if flags & os.O_APPEND:
-            return self._append(opened, data, offset)
+            return self._append(self.file(handle), data, offset)
         if offset + len(data) > file_bytes_max:
             raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
         if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
@@ -198,13 +206,22 @@ class FileOperations(FuseBase):
         await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
-    async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
-        at = await opened.append(data)
-        if at != expected:
-            # Others have appended: the kernel has put the bytes where it thought that the end was.
+    async def _append(self, file: FileHandle, data: memoryview, expected: int) -> int:
+        opened = file.opened
+        at, inode = await opened.append(data)
+        if file.appends:
+            # Other handles may have pages that end where the file did.
+            if self.notifier is not None and self.told.knows(opened.id):
+                await self.notifier.forget_data(opened.id, at)
+            self.told.change(inode)
+        elif at == expected:
+            self.told.change(inode)
+        else:
+            # Others have appended: the kernel has put the bytes where it thought that the end was, and holds that page until this
+            # is answered.
             self.told.forget(opened.id)
             if self.notifier is not None:
-                self._tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
+                self.tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
         return len(data)
 
 

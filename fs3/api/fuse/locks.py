@@ -14,7 +14,6 @@ from contextlib import suppress
 from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fuse.files import FileHandle, FileOperations
-from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.locks import LockRange
 from fs3.base.ids import InodeId
@@ -62,18 +61,10 @@ class LockOperations(FileOperations):
             self._range_owners.setdefault(file.opened.id, {})[owner] = lock.pid
 
         async def learn(_: File) -> None:
-            await self._see_what_holders_left(file.opened)
+            await self.show(file.opened, await file.opened.learn())
 
         if not await self.client.locks.acquire(held, number, want, wait=wait, learn=learn):
             raise OSError(errno.EAGAIN, "the lock is not free")
-
-    async def _see_what_holders_left(self, opened: OpenInode) -> None:
-        inode = await opened.learn()
-        if not self.told.is_as_told(inode):
-            # Told of it is the kernel only when its pages are gone: others who lock meanwhile wait for that as well.
-            if self.notifier is not None:
-                await self.notifier.forget_data(opened.id)
-            self.told.begin(inode)
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         stored = super().flush(request, handle, owner)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -19,7 +20,6 @@ from fs3.api.fuse.dirty_blocks import DirtyBlocks
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.api.fuse.whole_file import WholeFile
 from fs3.base.errors import FS3Error
-from fs3.base.ids import InodeId
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
@@ -40,6 +40,8 @@ class OpenInode:
         """`file`: as it was opened, for reading only or with a session."""
         self._client = client
         self._told = told
+        self.id: Final = file.inode.id
+        """Of the inode. When its content is replaced, what is open of the old one has another, until it is looked at again."""
         self.file = file
         self.handles = 0
         self.writers = 0
@@ -51,6 +53,9 @@ class OpenInode:
         self._appender: File | None = None
         """Another session, for handles that append."""
         self._lock = asyncio.Lock()
+        """Never held while the kernel is told to drop pages: it may wait for a read, and the read for this."""
+        self._arriving: list[tuple[int, int]] = []
+        """Ranges [start, end) of writes that wait to be taken."""
 
     @property
     def file(self) -> File:
@@ -65,11 +70,6 @@ class OpenInode:
             self._client.meta.readers.add(file)
 
     @property
-    def id(self) -> InodeId:
-        """Of the inode."""
-        return self.file.inode.id
-
-    @property
     def inode(self) -> Inode:
         """As the service told it last."""
         return self.file.inode
@@ -77,7 +77,11 @@ class OpenInode:
     @property
     def here(self) -> PathRef:
         """Names the inode in requests."""
-        return PathRef(self.file.inode.id, "")
+        return PathRef(self.id, "")
+
+    def is_at(self, inode: Inode) -> bool:
+        """What is known of it is as of this change, or later."""
+        return self.inode.id == self.id and self.inode.change >= inode.change
 
     @property
     def is_dirty(self) -> bool:
@@ -95,6 +99,9 @@ class OpenInode:
 
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Bytes that are in memory anyway. None: `read` gets them."""
+        return None if self._arriving else self._read_memory(offset, size)
+
+    def _read_memory(self, offset: int, size: int) -> bytes | None:
         if self._whole is not None:
             return bytes(memoryview(self._whole.data)[offset : offset + size])
         if self.file.inode.inline and self.file.data is not None and not self._blocks:
@@ -102,8 +109,11 @@ class OpenInode:
         return None
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """At most so many bytes; fewer at the end of the file."""
-        found = self.read_now(offset, size)
+        """At most so many bytes; fewer at the end of the file. What was written before is in them."""
+        if any(start < offset + size and offset < end for start, end in self._arriving):
+            async with self._lock:
+                pass
+        found = self._read_memory(offset, size)
         if found is not None:
             return found
         if self._blocks.overlap(offset, offset + size):
@@ -125,6 +135,8 @@ class OpenInode:
             self._set_fresh(inode, data)
 
     def _set_fresh(self, inode: Inode, data: bytes | None) -> None:
+        if self.inode.id == self.id and inode.change < self.inode.change:
+            return  # something that was done here was answered earlier, and came later
         if inode.content_id != self.file.inode.content_id:
             self._whole = None
             if self.file.session == READ_ONLY:
@@ -133,8 +145,10 @@ class OpenInode:
             return
         if inode.change != self.file.inode.change:
             self._whole = None
-        if self.file.session == READ_ONLY or inode.truncations == self.file.inode.truncations:
-            self.file.set_inode(inode, data)
+        if self.file.session != READ_ONLY:
+            # All that was written through it is published, so the length that others have left is the length.
+            self.file.on_told(inode)
+        self.file.set_inode(inode, data)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -152,18 +166,26 @@ class OpenInode:
 
     async def write(self, data: memoryview, offset: int) -> None:
         """Take bytes. Raises what storing earlier ones failed with."""
-        async with self._lock:
-            if self._has_whole():
-                assert self._whole is not None
-                if offset + len(data) <= inline_bytes_default:
-                    self._whole.write(data, offset)
-                    return
-                await self._leave_whole()
-            await self._begin_session()
-            await self._blocks.write(data, offset)
+        arriving = offset, offset + len(data)
+        self._arriving.append(arriving)
+        try:
+            async with self._lock:
+                await self._write(data, offset)
+        finally:
+            self._arriving.remove(arriving)
 
-    async def append(self, data: memoryview) -> int:
-        """Bytes at the end, wherever that is by now; where they are. Durable and seen by all when it returns."""
+    async def _write(self, data: memoryview, offset: int) -> None:
+        if self._has_whole():
+            assert self._whole is not None
+            if offset + len(data) <= inline_bytes_default:
+                self._whole.write(data, offset)
+                return
+            await self._leave_whole()
+        await self._begin_session()
+        await self._blocks.write(data, offset)
+
+    async def append(self, data: memoryview) -> tuple[int, Inode]:
+        """Bytes at the end, wherever that is by now; where they are, and the inode then. They are durable and seen by all."""
         async with self._lock:
             await self._publish()
             try:
@@ -176,18 +198,17 @@ class OpenInode:
                 await self._look()
                 return await self._append(data)
 
-    async def _append(self, data: memoryview) -> int:
+    async def _append(self, data: memoryview) -> tuple[int, Inode]:
         if self.is_removed:
             at = self.length
             if self._has_whole() and self._whole is not None and at + len(data) <= inline_bytes_default:
                 self._whole.write(data, at)
-                return at
+                return at, self.inode
             await self._leave_whole()
             await self._begin_session()
         if self.file.session != READ_ONLY:
             at = await self._client.append(self.file, data, unnamed=self.is_removed)
-            self._told.change(self.file.inode)
-            return at
+            return at, self.inode
         if self._appender is None:
             try:
                 opened = await self._client.meta.ask(Open(self.here, write=True, append=True))
@@ -205,8 +226,7 @@ class OpenInode:
         else:
             known = self.file.data if at == self.file.inode.length else None
             self.file.set_inode(inode, known + data if known is not None and inode.inline else None)
-        self._told.change(inode)
-        return at
+        return at, inode
 
     async def truncate(self, length: int, *, is_open: bool) -> None:
         """Set the length. `is_open`: through a handle, whose close will publish it where that can wait."""
@@ -325,12 +345,19 @@ class OpenInode:
         """The inode as the service has it now, with what was written here."""
         await self.publish()
         if self.is_removed and self.file.session == READ_ONLY:
-            return replace(self.file.inode, length=self.length)
+            return self._as_is()
         inode = await self._look()
         if inode is None:
-            return replace(self.file.inode, length=self.length)
-        self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
+            return self._as_is()
+        self.set_fresh(inode, self._data_of(inode))
         return inode
+
+    def _data_of(self, inode: Inode) -> bytes | None:
+        """The bytes of the file as it is now, where they are known here."""
+        return self.file.data if (inode.id, inode.change) == (self.inode.id, self.inode.change) else None
+
+    def _as_is(self) -> Inode:
+        return replace(self.inode, id=self.id, length=self.length)
 
     async def learn(self) -> Inode:
         """From now on what others have published is seen here; what was written here is stored before."""
@@ -338,7 +365,7 @@ class OpenInode:
             await self._publish()
             inode = None if self.is_removed else await self._look()
             if inode is not None:
-                data = self.file.data if inode.change == self.file.inode.change else None
+                data = self._data_of(inode)
                 if inode.inline and data is None:
                     fresh = await self._client.meta.ask(Open(self.here, want_data=True))
                     inode, data = fresh.inode, fresh.data

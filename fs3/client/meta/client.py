@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ROOT_INODE, ClientId, InodeId, reader_session
+from fs3.base.ids import ROOT_INODE, ClientId, InodeId, SessionId, reader_session
 from fs3.base.limits import call_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns, session_keepalive_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
@@ -26,6 +26,7 @@ from fs3.client.meta.batching import is_retryable, split_paths
 from fs3.client.meta.direct_requests import DirectRequests
 from fs3.client.meta.hedged_request import HedgedRequest
 from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
+from fs3.client.meta.owners import Directory, directory_of, session_of
 from fs3.client.meta.readers import Readers
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
@@ -81,6 +82,8 @@ class MetaClient:
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
         self._seqs = itertools.count(1)
         self._is_view = False
+        self._opened_in: dict[SessionId, Directory] = {}
+        """Open write sessions, where directories have owners."""
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
         """What this client has open for reading."""
@@ -143,11 +146,15 @@ class MetaClient:
         if changes:
             message.caller.open_contents.extend(self.readers.told_with(request))
         try:
-            reply = await self._send(verb.method, message, request.error_path, changes=changes, deadline=deadline)
+            directory = self._directory_of(request) if self._nodes.has_owners() else None
+            reply = await self._send(
+                verb.method, message, request.error_path, changes=changes, deadline=deadline, directory=directory
+            )
             answer = verb.answer.from_pb(reply)
         except FS3Error as why:
             if isinstance(request, Close) and why.code in (Code.NO_SESSION, Code.STALE):
                 self._sessions.on_close(request.session)
+                self._opened_in.pop(request.session, None)
             if isinstance(request, Truncate) and why.code is Code.BUSY:
                 # It waits for storage: its first step is done, and a service will do the others.
                 raise error(Code.DEADLINE, f"it may happen later: {why.strerror}", request.error_path or None) from why
@@ -227,7 +234,8 @@ class MetaClient:
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
         changes = any(request.mutates for request in requests)
         while True:
-            reply = await self._send(META.Batch, message, "", changes=changes, deadline=deadline)
+            directory = self._directory_of(requests[0]) if self._nodes.has_owners() else None
+            reply = await self._send(META.Batch, message, "", changes=changes, deadline=deadline, directory=directory)
             answers = batch_reply_from_pb(requests, reply)
             waits = len(requests)
             for index, outcome in enumerate(answers):
@@ -254,13 +262,30 @@ class MetaClient:
         if isinstance(answer, OpenResult):
             if answer.session:
                 self._sessions.on_open(answer.session)
+                if self._nodes.has_owners() and (directory := directory_of(request)) is not None:
+                    self._opened_in[answer.session] = directory
         elif isinstance(request, Close):
             self._sessions.on_close(request.session)
+            self._opened_in.pop(request.session, None)
+
+    def _directory_of(self, request: Request[Any]) -> Directory | None:
+        """What a request is about, or the session of it: the service that opened that has its rows at hand."""
+        session = session_of(request)
+        return (self._opened_in.get(session) if session else None) or directory_of(request)
 
     async def _keep_alive(self) -> None:
         await self.ask(KeepAlive(), deadline=self._clock.now() + session_keepalive_ns)
 
-    async def _send(self, method: Method, message: Any, named: str, *, changes: bool, deadline: int = 0) -> Any:
+    async def _send(
+        self,
+        method: Method,
+        message: Any,
+        named: str,
+        *,
+        changes: bool,
+        deadline: int = 0,
+        directory: Directory | None = None,
+    ) -> Any:
         """The reply message. Raises FS3Error with `named` as its filename."""
         if not self.readers.is_attached:
             self.readers.attach(asyncio.get_running_loop())
@@ -269,12 +294,16 @@ class MetaClient:
         if now >= deadline:
             raise error(Code.DEADLINE, "no time was left to ask", named or None)
         backoff: Backoff | None = None
-        hedged = HedgedRequest(self._nodes, self._clock, method, message, deadline, changes=changes)
+        told = ""
+        """What a service has answered last: it says more than that another one has not answered."""
+        hedged = HedgedRequest(self._nodes, self._clock, method, message, deadline, changes=changes, directory=directory)
         while True:
             try:
                 return await hedged.run()
             except FS3Error as why:
                 failure = why
+            if failure.code not in (Code.DEADLINE, Code.DISCONNECTED):
+                told = failure.strerror or ""
             retry = failure.code.retry
             if retry is Retry.NEVER:
                 raise error(failure.code, failure.strerror or "", named or None) from None
@@ -286,7 +315,7 @@ class MetaClient:
             if self._clock.now() >= deadline:
                 code = Code.DEADLINE if hedged.may_have_happened else failure.code
                 what = "no answer in time, it may have happened" if hedged.may_have_happened else "no answer in time"
-                raise error(code, f"{what}; the last one was: {failure.strerror}", named or None) from failure
+                raise error(code, f"{what}; the last one was: {told or failure.strerror}", named or None) from failure
 
     async def _pause(self, backoff: Backoff, deadline: int) -> None:
         wait = backoff.next_ns()

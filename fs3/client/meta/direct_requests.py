@@ -15,6 +15,7 @@ from fs3.base.limits import meta_read_hedge_ns
 from fs3.base.status import Retry
 from fs3.client.connector import Connector
 from fs3.client.direct_channels import DirectChannels, NodeChannels
+from fs3.client.meta.owners import directory_of
 from fs3.client.meta.selector import MetaSelector
 from fs3.model.requests import Request
 from fs3.ports.clock import Clock
@@ -53,7 +54,7 @@ class DirectRequests:
             self._channels.give(channels)
 
     def _ask(self, request: Request[R], channels: NodeChannels) -> R | None:
-        node = self._nodes.current_node()
+        node = self._nodes.current_node(directory_of(request) if self._nodes.has_owners() else None)
         if node is None:
             return None
         verb = verb_of(request)

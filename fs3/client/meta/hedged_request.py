@@ -10,6 +10,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import attempt_timeout_ns, meta_change_hedge_ns, meta_read_hedge_ns
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
+from fs3.client.meta.owners import Directory
 from fs3.client.meta.selector import MetaEndpoint, MetaSelector
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
@@ -25,13 +26,25 @@ class HedgedRequest:
     arrives. A refusal of the first sending does not bind the second one, and is not believed once there is a second one.
     """
 
-    def __init__(self, nodes: MetaSelector, clock: Clock, method: Method, message: Any, deadline: int, *, changes: bool) -> None:
+    def __init__(
+        self,
+        nodes: MetaSelector,
+        clock: Clock,
+        method: Method,
+        message: Any,
+        deadline: int,
+        *,
+        changes: bool,
+        directory: Directory | None = None,
+    ) -> None:
+        """`directory`: see `MetaSelector.choose`."""
         self._nodes = nodes
         self._clock = clock
         self._method = method
         self._message = message
         self._deadline = deadline
         self._changes = changes
+        self._directory = directory
         self._patience_ns = meta_change_hedge_ns if changes else meta_read_hedge_ns
         self._in_flight: dict[asyncio.Future[Reply], tuple[MetaEndpoint, bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -41,7 +54,7 @@ class HedgedRequest:
 
     async def run(self) -> Any:
         """The reply message of one round: of every node that is asked until one has answered. FS3Error: the last failure."""
-        place = self._nodes.choose()
+        place = self._nodes.choose(directory=self._directory)
         if place is not None and not self._nodes.has_another():
             return await self._run_alone(place)
         loop = asyncio.get_running_loop()
@@ -97,7 +110,8 @@ class HedgedRequest:
         self._timer = None
         with contextlib.suppress(FS3Error):
             # No other service can be asked now? Those that are asked already may still answer.
-            self._send(self._nodes.choose({place.node.id for place, _ in self._in_flight.values()}))
+            asked = {place.node.id for place, _ in self._in_flight.values()}
+            self._send(self._nodes.choose(asked, self._directory))
 
     def _on_done(self, future: asyncio.Future[Reply]) -> None:
         asked = self._in_flight.pop(future, None)

@@ -25,6 +25,7 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.base.version import THIS_RELEASE, Release
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
 from fs3.model.cluster import (
@@ -50,14 +51,26 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.machine import (
+    JoinAck,
+    JoinCluster,
+    JoinToken,
+    MachineList,
+    MachineProof,
+    MakeToken,
+    RemoveMachine,
+    RevokeToken,
+)
 from fs3.model.method import Method
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Role, Routing
+from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
+from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_to_pb,
@@ -69,7 +82,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_from_pb,
     status_from_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS
+from fs3.wire.mgmtd_verbs import VERBS, set_known_routing
+from fs3.wire.routing_parts import EncodedStatus, RoutingParts
 
 log = logging.getLogger("fs3.client")
 
@@ -99,8 +113,11 @@ class MgmtdClient:
         *,
         expected_cluster: bytes = b"",
         connect_timeout_ns: int = connect_timeout_ns,
+        release: Release = THIS_RELEASE,
     ) -> None:
-        """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any."""
+        """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any. `release`: of
+        this process."""
+        self.release = release
         self._clock = clock
         self._connect_timeout_ns = connect_timeout_ns
         self._prng = Prng(clock.now())
@@ -111,6 +128,7 @@ class MgmtdClient:
             self._prng,
             expected_cluster=expected_cluster,
             connect_timeout_ns=connect_timeout_ns,
+            release=release,
         )
         self._routing = Routing()
         self._callbacks: list[Callable[[Routing], None]] = []
@@ -299,19 +317,85 @@ class MgmtdClient:
         """The distributed configuration of a role; version 0 when there is none."""
         return role_config_from_pb(await self._call(MGMTD.GetConfig, get_config_to_pb(GetConfig(role))), role)
 
+    async def list_machines(self) -> MachineList:
+        """The machines that have joined the cluster, and the tokens."""
+        return machines_from_pb(await self._call(MGMTD.ListMachines, list_machines_to_pb(), attempt_ns=manager_read_ns))
+
+    async def join(self, token: str, machine: str, key: bytes) -> JoinAck:
+        """Have a machine join the cluster. NOT_ADMITTED, EXISTS, WRONG_CLUSTER: why not."""
+        ack: JoinAck = await self._ask(JoinCluster(token, machine, key))
+        return ack
+
+    async def make_token(self, proof: MachineProof, token: JoinToken, lifetime_ms: int) -> JoinToken:
+        """Have a token remembered. NOT_ADMITTED when the machine that asks is none of the cluster."""
+        made: JoinToken = await self._ask(MakeToken(proof, token.id, token.digest, token.uses_max, lifetime_ms))
+        return made
+
+    async def revoke_token(self, proof: MachineProof, number: str) -> JoinToken:
+        """No machine joins with a token any more. NOT_FOUND."""
+        revoked: JoinToken = await self._ask(RevokeToken(proof, number))
+        return revoked
+
+    async def remove_machine(self, proof: MachineProof, machine: str) -> None:
+        """A machine belongs to the cluster no more. NOT_FOUND; BUSY while one of its nodes is alive."""
+        await self._ask(RemoveMachine(proof, machine))
+
+    async def settings(self) -> SettingsHistory:
+        """The settings, and what they were before."""
+        return settings_history_from_pb(await self._call(MGMTD.GetSettings, get_settings_to_pb(), attempt_ns=manager_read_ns))
+
+    async def set_settings(self, changes: dict[str, SettingValue | None], expected_version: int = 0, author: str = "") -> int:
+        """Change settings, all or none; their version then. CONFIG naming the key that is wrong; STALE when another change came
+        first."""
+        version: int = await self._ask(SetSettings(changes, expected_version, author))
+        return version
+
     async def status(self) -> ClusterStatus:
         """Everything `fs3 status` shows."""
-        return status_from_pb(await self._call(MGMTD.GetStatus, get_status_to_pb(), attempt_ns=manager_read_ns))
+        try:
+            return status_from_pb(await self._call(MGMTD.GetStatus, get_status_to_pb(), attempt_ns=manager_read_ns))
+        except FS3Error as failure:
+            if failure.code is not Code.TOO_LARGE:
+                raise
+        status = EncodedStatus()
+        for part in await self._read(MGMTD.ReadStatus, get_status_to_pb()):
+            status.MergeFrom(part)
+        return status_from_pb(status)
+
+    async def _read(self, method: Method, request: Any) -> list[Any]:
+        """The parts of one answer that is larger than a message, from the first primary that sends them all, until the timeout.
+        Raises the last failure."""
+        deadline = self._clock.now() + call_timeout_ns
+        backoff = JitteredBackoff(self._prng)
+        while True:
+            channel = None
+            try:
+                async with asyncio.timeout(manager_write_ns / SECOND):
+                    channel = self._selector.channel or await self._selector.search()
+                    return [part async for part in channel.stream(method, request)]
+            except FS3Error as problem:
+                failure = problem
+            except TimeoutError:
+                failure = error(Code.DEADLINE, f"{method!r} was not answered in time")
+            if channel is not None and failure.code is not Code.BUSY:
+                self._on_channel_failed(channel)
+            remaining = deadline - self._clock.now()
+            if self._closed or remaining <= 0 or failure.code not in (*_GONE, *_LOST, Code.BUSY):
+                raise failure
+            await backoff.pause(remaining)
 
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""
         verb = VERBS[type(request)]
-        message = await self._call(verb.method, verb.to_pb(request), timeout_ns, attempt_ns)
+        asked = verb.to_pb(request)
+        if verb.has_routing:
+            set_known_routing(asked, self._request())
+        message = await self._call(verb.method, asked, timeout_ns, attempt_ns)
         answer = verb.answer_from_pb(message)
         if isinstance(answer, RegistrationAck):
             self._selector.check_cluster(answer.cluster)
         if verb.has_routing:
-            self._apply(routing_from_pb(message.routing))
+            await self._take(routing_from_pb(message.routing))
         return answer
 
     async def _call(
@@ -353,7 +437,17 @@ class MgmtdClient:
     # --- staying fresh -----------------------------------------------------------------------------------------------
 
     def _request(self) -> GetRouting:
-        return GetRouting(self._routing.version, self._selector.cluster)
+        return GetRouting(self._routing.version, self._selector.cluster, in_parts=True)
+
+    async def _take(self, update: RoutingUpdate) -> None:
+        """Take in what came with an answer; when it leaves a gap, read what is larger than a message."""
+        try:
+            self._apply(update)
+        except ValueError:
+            whole = RoutingParts()
+            for part in await self._read(MGMTD.ReadRouting, get_routing_to_pb(self._request())):
+                if (complete := whole.add(part)) is not None:
+                    self._apply(routing_from_pb(complete))
 
     def _apply(self, update: RoutingUpdate) -> None:
         """Take an update in. Raises FS3Error WRONG_CLUSTER for one of another cluster, ValueError for one that leaves a gap."""
@@ -377,7 +471,7 @@ class MgmtdClient:
         request = self._request()
         message = await self._call(MGMTD.GetRouting, get_routing_to_pb(request), self._connect_timeout_ns, manager_read_ns)
         update = routing_from_pb(message)
-        self._apply(update)
+        await self._take(update)
         if update.delta.version < request.known_version and not self._stale_store_logged:
             self._stale_store_logged = True
             log.error(
@@ -439,13 +533,15 @@ class MgmtdClient:
         loop = asyncio.get_running_loop()
         silence = 3 * watch_keepalive_ns / SECOND
         is_abandoned = False
+        parts = RoutingParts()
         updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, get_routing_to_pb(self._request()))
         try:
             async with asyncio.timeout(silence) as limit:
-                async for update in updates:
+                async for part in updates:
                     limit.reschedule(loop.time() + silence)
                     self._stream_is_alive = True
-                    self._apply(routing_from_pb(update))
+                    if (update := parts.add(part)) is not None:
+                        self._apply(routing_from_pb(update))
         except FS3Error:
             raise
         except TimeoutError:

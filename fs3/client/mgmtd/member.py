@@ -26,6 +26,7 @@ from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
 from fs3.model.generation import TargetClaim
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport
 from fs3.ports.clock import Clock
@@ -51,7 +52,7 @@ class Lease:
 
 
 class MemberOwner(Protocol):
-    """A service with targets and a distributed configuration, which its `Member` speaks for."""
+    """A service with targets, which its `Member` speaks for."""
 
     def target_reports(self) -> Sequence[TargetReport]:
         """The state of every target of the node, for the heartbeat that is sent now."""
@@ -69,12 +70,16 @@ class MemberOwner(Protocol):
         """Targets that the node has mentioned are in no chain any more."""
         ...
 
-    def on_config(self, config: RoleConfig) -> None:
-        """There is a newer configuration of the node's role."""
-        ...
-
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """The manager asks targets of this node to leave their chains."""
+        ...
+
+
+class ConfiguredService(Protocol):
+    """A service that takes the distributed configuration of its role while it runs."""
+
+    def on_config(self, config: RoleConfig) -> str:
+        """There is a newer configuration of the node's role. Returns why it cannot be applied; "": it is in force."""
         ...
 
 
@@ -101,12 +106,14 @@ class Member:
         name: str,
         role: Role,
         owner: MemberOwner | None = None,
+        configured: ConfiguredService | None = None,
         kept: KeptData | None = None,
         domain: Domain = NOWHERE,
+        proof: MachineProof | None = None,
     ) -> None:
-        """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets, which
-        then takes no configuration either. `kept`: of which every heartbeat says whether something is wrong with it.
-        `domain`: where the node stands."""
+        """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
+        `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
+        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -119,11 +126,14 @@ class Member:
         self._role = role
         self._counter = counter
         self._owner = owner
+        self._configured = configured
         self._kept = kept
         self._domain = domain
+        self._proof = proof
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
+        self._config_problem = ""
         self._registration: RegisterNode | None = None
         self._interval_ns = heartbeat_ns
         self._seq = 0
@@ -131,16 +141,24 @@ class Member:
         self._heartbeat_task: asyncio.Task[None] | None = None
 
     async def register(
-        self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, claims: Sequence[TargetClaim] = ()
+        self,
+        cluster: bytes,
+        endpoints: Sequence[str],
+        host: str,
+        pid: int,
+        claims: Sequence[TargetClaim] = (),
+        *,
+        by_directory: bool = False,
     ) -> RegistrationAck:
         """Announce the node and learn its id, and its incarnation when its directory has none or not the newest. `claims`: of the
-        targets it has data of.
+        targets it has data of. `by_directory`: see `Node`.
 
         Raises FS3Error: WRONG_CLUSTER, Unreachable, BUSY when a former process of this node may still run.
         """
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
-            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._domain,
+            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._mgmtd.release, self._proof,
+            by_directory, self._domain,
         )  # fmt: skip
         try:
             return await self._register()
@@ -207,8 +225,10 @@ class Member:
             routing_version=self._mgmtd.routing.version,
             leaving=leaving,
             config_version=self._config_version,
+            config_problem=self._config_problem,
             problem=self._kept.describe_problem() if self._kept is not None else "",
             disks=tuple(self._counter.measure_space()),
+            release=self._mgmtd.release,
         )
 
     async def _heartbeat_loop(self) -> None:
@@ -279,7 +299,8 @@ class Member:
             await self._mgmtd.refresh(ack.routing_version - 1)
             if not ack.lease_ns and self._mgmtd.routing.version >= ack.routing_version:
                 self.heartbeat_now()  # the lease was withheld until this had been applied
-        if self._owner is not None and ack.config_version > self._config_version:
+        if self._configured is not None and ack.config_version > self._config_version:
             config = await self._mgmtd.get_config(self._role)
             self._config_version = config.version
-            self._owner.on_config(config)
+            self._config_problem = self._configured.on_config(config)
+            self.heartbeat_now()

@@ -23,7 +23,7 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.base.version import __version__
+from fs3.base.version import THIS_RELEASE, Release, explain_conflict
 from fs3.client.connector import Connector
 from fs3.model.cluster import ClusterInfo, ManagerInfo
 from fs3.ports.clock import Clock
@@ -37,6 +37,9 @@ reconnect_backoff_max_ns = 1 * SECOND
 manager_probe_stagger_ns = 50 * MILLISECOND
 """Between the first tries of the addresses; then all are being asked at the same time."""
 
+MANAGERS_UNUSABLE = "no fs3 management service can be used"
+"""How a failure begins that no manager can be found; what is wrong with each address follows."""
+
 _FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID, Code.UNSUPPORTED)
 """Asking the same address again would give the same answer."""
 
@@ -44,9 +47,10 @@ Address = tuple[str, ...]
 """Endpoints of one manager."""
 
 
-async def ask_cluster(channel: Channel, timeout_ns: int) -> ClusterInfo:
-    """What the manager at the other end says of its cluster. FS3Error when it does not answer, or is no manager."""
-    reply = await channel.call(MGMTD.GetCluster, get_cluster_to_pb(), timeout_ns=timeout_ns)
+async def ask_cluster(channel: Channel, timeout_ns: int, release: Release = THIS_RELEASE) -> ClusterInfo:
+    """What the manager at the other end says of its cluster. FS3Error when it does not answer, is no manager, or finds the
+    release of this process too old."""
+    reply = await channel.call(MGMTD.GetCluster, get_cluster_to_pb(release), timeout_ns=timeout_ns)
     return cluster_info_from_pb(reply.message)
 
 
@@ -80,6 +84,7 @@ class PrimarySelector:
         *,
         expected_cluster: bytes,
         connect_timeout_ns: int,
+        release: Release = THIS_RELEASE,
     ) -> None:
         if not addresses:
             raise error(Code.INVALID, "no address of a management service was given")
@@ -90,6 +95,8 @@ class PrimarySelector:
         self._clock = clock
         self._prng = prng
         self._connect_timeout_ns = connect_timeout_ns
+        self.release = release
+        """What this process runs."""
         self.cluster = expected_cluster
         """Id of the cluster; b"" before it is known."""
         self.channel: Channel | None = None
@@ -202,7 +209,7 @@ class _PrimarySearch:
         # An answer that asking again will not change keeps its code, so that the caller does not ask again.
         final = next(iter(self._troubles.values())).code if all(t.code in _FINAL for t in self._troubles.values()) else None
         listed = "; ".join(f"{_text(address)}: {_likely_cause(trouble)}" for address, trouble in self._troubles.items())
-        raise Unreachable(final or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
+        raise Unreachable(final or Code.UNAVAILABLE, f"{MANAGERS_UNUSABLE} ({listed})")
 
     def _ask(self, address: Address, delay_ns: int = 0) -> None:
         if address not in self._asked and address not in self._troubles:
@@ -233,13 +240,15 @@ class _PrimarySearch:
         except FS3Error as failure:
             raise error(Code.INVALID, str(failure)) from failure  # it stays so, however often it is tried
         timeout = max(1, min(self._probe_ns, self._deadline - self._clock.now()))
-        cluster = await ask_cluster(channel, timeout)
+        cluster = await ask_cluster(channel, timeout, self._selector.release)
         if cluster.protocol < PROTOCOL_VERSION:
             raise error(
                 Code.PROTOCOL,
                 f"it runs fs3 {cluster.software} and speaks protocol {cluster.protocol}; "
-                f"this is fs3 {__version__}, which speaks protocol {PROTOCOL_VERSION}",
+                f"this is fs3 {self._selector.release.software}, which speaks protocol {PROTOCOL_VERSION}",
             )
+        if conflict := explain_conflict(self._selector.release, cluster.release):
+            raise error(Code.PROTOCOL, f"this process runs {conflict}")
         self._selector.check_cluster(cluster.cluster)
         self._selector.learn(cluster.managers)
         if cluster.is_primary:
@@ -266,7 +275,7 @@ def _likely_cause(failure: FS3Error) -> str:
         case Code.DEADLINE:
             return f"no answer in time: the process hangs, or the network drops packets ({text})"
         case Code.PROTOCOL | Code.DISCONNECTED:
-            return f"probably not the port of an fs3 management service, or of another fs3 version ({text})"
+            return f"another fs3 version, or not the port of an fs3 management service ({text})"
         case Code.WRONG_CLUSTER:
             return f"another cluster ({text})"
         case Code.UNSUPPORTED:

@@ -42,7 +42,9 @@ class NodeRequest:
         """The node sends something; the answer is waited for."""
 
     def on_idle(self) -> None:
-        """Once the node has said nothing for long enough, stop waiting if another one can be asked."""
+        """A node that says nothing keeps nothing from the others. Once that has been so for long enough, stop waiting if another
+        one can be asked."""
+        self.health.on_silent(self)
         if self.idle_ticks >= liveness_idle_ticks_max and self.health.has_alternative(self):
             self.health.on_unresponsive(self.node)
             idle_ms = self.idle_ticks * liveness_tick_ns // MILLISECOND
@@ -64,6 +66,10 @@ class ReplicaHealth(Protocol):
 
     def has_alternative(self, request: NodeRequest) -> bool:
         """Something a request asks for can be asked of another node, one that is not suspect itself."""
+        ...
+
+    def on_silent(self, request: NodeRequest) -> None:
+        """The node of a request has said nothing for a moment."""
         ...
 
     def on_unresponsive(self, node: NodeId) -> None:

@@ -14,8 +14,10 @@ from fs3.client.storage.node_request import NodeRequest, cancellation_count
 from fs3.client.storage.reads import ReadCounters, ReadOutcome, ReadRefusal, late_message
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.craq.block_lease import is_within_block_lease
+from fs3.core.files.read_grants import bulk_read_bytes
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     SingleReadReply,
@@ -62,10 +64,20 @@ async def read_single(
     request = NodeRequest(node, (io.chain,), router)
     before = cancellation_count()
     try:
-        patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
-        channel = request.channel = router.channel(node)
-        request.future = channel.start(STORAGE.Read, message, (), into, patience)
-        router.liveness.begin(request)
+        if wanted < bulk_read_bytes:
+            patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
+            channel = request.channel = router.channel(node)
+            request.future = channel.start(STORAGE.Read, message, (), into, patience)
+            router.liveness.begin(request)
+        else:
+
+            def begin(timeout_ns: int) -> asyncio.Future[Reply]:
+                nonlocal now
+                now = clock.now()
+                return request.channel.start(STORAGE.Read, message, (), into, timeout_ns)
+
+            router.start_bulk(request, wanted, begin, read_attempt_ns + wanted * slow_ns_per_byte, deadline)
+        assert request.future is not None
         reply = await request.future
     except FS3Error as failure:
         router.on_failure(node, failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import chain as flatten
 from itertools import pairwise, repeat
@@ -20,6 +21,7 @@ from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.craq.block_lease import is_within_block_lease
+from fs3.core.files.read_grants import bulk_read_bytes
 from fs3.core.files.read_plan import Buffers, ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
@@ -351,9 +353,17 @@ class ReadCall:
         """Receives into the IOs' buffers; the patience grows with what may be ahead of it on the wire."""
         self._counters.requests += 1
         message = read_request_to_pb(request.columns(), request.verify, is_use=self._is_use)
-        request.sent_at = self._clock.now()
         patience = read_attempt_ns + read_requests_max * request.bytes * slow_ns_per_byte
-        self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
+        if request.bytes < bulk_read_bytes:
+            request.sent_at = self._clock.now()
+            self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
+            return
+
+        def begin(timeout_ns: int) -> asyncio.Future[Reply]:
+            request.sent_at = self._clock.now()
+            return request.channel.start(STORAGE.Read, message, (), request.into, timeout_ns)
+
+        self._router.start_bulk(request, request.bytes, begin, patience, self._deadline)
 
     def on_reply(self, request: _NodeReadRequest, reply: Reply) -> None:
         """Each IO has its outcome, or was refused."""

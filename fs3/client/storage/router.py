@@ -15,6 +15,8 @@ from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.health import UNRESPONSIVE, HealthProber
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth
+from fs3.client.storage.read_gate import ReadGate, SendWithin
+from fs3.core.files.read_grants import ReadGrants
 from fs3.core.files.replica_selector import Candidates, ReplicaSelector, candidates
 from fs3.core.files.retry import RetryAction, Situation, backoff_ns, decide
 from fs3.model.method import Method
@@ -47,6 +49,7 @@ class ReplicaRouter(ReplicaHealth):
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
         self._prober = HealthProber(self)
+        self.gate = ReadGate(ReadGrants())
         self._reports: set[asyncio.Future[Reply]] = set()
         self.liveness = LivenessMonitor[NodeRequest](liveness_tick_ns)
         """Reads and finds under way."""
@@ -114,6 +117,22 @@ class ReplicaRouter(ReplicaHealth):
         request.future = request.channel.start(method, message, (), into, min(left, patience_ns))
         self.liveness.begin(request)
 
+    def start_bulk(self, request: NodeRequest, count: int, begin: SendWithin, patience_ns: int, deadline: int) -> None:
+        """`start` for a read of `count` bytes, which may have to wait for others. `begin` sends it.
+
+        Raises FS3Error as `start`; when it has waited, that becomes the outcome of its future.
+        """
+
+        def send() -> asyncio.Future[Reply]:
+            left = self.time_left(deadline)
+            self.check_responsive(request)
+            request.channel = self.channel(request.node)
+            future = begin(min(left, patience_ns))
+            self.liveness.begin(request)
+            return future
+
+        request.future = self.gate.start(request.node, count, send, self.time_left(deadline))
+
     def note_routing_version(self, routing_version: int) -> None:
         """A node answered with the routing version it knows: when that is newer, routing here is old, whatever its age."""
         if routing_version > self._routing.version:
@@ -166,6 +185,10 @@ class ReplicaRouter(ReplicaHealth):
         """As `ReplicaHealth.probe_channel`."""
         known = self._routing.nodes.get(node)
         return self.channel(node) if known is not None and known.alive else None
+
+    def on_silent(self, request: NodeRequest) -> None:
+        """As `ReplicaHealth.on_silent`."""
+        self.gate.set_aside(request.future)
 
     def on_recovered(self, node: NodeId) -> None:
         """It is asked again as others are."""

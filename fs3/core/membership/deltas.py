@@ -64,7 +64,7 @@ class DeltaLog:
 
 
 def routing_bytes(nodes: Iterable[Node] = (), chains: Iterable[Chain] = (), tables: Iterable[ChainTable] = ()) -> int:
-    """At least what these take in an encoded routing info; all of it has to fit into one frame (`routing_bytes_max`)."""
+    """At least what these take in an encoded routing info; there is a limit to it (`routing_bytes_max`)."""
     total = 0
     for node in nodes:
         texts = (node.name, node.host, *node.endpoints, node.domain.zone, node.domain.rack)

@@ -16,6 +16,7 @@ something are returned only by the step that is told of the commit (`Persisted`)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fs3.base.ids import TableId
 from fs3.base.status import Code
@@ -33,8 +34,10 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
+from fs3.model.settings import SetSettings
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
@@ -56,6 +59,11 @@ class ManagerRequest:
         | PlanMoves
         | SetMoves
         | ListMoves
+        | JoinCluster
+        | MakeToken
+        | RevokeToken
+        | RemoveMachine
+        | SetSettings
     )
 
 
@@ -98,12 +106,16 @@ class Rejection:
     message: str
 
 
+Answer: TypeAlias = RegistrationAck | HeartbeatAck | TableId | CacheNamespace | JoinAck | JoinToken | MoveOverview | int
+"""To a request that is granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Respond:
     """Answer the request that came with `token`. For a request that changed something, only after that was persisted."""
 
     token: int
-    answer: RegistrationAck | HeartbeatAck | TableId | CacheNamespace | MoveOverview | int | Rejection
+    answer: Answer | Rejection
 
 
 Effect = Persist | Publish | Respond

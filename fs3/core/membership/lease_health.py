@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fs3.base.ids import NodeId, TargetId
+from fs3.base.version import Release
 from fs3.core.membership.config import MgmtdConfig
 from fs3.model.chain import LocalState, Slot
 from fs3.model.cluster import DiskSpace, Heartbeat
@@ -53,6 +54,11 @@ class NodeHealth:
     """When it last said anything of a target, or got it."""
     disks: tuple[DiskSpace, ...] = ()
     """As its newest heartbeat says."""
+    release: Release | None = None
+    """The same."""
+    config_version: int = 0
+    config_problem: str = ""
+    """The newest configuration it has tried to apply, and why it could not."""
 
 
 class LeaseHealth:
@@ -120,6 +126,8 @@ class LeaseHealth:
         health.last_heartbeat_at = now
         health.problem = heartbeat.problem
         health.disks = heartbeat.disks
+        health.release = heartbeat.release
+        health.config_version, health.config_problem = heartbeat.config_version, heartbeat.config_problem
         changed = self._take_reports(now, health, heartbeat, chain_versions)
         if heartbeat.leaving:
             health.has_left = True
@@ -216,6 +224,15 @@ class LeaseHealth:
     def disks(self, node: NodeId) -> tuple[DiskSpace, ...]:
         """As its newest heartbeat says; none when this manager has heard none."""
         return self._nodes[node].disks
+
+    def release(self, node: NodeId) -> Release | None:
+        """What it runs, as its newest heartbeat says; None when this manager has heard none."""
+        return self._nodes[node].release
+
+    def config(self, node: NodeId) -> tuple[int, str]:
+        """The newest configuration that a node has tried to apply, and why it could not; 0 when this manager has heard none."""
+        health = self._nodes[node]
+        return health.config_version, health.config_problem
 
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns

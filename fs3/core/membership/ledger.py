@@ -18,8 +18,10 @@ from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
+from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
+from fs3.model.settings import SettingsVersion
 
 manager_waiting_max = 4096
 """Requests waiting for the manager's next commit."""
@@ -53,6 +55,12 @@ class _Batch:
     retired: dict[TargetId, None] = field(default_factory=dict)
     removed: dict[str, None] = field(default_factory=dict)
     has_move_settings: bool = False
+    machines: dict[str, None] = field(default_factory=dict)
+    removed_machines: dict[str, None] = field(default_factory=dict)
+    tokens: dict[str, None] = field(default_factory=dict)
+    removed_tokens: dict[str, None] = field(default_factory=dict)
+    settings: dict[int, None] = field(default_factory=dict)
+    removed_settings: dict[int, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
 
     def changes_routing(self) -> bool:
@@ -61,7 +69,8 @@ class _Batch:
 
     def __bool__(self) -> bool:
         moves = self.moves or self.departing or self.retired or self.removed or self.has_move_settings
-        return self.changes_routing() or bool(self.configs or self.born or self.generations or moves)
+        admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
+        return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission)
 
 
 @dataclass(slots=True)
@@ -87,6 +96,7 @@ class Ledger:
         self.durable_namespaces = dict(state.namespaces)
         self.durable_counters = state.counters
         self.durable_configs = dict(state.configs)
+        self.durable_settings = dict(state.settings)
         self.retry_at: int | None = None
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
@@ -197,6 +207,42 @@ class Ledger:
         self.pending_births.add(target)
         self._batch.generations[target] = None
 
+    def put_machine(self, machine: Machine) -> None:
+        """A machine has joined, or is another one than before."""
+        self.state.machines[machine.name] = machine
+        self._batch.removed_machines.pop(machine.name, None)
+        self._batch.machines[machine.name] = None
+
+    def remove_machine(self, name: str) -> None:
+        """A machine belongs to the cluster no more."""
+        del self.state.machines[name]
+        self._batch.machines.pop(name, None)
+        self._batch.removed_machines[name] = None
+
+    def put_token(self, token: JoinToken) -> None:
+        """Add or change a token."""
+        self.state.tokens[token.id] = token
+        self._batch.removed_tokens.pop(token.id, None)
+        self._batch.tokens[token.id] = None
+
+    def remove_token(self, number: str) -> None:
+        """A token is not remembered any more."""
+        del self.state.tokens[number]
+        self._batch.tokens.pop(number, None)
+        self._batch.removed_tokens[number] = None
+
+    def put_settings(self, version: SettingsVersion) -> None:
+        """Add a version of the settings."""
+        self.state.settings[version.version] = version
+        self._batch.settings[version.version] = None
+
+    def remove_old_settings(self, kept_max: int) -> None:
+        """All but the newest versions of the settings are kept no more."""
+        for number in sorted(self.state.settings)[:-kept_max]:
+            del self.state.settings[number]
+            self._batch.settings.pop(number, None)
+            self._batch.removed_settings[number] = None
+
     def is_full(self) -> bool:
         """As many requests wait for commits as may."""
         waiting = len(self._batch.replies) + (len(self._commit.replies) if self._commit is not None else 0)
@@ -249,6 +295,12 @@ class Ledger:
             retired=tuple((target, state.retired.get(target)) for target in batch.retired),
             removed=tuple((name, state.removed.get(name)) for name in batch.removed),
             move_settings=state.move_settings if batch.has_move_settings else None,
+            machines=tuple(state.machines[name] for name in batch.machines),
+            removed_machines=tuple(batch.removed_machines),
+            tokens=tuple(state.tokens[token] for token in batch.tokens),
+            removed_tokens=tuple(batch.removed_tokens),
+            settings=tuple(state.settings[version] for version in batch.settings),
+            removed_settings=tuple(batch.removed_settings),
         )
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]
@@ -280,6 +332,9 @@ class Ledger:
                 insort(self._namespace_names, namespace.name)
             self.durable_namespaces[namespace.name] = namespace
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
+        for former in commit.rows.removed_settings:
+            self.durable_settings.pop(former, None)
+        self.durable_settings.update((version.version, version) for version in commit.rows.settings)
         effects = []
         if commit.delta is not None:
             self.delta_log.append(commit.delta)

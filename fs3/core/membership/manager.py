@@ -14,15 +14,17 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import nodes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
+from fs3.base.version import THIS_RELEASE, Release
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.departures import Departures
-from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
+from fs3.core.membership.events import Answer, Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.generations import Lineage, compare
 from fs3.core.membership.heads import Heads
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
+from fs3.core.membership.machines import Machines
 from fs3.core.membership.move_requests import MoveRequests
 from fs3.core.membership.moves import Moves
 from fs3.core.membership.namespaces import Namespaces
@@ -31,21 +33,23 @@ from fs3.core.membership.node_admission import (
     admit_incarnation,
     check_cluster,
     check_heartbeat,
+    check_release,
     check_removed,
     check_targets,
 )
 from fs3.core.membership.placement import place
+from fs3.core.membership.settings_history import Settings
 from fs3.core.membership.state import State
 from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import (
-    CacheNamespace,
     ClearNamespace,
     DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
     LeaveRequest,
+    NodeSettings,
     NodeStatus,
     OpenNamespace,
     RegisterNode,
@@ -56,19 +60,25 @@ from fs3.model.cluster import (
     TargetStatus,
 )
 from fs3.model.generation import TargetGeneration
-from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, RemovedNode, SetMoves
+from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.moves import ListMoves, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport
 
 
 class Manager:
     """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
-        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone."""
-        self._config = config.check()
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes, release: Release = THIS_RELEASE) -> None:
+        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone. `release`: what this manager runs."""
+        self._release = release
         self._ledger = Ledger(state, config.deltas_kept)
         self._state = state
+        self.settings = Settings(self._ledger, config.check())
+        config = self._config = self.settings.config.check()
+        """In force."""
+        self.machines = Machines(self._ledger)
         self.namespaces = Namespaces(self._ledger, entropy)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
@@ -125,7 +135,7 @@ class Manager:
         if self._ledger.is_full():
             return [Respond(request.token, Rejection(Code.BUSY, "too many requests wait for the manager's store"))]
         try:
-            answer: RegistrationAck | TableId | CacheNamespace | MoveOverview | int
+            answer: Answer
             match request.body:
                 case RegisterNode() as registration:
                     answer = self._register(now, registration)
@@ -148,6 +158,17 @@ class Manager:
                     answer = self._move_requests.set(setting)
                 case ListMoves():
                     answer = self._move_requests.describe()
+                case JoinCluster() as joining:
+                    answer = self.machines.join(joining)
+                case MakeToken() as wish:
+                    answer = self.machines.make_token(wish)
+                case RevokeToken() as wish:
+                    answer = self.machines.revoke_token(wish)
+                case RemoveMachine() as wish:
+                    answer = self.machines.remove(wish)
+                case SetSettings() as change:
+                    answer = self.settings.set(change)
+                    self._take_settings(now)
                 case Heartbeat():
                     raise AssertionError("heartbeats are taken in without the ledger")
         except RequestRejected as refusal:
@@ -181,7 +202,7 @@ class Manager:
 
     @property
     def config(self) -> MgmtdConfig:
-        """What the manager was configured with."""
+        """In force."""
         return self._config
 
     @property
@@ -219,9 +240,15 @@ class Manager:
                 self.heartbeat_age_ns(now, node.id),
                 self._health.problem(node.id),
                 self._health.disks(node.id),
+                self._health.release(node.id),
+                self._settings_of(node),
             )
             for node in self.published.nodes.values()
         ]
+
+    def _settings_of(self, node: Node) -> NodeSettings:
+        version, problem = self._health.config(node.id)
+        return NodeSettings(version, self.role_config(node.role).version, problem)
 
     def lease_left_ns(self, now: int, node: NodeId) -> int:
         """How long a node may still serve; negative when its lease has run out."""
@@ -235,6 +262,8 @@ class Manager:
 
     def _register(self, now: int, event: RegisterNode) -> RegistrationAck:
         check_cluster(self._state.cluster, event)
+        check_release(self._release, event)
+        self.machines.check_node(event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
         incarnation = admit_incarnation(known, event, alive=known is not None and self._health.is_alive(now, known.id))
         if known is None and len(self._state.nodes) >= nodes_max:
@@ -246,7 +275,7 @@ class Manager:
         check_targets(number, event, self._targets_by_node, self._state.nodes, self._state.retired)
         node = Node(
             number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
-            directory=event.directory, domain=event.domain,
+            directory=event.directory, by_directory=event.by_directory, domain=event.domain,
         )  # fmt: skip
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
@@ -493,15 +522,22 @@ class Manager:
         return table
 
     def _check_size(self, more: int) -> None:
-        """The whole routing info must fit into one message."""
+        """The whole routing info must fit into the queue of one stream."""
         if self._bytes + more > routing_bytes_max:
             raise RequestRejected(
                 Code.TOO_LARGE,
-                f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one message: "
+                f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one stream: "
                 "use fewer targets_per_node or fewer chain tables",
             )
 
     # --- configuration -----------------------------------------------------------------------------------------------
+
+    def _take_settings(self, now: int) -> None:
+        """Go by the settings as they are now."""
+        was_changing = self._config.reconfigure
+        self._config = self.settings.config
+        if self._config.reconfigure and not was_changing:
+            self._reconfigure(now, self._state.chains)  # what was left as it was meanwhile
 
     def _set_config(self, event: SetConfig) -> int:
         current = self._state.configs.get(event.role, RoleConfig(event.role, 0, ""))

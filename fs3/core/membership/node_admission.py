@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.status import Code
+from fs3.base.version import Release, explain_conflict
 from fs3.core.membership.events import Rejection
 from fs3.core.membership.state import ClusterRow
 from fs3.model.cluster import Heartbeat, RegisterNode
@@ -27,6 +28,12 @@ def check_cluster(cluster: ClusterRow, event: RegisterNode) -> None:
             Code.WRONG_CLUSTER,
             f"node {event.name!r} belongs to cluster {event.cluster.hex()}, this is {cluster.id.hex()} ({cluster.name})",
         )
+
+
+def check_release(release: Release, event: RegisterNode) -> None:
+    """RequestRejected unless what the process runs and what this manager runs work side by side."""
+    if conflict := explain_conflict(event.release, release):
+        raise RequestRejected(Code.PROTOCOL, f"node {event.name!r} runs {conflict}")
 
 
 def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -> int:

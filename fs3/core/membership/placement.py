@@ -23,11 +23,12 @@ from typing import NamedTuple
 
 from fs3.base.limits import replicas_max
 from fs3.base.prng import Prng
+from fs3.core.membership.cyclic_placement import choose_shifted
 from fs3.core.membership.domains import Apart, choose_apart, domain_groups
 from fs3.model.domain import Domain
 
 _CANDIDATES = 64
-"""Nodes looked at for one place, so that a thousand nodes do not need minutes."""
+"""Nodes looked at for one place. With more nodes than these most chains are made by shifts."""
 _EXCHANGES = 40_000
 """Exchanges tried at most."""
 
@@ -56,11 +57,16 @@ def place(
     if replicas > nodes:
         raise ValueError(f"{replicas} replicas need {replicas} storage nodes, there are {nodes}: two replicas never share a node")
     prng = Prng(seed)
+    chains: list[list[int]] = []
     if any(str(domain) for domain in domains):
         chains = choose_apart(domains, targets_per_node, replicas, prng)
         _even_out(chains, nodes, prng, Apart(domains, domain_groups(domains, replicas)))
     else:
-        chains = _choose_members(nodes, targets_per_node, replicas, prng)
+        if nodes > _CANDIDATES:
+            # A greedy choice over so many nodes takes seconds; it makes what shifts leave over.
+            chains = choose_shifted(nodes, targets_per_node // replicas, replicas, prng)
+        left = targets_per_node - len(chains) * replicas // nodes
+        chains += _choose_members(chains, nodes, left, replicas, prng)
         _even_out(chains, nodes, prng)
     ordered = _choose_order(chains, nodes, replicas)
     used = [0] * nodes
@@ -77,13 +83,14 @@ def pair_counts(chains: list[tuple[TargetPosition, ...]], nodes: int) -> list[li
     return _count_pairs([[place.node for place in chain] for chain in chains], nodes)
 
 
-def _choose_members(nodes: int, targets_per_node: int, replicas: int, prng: Prng) -> list[list[int]]:
+def _choose_members(before: list[list[int]], nodes: int, targets_per_node: int, replicas: int, prng: Prng) -> list[list[int]]:
     """Greedy: each place goes to one of the nodes with most targets left, to the one that shares least with the chain so far.
 
-    Taking from the fullest keeps what is left equal to one, so the last chains still find r different nodes.
+    Taking from the fullest keeps what is left equal to one, so the last chains still find r different nodes. `before`: the chains
+    there are already.
     """
     left = [targets_per_node] * nodes
-    shared = [[0] * nodes for _ in range(nodes)]
+    shared = _count_pairs(before, nodes)
     order = list(range(nodes))
     chains = []
     for _ in range(nodes * targets_per_node // replicas):

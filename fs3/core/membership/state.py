@@ -11,8 +11,10 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
+from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.settings import SettingsVersion
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -27,6 +29,8 @@ class ClusterRow(msgspec.Struct, frozen=True, array_like=True):
     format: int
     id: bytes
     name: str
+    closed: bool = False
+    """Only nodes of machines that have joined are admitted (`machines`)."""
 
 
 class IdCounters(msgspec.Struct, frozen=True, array_like=True):
@@ -44,6 +48,8 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """Rises with each namespace that is deleted or cleared."""
     namespace_change: int = 0
     """Rises with each change of the list of namespaces."""
+    settings: int = 0
+    """Rises with each change of the settings."""
 
 
 def _update(kept: dict[K, V], changes: Iterable[tuple[K, V | None]]) -> None:
@@ -76,6 +82,10 @@ class State(msgspec.Struct):
     removed: dict[str, RemovedNode] = {}
     """By name."""
     move_settings: MoveSettings = MoveSettings()
+    machines: dict[str, Machine] = {}
+    tokens: dict[str, JoinToken] = {}
+    settings: dict[int, SettingsVersion] = {}
+    """What is kept of the history of the settings."""
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -98,6 +108,15 @@ class State(msgspec.Struct):
         _update(self.removed, rows.removed)
         if rows.move_settings is not None:
             self.move_settings = rows.move_settings
+        for machine in rows.removed_machines:
+            self.machines.pop(machine, None)
+        for token in rows.removed_tokens:
+            self.tokens.pop(token, None)
+        for version in rows.removed_settings:
+            self.settings.pop(version, None)
+        self.machines.update((machine.name, machine) for machine in rows.machines)
+        self.tokens.update((token.id, token) for token in rows.tokens)
+        self.settings.update((settings.version, settings) for settings in rows.settings)
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -132,3 +151,10 @@ class Rows(msgspec.Struct, frozen=True):
     retired: tuple[tuple[TargetId, RetiredTarget | None], ...] = ()
     removed: tuple[tuple[str, RemovedNode | None], ...] = ()
     move_settings: MoveSettings | None = None
+    machines: tuple[Machine, ...] = ()
+    removed_machines: tuple[str, ...] = ()
+    tokens: tuple[JoinToken, ...] = ()
+    removed_tokens: tuple[str, ...] = ()
+    settings: tuple[SettingsVersion, ...] = ()
+    removed_settings: tuple[int, ...] = ()
+    """Versions of the settings that are not kept any more."""

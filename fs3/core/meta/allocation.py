@@ -1,36 +1,57 @@
 """Ids and chains for what is created.
 
 Ids come from the counters row, inside the transaction, so they are a function of the rows alone and a replay gives the same.
+Where several services write to one engine at once, each draws from a row of its own, its tally, which takes a block of ids from
+the counters now and then: services that create files in different directories then write no row in common.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from fs3.base.ids import ChainId, InodeId, TableId
+from fs3.base.ids import ChainId, InodeId, NodeId, TableId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.core.files.layout import explain_unusable
 from fs3.core.meta import rows
-from fs3.core.meta.context import OpContext
+from fs3.core.meta.context import NO_TALLY, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, Layout
+
+ids_per_block = 1 << 16
+"""Ids that a service takes at once for its tally."""
 
 SHUFFLES = 64
 """Orders of a table's chains that directories choose from: few enough to keep, enough that directories differ."""
 
 
-async def allocate_ids(txn: Txn, *, inodes: int, others: int = 0) -> int:
-    """The first of `inodes + others` fresh ids, and counts the inodes."""
-    counters = await rows.get_counters(txn)
-    first = counters.next_id
-    rows.put_counters(txn, rows.NamespaceCounters(first + inodes + others, counters.inodes + inodes, counters.garbage))
+async def allocate_ids(txn: Txn, ctx: OpContext, *, inodes: int, others: int = 0) -> int:
+    """The first of `inodes + others` fresh ids, and counts the inodes. From the tally of the service that `ctx` names, which is
+    filled from the counters when too few are left in it."""
+    wanted = inodes + others
+    if not ctx.tally:
+        counters = await rows.get_counters(txn)
+        first = counters.next_id
+        rows.put_counters(txn, rows.NamespaceCounters(first + wanted, counters.inodes + inodes, counters.garbage))
+        return first
+    tally = await rows.get_tally(txn, ctx.tally)
+    first, end = tally.next_id, tally.end_id
+    if end - first < wanted:
+        counters = await rows.get_counters(txn)
+        first, end = counters.next_id, counters.next_id + max(ids_per_block, wanted)
+        rows.put_counters(txn, rows.NamespaceCounters(end, counters.inodes, counters.garbage))
+    rows.put_tally(txn, ctx.tally, rows.ServiceTally(first + wanted, end, tally.inodes + inodes, tally.garbage))
     return first
 
 
-async def adjust_counts(txn: Txn, *, inodes: int = 0, garbage: int = 0) -> None:
-    """Adds to the counts of inode rows and garbage rows."""
+async def adjust_counts(txn: Txn, tally_of: NodeId = NO_TALLY, *, inodes: int = 0, garbage: int = 0) -> None:
+    """Adds to the counts of inode rows and garbage rows: in the tally of this service, or in the counters."""
+    if tally_of:
+        tally = await rows.get_tally(txn, tally_of)
+        counted = rows.ServiceTally(tally.next_id, tally.end_id, tally.inodes + inodes, tally.garbage + garbage)
+        rows.put_tally(txn, tally_of, counted)
+        return
     counters = await rows.get_counters(txn)
     rows.put_counters(txn, rows.NamespaceCounters(counters.next_id, counters.inodes + inodes, counters.garbage + garbage))
 

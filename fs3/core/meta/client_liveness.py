@@ -124,7 +124,8 @@ class ClientFailureDetector:
 
     def __init__(self, timeout_ns: int) -> None:
         """`timeout_ns`: a client that is silent for so long is presumed dead."""
-        self._timeout_ns = timeout_ns
+        self.timeout_ns = timeout_ns
+        """How long a client may be silent."""
         self._seen: dict[ClientId, tuple[int, int]] = {}
         """Client -> (heartbeats, since when they are what they are)."""
         self._looked_at: int | None = None
@@ -136,7 +137,7 @@ class ClientFailureDetector:
         When half the timeout has passed since the last look, this service was perhaps stopped, and could not hear the clients
         meanwhile: then the silence of each begins anew.
         """
-        interrupted = self._looked_at is not None and now - self._looked_at > self._timeout_ns // 2
+        interrupted = self._looked_at is not None and now - self._looked_at > self.timeout_ns // 2
         self._looked_at = now
         before, self._seen = self._seen, {}
         dead = []
@@ -145,6 +146,6 @@ class ClientFailureDetector:
             if heartbeats != record.heartbeats or interrupted:
                 since = now
             self._seen[client] = record.heartbeats, since
-            if record.presumed_dead or now - since >= self._timeout_ns:
+            if record.presumed_dead or now - since >= self.timeout_ns:
                 dead.append((client, record))
         return dead

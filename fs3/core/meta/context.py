@@ -5,13 +5,18 @@ Everything comes in here, so a recorded list of requests replays to the same row
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from fs3.base.ids import ClientId, InodeId, TableId
+from fs3.base.ids import ClientId, InodeId, NodeId, TableId
 from fs3.base.limits import chunk_bytes_default, inline_bytes_default, inline_bytes_max, stripe_default, stripe_max
 from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.model.inode import User
 from fs3.model.routing import Routing
+
+NO_TALLY: Final = NodeId(0)
+"""Of no metadata service: ids are drawn from the counters of the whole namespace."""
 
 
 class LayoutDefaults(msgspec.Struct, frozen=True):
@@ -51,3 +56,5 @@ class OpContext(msgspec.Struct):
     """The request was sent before, and that sending may still arrive somewhere: a refusal has to be remembered."""
     open_contents: frozenset[InodeId] = frozenset()
     """What the client has open for reading, as far as this request might give it up."""
+    tally: NodeId = NO_TALLY
+    """The metadata service whose tally ids are drawn from."""

@@ -78,7 +78,7 @@ def empty_root(ctx: OpContext, mode: int) -> Inode:
 async def make_directory(txn: Txn, ctx: OpContext, place: PathTarget, mode: int, layout: Layout, *, umask: int = 0) -> Inode:
     """Creates a directory at a place where nothing is. The caller has checked that it may. `umask`: as in `Open`."""
     directory = place.directory
-    number = await allocate_ids(txn, inodes=1)
+    number = await allocate_ids(txn, ctx, inodes=1)
     inode = new_inode(ctx, number, InodeType.DIRECTORY, mode, directory, layout, umask=umask, nlink=2)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)

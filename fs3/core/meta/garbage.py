@@ -18,11 +18,11 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import InodeId, NodeId
 from fs3.base.status import Code
 from fs3.core.meta import inline, keys, locks, readers, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts
-from fs3.core.meta.context import OpContext
+from fs3.core.meta.context import NO_TALLY, OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.rows import Garbage, GarbageKind
@@ -42,7 +42,7 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is not InodeType.FILE:
-        await _delete_inode(txn, inode)
+        await _delete_inode(txn, inode, ctx.tally)
         return after
     rows.put_inode(txn, after)
     if after.nlink == 0:
@@ -64,10 +64,10 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
         inline.delete_data(txn, inode)
         if inode.content:
             txn.delete(keys.content_key(inode.content))
-        await _delete_inode(txn, inode)
+        await _delete_inode(txn, inode, ctx.tally)
 
 
-async def unqueue(txn: Txn, inode: Inode) -> Inode:
+async def unqueue(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
     """A file without a name that is not to be reclaimed now: a session on it begins in this transaction. Raises STALE when it may
     be partly gone."""
     if inode.queued_ns is None:
@@ -80,7 +80,7 @@ async def unqueue(txn: Txn, inode: Inode) -> Inode:
         if rows.decode_garbage(key, row).begun:
             raise MetaError(Code.STALE, f"content {inode.content_id} was removed, and is being reclaimed")
         txn.delete(key)
-        await adjust_counts(txn, garbage=-1)
+        await adjust_counts(txn, ctx.tally, garbage=-1)
     after = replace(inode, queued_ns=None)
     rows.put_inode(txn, after)
     return after
@@ -112,9 +112,9 @@ async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
     await _queue(txn, ctx, directory, GarbageKind.TREE)
 
 
-async def delete_directory(txn: Txn, directory: Inode) -> None:
+async def delete_directory(txn: Txn, ctx: OpContext, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
-    await _delete_inode(txn, directory)
+    await _delete_inode(txn, directory, ctx.tally)
 
 
 async def next_garbage(
@@ -170,7 +170,7 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
         if inode.type is not InodeType.DIRECTORY:
             await unlink(txn, ctx, inode)
         elif await is_empty(txn, inode):
-            await delete_directory(txn, inode)
+            await delete_directory(txn, ctx, inode)
         else:
             await detach(txn, ctx, inode)
         taken += 1
@@ -179,19 +179,19 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
             break
     if taken == len(found) < limit:
         txn.delete(garbage.key)
-        await delete_directory(txn, directory)
-        await adjust_counts(txn, garbage=-1)
+        await delete_directory(txn, ctx, directory)
+        await adjust_counts(txn, ctx.tally, garbage=-1)
     else:
         rows.put_inode(txn, with_entry_change(ctx, directory, entries=-taken))
     return taken + 1
 
 
-async def _delete_inode(txn: Txn, inode: Inode, *, garbage: int = 0) -> None:
+async def _delete_inode(txn: Txn, inode: Inode, tally_of: NodeId = NO_TALLY, *, garbage: int = 0) -> None:
     """With its extended attributes and locks. `garbage`: rows of the queue that went as well."""
     await xattrs.delete_all(txn, inode)
     await locks.forget_inode(txn, inode.id)
     txn.delete(keys.inode_key(inode.id))
-    await adjust_counts(txn, inodes=-1, garbage=-garbage)
+    await adjust_counts(txn, tally_of, inodes=-1, garbage=-garbage)
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:
@@ -199,7 +199,7 @@ async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> N
     if kind is GarbageKind.FILE:
         rows.put_inode(txn, replace(inode, queued_ns=garbage.queued_ns))
     txn.put(garbage.key, rows.encode(garbage))
-    await adjust_counts(txn, garbage=1)
+    await adjust_counts(txn, ctx.tally, garbage=1)
 
 
 def _unsigned(wall_ns: int) -> int:

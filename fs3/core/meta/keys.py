@@ -18,6 +18,7 @@
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
+| CNTR service(4) | the tally of one metadata service |
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId, SessionId
+from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId, NodeId, SessionId
 from fs3.base.limits import key_bytes_stored_max, name_bytes_max
 from fs3.base.names import to_text
 
@@ -55,6 +56,7 @@ _client = Struct(">4s16sQ").pack
 _client_only = Struct(">4s16s").pack
 _garbage = Struct(">4sBQQ").pack
 _inode_locks = Struct(">4sBQ").pack
+_tally = Struct(">4sL").pack
 _LOCKS_OF_INODE = 1
 _LOCKS_OF_CLIENT = 2
 
@@ -229,9 +231,21 @@ def describe(key: bytes) -> str:
             return f"the row of the locks of inode {inode_of_locks(key)}"
         case b"LOCK":
             return f"the row of the locks of client {client_of_locks(key).hex()}"
+        case b"CNTR" if len(key) > PREFIX_BYTES:
+            return f"the row of the tally of metadata service {int.from_bytes(key[PREFIX_BYTES:], 'big')}"
         case b"CNTR":
             return "the row of the counters"
     return f"row {key!r}"
+
+
+def tally_key(service: NodeId) -> bytes:
+    """Of the row with what one metadata service has counted."""
+    return _tally(COUNTERS, service)
+
+
+def tallies_range() -> tuple[bytes, bytes]:
+    """(begin, end) of those rows of all services."""
+    return COUNTERS + b"\0", end_of(COUNTERS)
 
 
 def end_of(prefix: bytes) -> bytes:

@@ -46,5 +46,8 @@ async def raise_next_id(txn: Txn, wall_ns: int, known: int) -> int:
             f"inode ids up to {given} have been given, but the clock of this machine gives {first}: it is wrong, or was at an "
             "earlier restore",
         )
-    rows.put_counters(txn, rows.NamespaceCounters(first, counters.inodes, counters.garbage))
+    summed = await rows.sum_counters(txn)
+    for key, _ in await rows.find_tallies(txn):
+        txn.delete(key)  # with the ids left in it, which may have been given since
+    rows.put_counters(txn, rows.NamespaceCounters(first, summed.inodes, summed.garbage))
     return first

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import InodeId, NodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys
 from fs3.core.meta.errors import MetaError
@@ -24,6 +24,18 @@ class NamespaceCounters(msgspec.Struct, frozen=True, array_like=True):
     """Inode rows."""
     garbage: int
     """Garbage rows."""
+
+
+class ServiceTally(msgspec.Struct, frozen=True, array_like=True):
+    """What one of several metadata services on a shared engine draws from and counts in, so that they do not all write the row of
+    the counters. What there is of inodes and garbage is the sum of that row and all tallies."""
+
+    next_id: int = 0
+    end_id: int = 0
+    """Ids from `next_id` up to here, taken from those of the counters, are for this service."""
+    inodes: int = 0
+    """More than there were; may be negative."""
+    garbage: int = 0
 
 
 class StoreIdent(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +98,7 @@ _pruned = msgspec.msgpack.Decoder(PrunedSession).decode
 _data = msgspec.msgpack.Decoder(bytes).decode
 _garbage = msgspec.msgpack.Decoder(Garbage).decode
 _counters = msgspec.msgpack.Decoder(NamespaceCounters).decode
+_tally = msgspec.msgpack.Decoder(ServiceTally).decode
 _remembered = msgspec.msgpack.Decoder(RequestRecord).decode
 
 
@@ -241,3 +254,44 @@ async def get_counters(txn: ReadTxn) -> NamespaceCounters:
 def put_counters(txn: Txn, counters: NamespaceCounters) -> None:
     """Store the counters."""
     txn.put(keys.COUNTERS, encode(counters))
+
+
+async def get_tally(txn: ReadTxn, service: NodeId) -> ServiceTally:
+    """The tally of a metadata service; an empty one when it has none yet."""
+    key = keys.tally_key(service)
+    row = await txn.get(key)
+    return ServiceTally() if row is None else decode_tally(key, row)
+
+
+def decode_tally(key: bytes, row: bytes) -> ServiceTally:
+    """A tally from its row."""
+    try:
+        return _tally(row)
+    except msgspec.MsgspecError as error:
+        raise_malformed(key, error)
+
+
+def put_tally(txn: Txn, service: NodeId, tally: ServiceTally) -> None:
+    """Store the tally of a metadata service."""
+    txn.put(keys.tally_key(service), encode(tally))
+
+
+async def find_tallies(txn: ReadTxn) -> list[tuple[bytes, bytes]]:
+    """The rows of all tallies: one for each metadata service there ever was, at most."""
+    begin, end = keys.tallies_range()
+    found: list[tuple[bytes, bytes]] = []
+    while page := await txn.scan(begin, end, _TALLIES_PER_PAGE):
+        found += page
+        begin = page[-1][0] + b"\0"
+    return found
+
+
+async def sum_counters(txn: ReadTxn) -> NamespaceCounters:
+    """The counters with all tallies added."""
+    counters = await get_counters(txn)
+    tallies = [decode_tally(key, row) for key, row in await find_tallies(txn)]
+    inodes = counters.inodes + sum(tally.inodes for tally in tallies)
+    return NamespaceCounters(counters.next_id, inodes, counters.garbage + sum(tally.garbage for tally in tallies))
+
+
+_TALLIES_PER_PAGE = 256

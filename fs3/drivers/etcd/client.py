@@ -23,8 +23,10 @@ from fs3.base.backoff import Backoff  # noqa: E402
 from fs3.base.errors import FS3Error, error  # noqa: E402
 from fs3.base.status import Code  # noqa: E402
 from fs3.base.units import GIB, MILLISECOND, SECOND  # noqa: E402
+from fs3.drivers.etcd.access import PLAIN, EtcdAccess  # noqa: E402
 from fs3.ports.clock import Clock  # noqa: E402
 from fs3.wire.etcd import (  # noqa: E402
+    AUTHENTICATE,
     LEASE_KEEP_ALIVE,
     RANGE,
     TXN,
@@ -32,8 +34,10 @@ from fs3.wire.etcd import (  # noqa: E402
     EtcdRange,
     EtcdReadReply,
     EtcdRow,
+    decode_authenticate,
     decode_range,
     decode_txn,
+    encode_authenticate,
     encode_range,
     encode_read,
 )
@@ -63,12 +67,14 @@ _REFUSALS = {
     _Status.UNAUTHENTICATED: Code.ACCESS,
     _Status.UNIMPLEMENTED: Code.UNSUPPORTED,
     _Status.INVALID_ARGUMENT: Code.INVALID,
+    _Status.OUT_OF_RANGE: Code.INVALID,
 }
 _HINTS = {
     "too many operations in txn request": "each member has to be started with --max-txn-ops {operations}",
     "request is too large": "each member has to be started with --max-request-bytes {request_bytes}",
     "database space exceeded": "raise --quota-backend-bytes, or compact and defragment it; then disarm the alarm",
-    "user name is empty": "fs3 reaches etcd without a user; its authentication has to be off",
+    "required revision has been compacted": "it took longer than --auto-compaction-retention keeps old revisions",
+    "user name is empty": "etcd tells users apart: name one, with ?user=NAME&password_file=FILE",
 }
 etcd_txn_operations_max = 4096
 etcd_request_bytes_max = 8 * 1024 * 1024
@@ -80,17 +86,23 @@ _SILENCE = (Code.UNAVAILABLE, Code.DISCONNECTED, Code.DEADLINE)
 
 
 def is_refusal(why: FS3Error) -> bool:
-    """A member has looked at the request and does nothing about it; another one, or later, would say the same."""
-    return why.code in (Code.ACCESS, Code.UNSUPPORTED, Code.INVALID, Code.TOO_LARGE, Code.PROTOCOL)
+    """A member has looked at the request and does nothing about it; another one, or later, would say the same. Or it could not be
+    sent, for want of a file that is named."""
+    return why.code in (Code.ACCESS, Code.CONFIG, Code.UNSUPPORTED, Code.INVALID, Code.TOO_LARGE, Code.PROTOCOL)
 
 
 class EtcdClient:
     """Connections to the members, made as they are needed. On one loop."""
 
-    def __init__(self, endpoints: Sequence[str], clock: Clock) -> None:
-        """`endpoints`: "host:port" of the members, or of some of them."""
+    def __init__(self, endpoints: Sequence[str], clock: Clock, access: EtcdAccess = PLAIN) -> None:
+        """`endpoints`: "host:port" of the members, or of some of them. FS3Error CONFIG naming a file that cannot be read."""
         self.endpoints = tuple(endpoints)
         self.clock = clock
+        self.access = access
+        self._credentials = _make_credentials(access)
+        self._token = ""
+        """Says who we are, where users are told apart; empty: a member has to be asked for one."""
+        self._authenticating = asyncio.Lock()
         self._channels: dict[str, Any] = {}
         self._callables: dict[tuple[str, str], Any] = {}
         self._at = 0
@@ -109,14 +121,48 @@ class EtcdClient:
         DISCONNECTED and DEADLINE when it may have been carried out, now or later.
         """
         endpoint = endpoint or self.endpoint
-        try:
-            reply: bytes = await self._callable(endpoint, method)(request, timeout=timeout_ns / SECOND)
-        except AioRpcError as problem:
-            why = _explain(problem, endpoint)
-            if why.code in _SILENCE:
-                self._move_from(endpoint)
-            raise why from problem
+        call, timeout = self._callable(endpoint, method), timeout_ns / SECOND
+        if not self.access.user:
+            try:
+                reply: bytes = await call(request, timeout=timeout)
+            except AioRpcError as problem:
+                raise self._note_failure(problem, endpoint) from problem
+            return reply
+        for is_last in (False, True):
+            token = await self._authenticate(endpoint, timeout)
+            try:
+                reply = await call(request, timeout=timeout, metadata=(("token", token),))
+            except AioRpcError as problem:
+                if not is_last and _is_old_token(problem):  # nothing was carried out
+                    self._forget(token)
+                    continue
+                raise self._note_failure(problem, endpoint) from problem
+            break
         return reply
+
+    def _note_failure(self, problem: AioRpcError, endpoint: str) -> FS3Error:
+        why = _explain(problem, endpoint)
+        if why.code in _SILENCE:
+            self._move_from(endpoint)
+        return why
+
+    async def _authenticate(self, endpoint: str, timeout: float) -> str:
+        """The token of our user; empty when there is none to be. FS3Error as `call`."""
+        if self._token or not self.access.user:
+            return self._token
+        async with self._authenticating:
+            if not self._token:
+                request = encode_authenticate(self.access.user, self.access.read_password())
+                try:
+                    reply = await self._callable(endpoint, AUTHENTICATE)(request, timeout=timeout)
+                except AioRpcError as problem:
+                    raise self._note_failure(problem, endpoint) from problem
+                self._token = decode_authenticate(reply)
+            return self._token
+
+    def _forget(self, token: str) -> None:
+        if self._token == token:
+            self._token = ""
 
     async def ask(self, method: str, request: bytes, deadline: int) -> bytes:
         """A request that may be repeated, until it is answered or the deadline (of the clock) has passed.
@@ -125,8 +171,9 @@ class EtcdClient:
         """
         backoff = Backoff(etcd_retry_min_ns, etcd_retry_max_ns)
         while True:
+            left = max(deadline - self.clock.now(), etcd_retry_min_ns)
             try:
-                return await self.call(method, request)
+                return await self.call(method, request, timeout_ns=min(etcd_attempt_ns, left))
             except FS3Error as why:
                 if why.code not in _SILENCE:
                     raise
@@ -163,7 +210,9 @@ class EtcdClient:
 
     async def watch(self, request: bytes, endpoint: str) -> AsyncIterator[bytes]:
         """The messages of a watch at one member, which ends it when it has no leader. FS3Error UNAVAILABLE when it ends."""
-        stream = self._channel(endpoint).stream_stream(WATCH)(metadata=(("hasleader", "true"),))
+        token = await self._authenticate(endpoint, etcd_attempt_ns / SECOND)
+        known = (("token", token),) if token else ()
+        stream = self._channel(endpoint).stream_stream(WATCH)(metadata=(("hasleader", "true"), *known))
         try:
             await stream.write(request)
             while True:
@@ -172,6 +221,8 @@ class EtcdClient:
                     raise error(Code.UNAVAILABLE, f"etcd at {endpoint} has ended the watch")
                 yield message
         except AioRpcError as problem:
+            if _is_old_token(problem):
+                self._forget(token)
             raise _explain(problem, endpoint) from problem
         except asyncio.InvalidStateError as problem:  # the library, of a stream that has ended
             raise error(Code.UNAVAILABLE, f"etcd at {endpoint} has ended the watch") from problem
@@ -181,7 +232,9 @@ class EtcdClient:
     async def keep_alive(self, request: bytes) -> bytes:
         """One renewal of a lease. FS3Error as `call`."""
         endpoint = self.endpoint
-        stream = self._channel(endpoint).stream_stream(LEASE_KEEP_ALIVE)(timeout=etcd_attempt_ns / SECOND)
+        token = await self._authenticate(endpoint, etcd_attempt_ns / SECOND)
+        known = (("token", token),) if token else None
+        stream = self._channel(endpoint).stream_stream(LEASE_KEEP_ALIVE)(timeout=etcd_attempt_ns / SECOND, metadata=known)
         try:
             await stream.write(request)
             message = await stream.read()
@@ -206,7 +259,11 @@ class EtcdClient:
     def _channel(self, endpoint: str) -> Any:
         channel = self._channels.get(endpoint)
         if channel is None:
-            channel = self._channels[endpoint] = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+            if self._credentials is None:
+                channel = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+            else:
+                channel = grpc.aio.secure_channel(endpoint, self._credentials, options=_OPTIONS)
+            self._channels[endpoint] = channel
         return channel
 
     def _callable(self, endpoint: str, method: str) -> Any:
@@ -225,6 +282,18 @@ class EtcdClient:
                 await channel.close()
 
 
+def _make_credentials(access: EtcdAccess) -> Any:
+    if not access.is_encrypted:
+        return None
+    ca, key, cert = access.read_certificates()
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _is_old_token(problem: AioRpcError) -> bool:
+    details = problem.details() or ""
+    return "invalid auth token" in details or "revision of auth store is old" in details
+
+
 def _explain(problem: AioRpcError, endpoint: str) -> FS3Error:
     status, details = problem.code(), problem.details() or "no details"
     hint = next((hint for text, hint in _HINTS.items() if text in details), "")
@@ -239,6 +308,12 @@ def _explain(problem: AioRpcError, endpoint: str) -> FS3Error:
         return error(Code.TOO_LARGE, told)
     if hint and "user name" in details:
         return error(Code.ACCESS, told)
+    if "authentication failed" in details or "permission denied" in details or "invalid auth token" in details:
+        return error(Code.ACCESS, told)
+    if "authentication is not enabled" in details:
+        return error(Code.ACCESS, f"{told}; leave user out, or `etcdctl auth enable`")
+    if "andshake" in details or "CERTIFICATE" in details or "SSL" in details:
+        return error(Code.UNAVAILABLE, f"{told}; are ca, cert and key those of these members?")
     if status is _Status.UNAVAILABLE and "failed to connect" in details:
         return error(Code.UNAVAILABLE, told)
     if status is _Status.DEADLINE_EXCEEDED:

@@ -81,7 +81,13 @@ class Committer:
     async def prepare(self, deadline: int) -> None:
         """What comes before operations are run: nothing is in doubt, and the cache has what this process has committed."""
         if self._in_doubt:
-            await self._settle(deadline)
+            try:
+                await self._settle(deadline)
+            except FS3Error as why:
+                if why.code is not Code.DEADLINE:
+                    raise
+                # Nothing is known of the commit before; what waits now has surely not been carried out.
+                raise error(Code.UNAVAILABLE, why.strerror or "") from why
         if not self._row:
             await self._register(deadline)
         await self._feed.wait_told(self._told_needed, deadline)
@@ -139,7 +145,8 @@ class Committer:
         client = self._client
         while True:
             try:
-                return await client.call(TXN, request, timeout_ns=etcd_commit_ns)
+                left = max(deadline - client.clock.now(), etcd_settle_pause_ns)
+                return await client.call(TXN, request, timeout_ns=min(etcd_commit_ns, left))
             except FS3Error as why:
                 if why.code is not Code.UNAVAILABLE:
                     raise

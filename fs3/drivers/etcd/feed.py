@@ -85,7 +85,7 @@ class CacheFeed:
     async def _follow(self, start_revision: int, endpoint: str, backoff: Backoff) -> None:
         keys, cache = self._keys, self._cache
         async for message in self._client.watch(encode_watch(keys.begin, keys.end, start_revision), endpoint):
-            reply = decode_watch(message)
+            reply = decode_watch(message, cache.revision)
             if reply.compact_revision:
                 # What has changed is not told any more. No read may wait for it: the cache begins anew at what is there now.
                 mark = await self._read_mark()
@@ -120,6 +120,7 @@ class CacheFeed:
                 if self._client.clock.now() - said_at >= etcd_unreachable_said_ns - SECOND:
                     said_at = self._client.clock.now()
                     log.warning("%s; trying again", why)
+                await asyncio.sleep(etcd_retry_max_ns / SECOND)
 
     @staticmethod
     def _mark_of(reply: EtcdReadReply) -> int:

@@ -20,18 +20,27 @@ a quorum, operations fail with UNAVAILABLE after `etcd_patience_ns`; the store g
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Sized
 from typing import Any, Self, TypeVar
 
 from fs3.base.checksum import is_sealed
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import transactions_per_commit_max, transactions_per_turn_max, transactions_waiting_max
+from fs3.base.limits import (
+    attempt_timeout_ns,
+    key_bytes_stored_max,
+    transactions_per_commit_max,
+    transactions_per_turn_max,
+    transactions_waiting_max,
+)
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import MICROSECOND, MILLISECOND, SECOND
+from fs3.core.txn import unseal_row
+from fs3.drivers.etcd.access import PLAIN, EtcdAccess
 from fs3.drivers.etcd.batch import EtcdBatch, WaitingOperation
 from fs3.drivers.etcd.client import EtcdClient, etcd_request_bytes_max, etcd_txn_operations_max, is_refusal
 from fs3.drivers.etcd.committer import Committer, Entropy
@@ -42,22 +51,33 @@ from fs3.drivers.etcd.state import EtcdState, EtcdStats, find_state
 from fs3.drivers.etcd.transaction import OperationRun
 from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVRow, KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 from fs3.runtime.tasks import start_background
 from fs3.wire.etcd import (
+    RANGE,
     TXN,
     EtcdCondition,
     EtcdRange,
+    decode_range,
     encode_limit_probe,
+    encode_range,
     encode_txn,
 )
 
 log = logging.getLogger("fs3.etcd")
 
-etcd_patience_ns = 10 * SECOND
-"""An operation that etcd does not carry out in so long fails."""
+etcd_patience_ns = 4_500 * MILLISECOND
+"""An operation that etcd does not carry out in so long fails: clients wait for an answer a little longer, so they learn why."""
+assert etcd_patience_ns < attempt_timeout_ns
 etcd_patience_min_ns = 4 * SECOND
 """The same for one that has waited long for its turn: an election, and a commit after it."""
+etcd_patience_away_ns = 2 * SECOND
+"""The same for one that begins when the one before it has failed so."""
+etcd_gather_ns = 500 * MICROSECOND
+etcd_gathers_max = 4
+etcd_gather_operations_min = 8
+"""After a batch of so many, more are waited for before the next one begins, as long as some come in each of so many such times:
+what a commit or a probe costs is shared by all."""
 etcd_crowded_commits = 16
 """So many commits after one that met another process', what was read is compared, not the mark."""
 etcd_conflict_pause_ns = 4 * MILLISECOND
@@ -66,10 +86,15 @@ etcd_ahead_operations_max = 16
 """Operations that are looked at for what they will miss, once all of a batch were."""
 etcd_state_ns = 5 * SECOND
 """How often the members are asked how they are."""
+etcd_room_ns = 60 * SECOND
+"""How often they are asked for their quota, and what they have compacted."""
 etcd_scrub_rows = 256
 """Rows one step of a scrub looks at."""
+etcd_snapshot_rows = 512
+"""Rows that are read at once for a snapshot."""
 _REQUEST_OVERHEAD_BYTES = 512 * 1024
 """etcd reads requests that are larger than `--max-request-bytes` by so much, and only then looks at that limit."""
+_BEHIND_ALL_KEYS = b"\xff" * (key_bytes_stored_max + 1)
 _FORMAT = b"fs3-kv 1"
 
 OpeningStep = Callable[[int], Coroutine[Any, Any, None]]
@@ -80,11 +105,11 @@ T = TypeVar("T")
 class EtcdKV:
     """`KV` under a prefix of an etcd cluster. All methods are called on one loop. A forked child cannot use it."""
 
-    def __init__(self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Entropy, patience_ns: int) -> None:
+    def __init__(self, client: EtcdClient, prefix: str, clock: Clock, entropy: Entropy, patience_ns: int) -> None:
         """Use `open`."""
         self._clock = clock
         self._patience_ns = patience_ns
-        self._client = EtcdClient(endpoints, clock)
+        self._client = client
         self._keys = KeySpace(prefix.encode())
         self._cache = EtcdRowCache()
         self._feed = CacheFeed(self._client, self._keys, self._cache)
@@ -96,6 +121,8 @@ class EtcdKV:
         self._crowded_commits = 0
         """Commits for which what was read is compared."""
         self._closing = False
+        self._is_away = False
+        """The last operation was not carried out: no quorum of etcd has answered."""
         self._damaged: set[bytes] = set()
         self._state: EtcdState | None = None
         self._state_task: asyncio.Task[None] | None = None
@@ -108,6 +135,7 @@ class EtcdKV:
         prefix: str,
         clock: Clock,
         *,
+        access: EtcdAccess = PLAIN,
         entropy: Entropy = os.urandom,
         patience_ns: int = etcd_patience_ns,
     ) -> Self:
@@ -115,10 +143,10 @@ class EtcdKV:
 
         `patience_ns`: an operation that etcd does not carry out in so long fails.
 
-        FS3Error: INVALID or TOO_LARGE when the members admit smaller transactions than a store needs; ACCESS; UNSUPPORTED for
-        a store of another version.
+        FS3Error: INVALID or TOO_LARGE when the members admit smaller transactions than a store needs; ACCESS; CONFIG; UNSUPPORTED
+        for a store of another version.
         """
-        kv = cls(endpoints, prefix, clock, entropy, patience_ns)
+        kv = cls(EtcdClient(endpoints, clock, access), prefix, clock, entropy, patience_ns)
         try:
             await kv._feed.start()
             await kv._patiently(kv._check_members)
@@ -180,8 +208,12 @@ class EtcdKV:
 
     async def _run_reads(self) -> None:
         await asyncio.sleep(0)  # all that are submitted in this turn share one probe
+        last = 0
         while self._reads:
+            if last >= etcd_gather_operations_min:
+                await _gather(self._reads)
             waiting, self._reads = self._reads, []
+            last = len(waiting)
             deadline = self._deadline(waiting[0])
             try:
                 await self._feed.probe(deadline)
@@ -250,14 +282,18 @@ class EtcdKV:
 
     async def _run_writes(self) -> None:
         await asyncio.sleep(0)  # all that are submitted in this turn share one commit
+        last = 0
         while inbox := self._inbox:
+            if last >= etcd_gather_operations_min:
+                await _gather(inbox)
             waiting = [inbox.popleft() for _ in range(min(len(inbox), transactions_per_commit_max))]
             try:
                 batch = await self._commit_some(waiting, self._deadline(waiting[0]))
             except Exception as why:  # every caller is told
                 self._fail(waiting, why)
                 continue
-            inbox.extendleft(reversed(waiting[len(batch.outcomes) :]))
+            last = len(batch.outcomes)
+            inbox.extendleft(reversed(waiting[last:]))
             for one, run in batch.outcomes:
                 self._answer(one, run)
 
@@ -321,10 +357,13 @@ class EtcdKV:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _deadline(self, first: WaitingOperation) -> int:
+        if self._is_away:
+            return self._clock.now() + min(self._patience_ns, etcd_patience_away_ns)
         return max(first.since + self._patience_ns, self._clock.now() + min(self._patience_ns, etcd_patience_min_ns))
 
     def _answer(self, one: WaitingOperation, run: OperationRun) -> None:
         self.stats.transactions += 1
+        self._is_away = False
         try:
             one.done(None if run.failure is not None else run.result, run.failure)
         except Exception:
@@ -335,6 +374,7 @@ class EtcdKV:
             log.error("the lane of a store on etcd has failed", exc_info=why)
             why = error(Code.INTERNAL, f"the key-value store has failed: {why}")
         self.stats.failed += len(waiting)
+        self._is_away = self._is_away or why.code in (Code.UNAVAILABLE, Code.DEADLINE)
         for one in waiting:
             try:
                 # One each: an object raised in many places would chain tracebacks.
@@ -350,8 +390,10 @@ class EtcdKV:
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
     async def _watch_state(self) -> None:
-        while True:
-            self._state = await find_state(self._client)
+        turns = etcd_room_ns // etcd_state_ns
+        for turn in itertools.count():
+            known = self._state.rooms if self._state is not None and turn % turns else None
+            self._state = await find_state(self._client, known)
             await asyncio.sleep(etcd_state_ns / SECOND)
 
     @property
@@ -368,7 +410,7 @@ class EtcdKV:
         """See `ScrubbedKV`. etcd keeps sums of its files; this looks at what fs3 has written."""
         if self._closing:
             raise self._refusal()
-        end = self._keys.to_etcd(EtcdRange(b"", b"\xff" * 600)).end
+        end = self._keys.to_etcd(EtcdRange(b"", _BEHIND_ALL_KEYS)).end
         wanted = EtcdRange(self._keys.row(begin), end, etcd_scrub_rows)
         deadline = self._clock.now() + etcd_patience_ns
         (rows,) = (await self._client.read([wanted], deadline)).ranges
@@ -379,6 +421,20 @@ class EtcdKV:
             log.error("row %r in etcd is damaged", key)
         self._damaged = {key for key in self._damaged if not (begin <= key and (following is None or key < following))} | damaged
         return KVScrubStep(following, sum(len(key) + len(sealed) for key, sealed in found), len(found))
+
+    async def snapshot(self) -> AsyncIterator[Sequence[KVRow]]:
+        """See `ScrubbedKV`."""
+        keys, client = self._keys, self._client
+        begin, end = keys.row(b""), keys.to_etcd(EtcdRange(b"", _BEHIND_ALL_KEYS)).end
+        revision = (await client.read([EtcdRange(keys.mark)], self._clock.now() + etcd_patience_ns)).revision
+        while True:
+            request = encode_range(EtcdRange(begin, end, etcd_snapshot_rows), revision)
+            (rows,) = decode_range(await client.ask(RANGE, request, self._clock.now() + etcd_patience_ns)).ranges
+            page = [(key := keys.strip(row.key), unseal_row(key, row.value, tolerant=False)) for row in rows]
+            if not page:
+                return
+            yield page
+            begin = rows[-1].key + b"\0"
 
     @property
     def damaged_rows(self) -> tuple[bytes, ...]:
@@ -402,3 +458,12 @@ class EtcdKV:
         await self._committer.close()
         await self._feed.stop()
         await self._client.close()
+
+
+async def _gather(waiting: Sized) -> None:
+    """Return when nothing more has come for a moment."""
+    for _ in range(etcd_gathers_max):
+        before = len(waiting)
+        await asyncio.sleep(etcd_gather_ns / SECOND)
+        if len(waiting) == before:
+            return

@@ -21,6 +21,7 @@ HELPER: Final = "fusermount3"
 _MS_RDONLY: Final = 1
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
@@ -73,17 +74,21 @@ def is_privileged() -> bool:
     return bool(int(line.split()[1], 16) >> 21 & 1)
 
 
-def unmount(directory: str, *, lazily: bool = False) -> None:
+def unmount(directory: str, *, lazily: bool = False, forcibly: bool = False) -> None:
     """End a mount. `lazily`: its name goes at once, and the mount when its last user does; so it works whatever happens there.
-    OSError EBUSY while it is in use, EINVAL when none is there."""
+    `forcibly`: the same, and all calls on it fail at once, those that wait for an answer as well. OSError EBUSY while it is in
+    use, EINVAL when none is there."""
     path = _absolute(directory)
+    lazily = lazily or forcibly
     if is_privileged():
-        flags = (_MNT_DETACH if lazily else 0) | _UMOUNT_NOFOLLOW
+        flags = (_MNT_DETACH if lazily else 0) | (_MNT_FORCE if forcibly else 0) | _UMOUNT_NOFOLLOW
         if _libc.umount2(os.fsencode(path), flags):
             number = ctypes.get_errno()
             why = "is not mounted" if number == errno.EINVAL else os.strerror(number)
             raise OSError(number, why, directory)
         return
+    if forcibly:
+        _abort(path, directory)
     helper = shutil.which(HELPER)
     if helper is None:
         raise OSError(errno.EPERM, f"only root unmounts without {HELPER}, which is not installed (package fuse3)", directory)
@@ -92,6 +97,28 @@ def unmount(directory: str, *, lazily: bool = False) -> None:
     if done.returncode:
         said = done.stderr.strip() or "it is in use, or not yours"
         raise OSError(errno.EBUSY if is_mounted(directory) else errno.EINVAL, said, directory)
+
+
+def _abort(path: str, directory: str) -> None:
+    """End the connection of a mount of this user. EINVAL when none is there, EPERM where only root may."""
+    number = _connection(path)
+    if number is None:
+        raise OSError(errno.EINVAL, "is not mounted", directory)
+    try:
+        Path(f"/sys/fs/fuse/connections/{number}/abort").write_text("1", encoding="ascii")
+    except OSError as wrong:
+        raise OSError(errno.EPERM, f"only root ends it by force: {wrong}", directory) from wrong
+
+
+def _connection(path: str) -> int | None:
+    """The number of the newest mount by FUSE at a path, which is that of its device; found without asking it anything."""
+    found = None
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        before, _, behind = line.partition(" - ")
+        fields = before.split(" ")
+        if _unescape(fields[4]) == path and behind.startswith("fuse"):
+            found = int(fields[2].partition(":")[2])
+    return found
 
 
 def is_mounted(directory: str) -> bool:

@@ -33,6 +33,7 @@ import logging
 import os
 import weakref
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -58,11 +59,11 @@ from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
 from fs3.drivers.lmdb.page_file import FileDamaged
 from fs3.drivers.lmdb.scrub import scrub_pages
-from fs3.drivers.lmdb.snapshots import Snapshots
+from fs3.drivers.lmdb.snapshots import Snapshots, read_pages
 from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
 from fs3.drivers.lmdb.write_lock import WriteLockTimer
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, RoomMaker, WriteOp, future_callback
+from fs3.ports.kv import KVRow, KVScrubStep, OnDone, ReadOp, RoomMaker, WriteOp, future_callback
 from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.lmdb")
@@ -494,6 +495,12 @@ class LmdbKV:
     def description(self) -> str:
         """See `ScrubbedKV`."""
         return ""
+
+    def snapshot(self) -> AsyncIterator[Sequence[KVRow]]:
+        """See `ScrubbedKV`."""
+        if self._closing or self._is_unreadable:
+            raise self._refusal()
+        return read_pages(self._environment, self._damage)
 
     async def copy_to(self, directory: Path) -> None:
         """Write everything committed, as one state, into an existing empty directory. Raises FS3Error.

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 import lmdb
 
+from fs3.base.limits import key_bytes_stored_max
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
+from fs3.ports.kv import KVRow
 
 lmdb_snapshot_rest_ns = 500 * MILLISECOND
 """A store that has not been read for so long closes the state it has in view."""
+lmdb_snapshot_rows = 1024
+"""Of one page of everything."""
 
 
 class Snapshots:
@@ -102,3 +107,18 @@ class Snapshots:
             self._schedule_close()
         else:
             self.close()
+
+
+async def read_pages(environment: Environment, damage: KnownDamage) -> AsyncIterator[Sequence[KVRow]]:
+    """All rows of the newest state, in order: see `ScrubbedKV.snapshot`. Their pages are not used again before it ends."""
+    state = Snapshot(environment.begin_read(), damage)
+    try:
+        begin = b""
+        while page := state.scan_nowait(begin, _BEHIND_ALL_KEYS, lmdb_snapshot_rows, False):
+            yield page
+            begin = page[-1][0] + b"\0"
+    finally:
+        state.close()
+
+
+_BEHIND_ALL_KEYS = b"\xff" * (key_bytes_stored_max + 1)

@@ -36,6 +36,10 @@ class CapacityCache:
         self._task: asyncio.Task[None] | None = None
         self._targets: dict[int, tuple[int, int]] = {}
 
+    def set_age(self, age_ms: int) -> None:
+        """How long an answer is good for, from now on."""
+        self._age_ns = age_ms * MILLISECOND
+
     def ask(self, table: TableId, ready: OnCapacity) -> None:
         """Call back with the space of a table's chains, now or when storage has answered."""
         if self._asked_at is not None and self._clock.now() - self._asked_at < self._age_ns:

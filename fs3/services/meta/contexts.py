@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fs3.base.ids import ClientId, TableId
 from fs3.client.routing import RoutingSource
-from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
 from fs3.model.requests import Caller
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
@@ -21,8 +21,15 @@ class RequestContexts:
         self._routing = routing
         self._config = config
         self._last_seen = last_seen
+        self.tally = NO_TALLY
+        """Whose tally new ids are drawn from."""
         self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
         """Of the routing that was seen last: they are worked out once per version of it, not once per request."""
+
+    def set_config(self, config: MetaConfig) -> None:
+        """From now on, new files are made as this says."""
+        self._config = config
+        self._defaults = (None, LayoutDefaults())
 
     def context_of(self, caller: Caller, *, mutates: bool) -> OpContext:
         """The context of one request. A client that asks for a change is alive, which is noted.
@@ -31,14 +38,16 @@ class RequestContexts:
         """
         routing = self._routing.routing
         if not mutates:
-            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, self._layout_defaults(routing))
+            defaults = self._layout_defaults(routing)
+            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, defaults, tally=self.tally)
         seq = caller.request_seq
         if not seq:
             raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
         self._last_seen.record(caller.client)
         defaults = self._layout_defaults(routing)
         contents = frozenset(caller.open_contents)
-        return OpContext(caller.user, self._clock.wall(), caller.client, seq, routing, defaults, caller.repeated, contents)
+        wall = self._clock.wall()
+        return OpContext(caller.user, wall, caller.client, seq, routing, defaults, caller.repeated, contents, self.tally)
 
     def record_heartbeat(self, client: ClientId) -> None:
         """The client is alive."""

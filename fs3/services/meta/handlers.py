@@ -231,7 +231,9 @@ class VerbHandlers:
                     continue
                 seq = item.seq
                 repeated = caller.repeated and bool(seq)
-                ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents)
+                ctx = OpContext(
+                    whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally
+                )  # fmt: skip
                 self._changes.submit(ctx, item.request, partial(finished, index))
 
         submit()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
-from fs3.base.errors import error
-from fs3.base.ids import ClientId
+from msgspec.structs import replace
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ClientId, NodeId
 from fs3.base.units import MILLISECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
+from fs3.model.cluster import RoleConfig
 from fs3.model.inode import Inode, User
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings
+from fs3.runtime.config import parse_config
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor
@@ -34,6 +39,8 @@ from fs3.services.meta.handlers import VerbHandlers
 from fs3.services.meta.lock_queue import LockQueue
 from fs3.services.meta.trimmer import Trimmer
 from fs3.wire.methods import META
+
+log = logging.getLogger("fs3.meta")
 
 
 class MetaService:
@@ -63,10 +70,10 @@ class MetaService:
         self._trimmer = Trimmer(kv, storage)
         self._changes = ChangeExecutor(kv, storage, self._trimmer)
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
-        contexts = RequestContexts(clock, routing, config, self.last_seen)
+        self._contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._appends = AppendQueue(self._changes)
         self._locks = LockQueue(kv, clock, self._changes)
-        self._handlers = VerbHandlers(kv, contexts, self._changes, self._appends, self._locks, self._capacity)
+        self._handlers = VerbHandlers(kv, self._contexts, self._changes, self._appends, self._locks, self._capacity)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
@@ -94,6 +101,11 @@ class MetaService:
         self.trims = TrimsDuty(self.lease, kv, self._trimmer, config.trims_interval_ms)
         self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions, self.trims)
 
+    def use_tally(self, node: NodeId) -> None:
+        """This service is that node, of several whose transactions on a remote engine meet only when they commit: its ids and
+        counts are drawn from and noted in a row of its own. See `fs3.core.meta.allocation`."""
+        self._contexts.tally = node
+
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.
 
@@ -112,6 +124,28 @@ class MetaService:
         self.lease.start()
         for duty in self._duties:
             duty.start()
+
+    def on_config(self, config: RoleConfig) -> str:
+        """Take a newer configuration of the role, while requests go on; returns why it cannot be applied, "" when it is.
+
+        What it does not say is as by default; which table is used and the permissions of the root directory stay as they were.
+        """
+        try:
+            said = parse_config(MetaConfig, config.toml, f"configuration {config.version} of the meta role")
+        except FS3Error as wrong:
+            log.error("%s; the one before stays in force", wrong)
+            return str(wrong)
+        self._config = config_now = replace(said, table=self._config.table, root_mode=self._config.root_mode)
+        self._contexts.set_config(config_now)
+        self._capacity.set_age(config_now.space_age_ms)
+        self.last_seen.set_interval(config_now.contacts_interval_ms)
+        self.garbage.set_interval(config_now.garbage_interval_ms)
+        self.garbage.set_delay(config_now.garbage_delay_ms)
+        self.requests.set_interval(config_now.requests_interval_ms)
+        self.sessions.set_interval(config_now.sessions_interval_ms)
+        self.sessions.set_silence(config_now.session_silence_ms)
+        self.trims.set_interval(config_now.trims_interval_ms)
+        return ""
 
     def bindings(self) -> Bindings:
         """Every method of the service."""

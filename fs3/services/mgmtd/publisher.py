@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fs3.base.limits import routing_message_bytes_max
 from fs3.model.cluster import ManagerInfo, RoutingUpdate
 from fs3.model.routing import Delta, Routing
 from fs3.services.mgmtd.candidate import Candidate
 from fs3.wire.mgmtd import EncodedRouting, routing_to_pb
+from fs3.wire.routing_parts import split_routing
 
 
 class RoutingPublisher:
@@ -17,6 +19,7 @@ class RoutingPublisher:
     def __init__(self, candidate: Candidate) -> None:
         self._candidate = candidate
         self._full: EncodedRouting | None = None
+        self._full_parts: list[EncodedRouting] | None = None
         self._full_version = 0
 
     def managers(self) -> tuple[ManagerInfo, ...]:
@@ -29,9 +32,22 @@ class RoutingPublisher:
         """One update, made anew."""
         return routing_to_pb(RoutingUpdate(delta, cluster, self.managers()))
 
+    def encode_message(self, update: EncodedRouting, routing: Routing) -> EncodedRouting:
+        """An update as one message; where it is too large for that, one that leaves a gap: the client then reads it in parts."""
+        if update.ByteSize() <= routing_message_bytes_max:
+            return update
+        return self.encode(Delta.empty(routing.version), routing.cluster)
+
+    def split_full(self, routing: Routing) -> list[EncodedRouting]:
+        """All of `routing` in parts, as `encode_full`."""
+        if self._full_parts is None or self._full_version != routing.version:
+            self._full_parts = split_routing(self.encode_full(routing))
+        return self._full_parts
+
     def encode_full(self, routing: Routing) -> EncodedRouting:
         """All of `routing`, which nothing may change afterwards: the same object goes to every client."""
         if self._full is None or self._full_version != routing.version:
+            self._full_parts = None
             self._full = self.encode(routing.to_full_delta(), routing.cluster)
             self._full_version = routing.version
         return self._full
@@ -39,3 +55,4 @@ class RoutingPublisher:
     def forget(self) -> None:
         """What was encoded is not true any more."""
         self._full = None
+        self._full_parts = None

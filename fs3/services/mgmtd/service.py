@@ -16,8 +16,10 @@ from functools import partial
 import msgspec
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.limits import status_message_bytes_max
 from fs3.base.status import Code
-from fs3.base.version import __version__
+from fs3.base.units import MILLISECOND
+from fs3.base.version import THIS_RELEASE, Release, explain_conflict
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
@@ -35,8 +37,10 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
+from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
 from fs3.model.routing import Delta
+from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
@@ -49,8 +53,10 @@ from fs3.services.mgmtd.watchers import Watchers
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
+from fs3.wire.mgmtd_machines import machines_to_pb, settings_history_to_pb
 from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
+    get_cluster_from_pb,
     get_config_from_pb,
     get_routing_from_pb,
     list_namespace_changes_from_pb,
@@ -61,7 +67,8 @@ from fs3.wire.mgmtd_queries import (
     status_to_pb,
 )
 from fs3.wire.mgmtd_verb import MgmtdVerb
-from fs3.wire.mgmtd_verbs import VERBS
+from fs3.wire.mgmtd_verbs import VERBS, known_routing_of
+from fs3.wire.routing_parts import EncodedStatus, split_routing, split_status
 
 log = logging.getLogger("fs3.mgmtd")
 
@@ -106,19 +113,23 @@ class MgmtdService:
         name: str = "mgmtd",
         schemas: Schemas | None = None,
         endpoints: Sequence[str] = (),
+        expected_cluster: bytes = b"",
         sole: bool = False,
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
         describe_store: StoreDescriber = describe_nothing,
+        release: Release = THIS_RELEASE,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
 
-        `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
-        a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
-        when this manager will never be of use: what is stored is of another cluster or format, or it was elected
+        `schemas`: what SetConfig accepts for each role. `expected_cluster`: id of the cluster that the store must hold; b"": any,
+        of the configured name, and a store that is empty gets one. `sole`: the caller makes sure that no other process has the
+        store, so a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is
+        called once, when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
+        `release`: what this manager runs.
         """
         try:
             config.check()
@@ -129,6 +140,7 @@ class MgmtdService:
         self._config = config
         self._entropy = entropy
         self._schemas: Schemas = schemas or {}
+        self._expected_cluster = expected_cluster
         self._cluster = b""
         """Known once there is one in the store."""
         self._candidate = Candidate(
@@ -144,6 +156,7 @@ class MgmtdService:
         self._name = name
         self._measure_space = measure_space
         self._describe_store = describe_store
+        self._release = release
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -204,15 +217,25 @@ class MgmtdService:
         return {verb.method: self._make_handler(verb) for verb in VERBS.values()} | {
             MGMTD.GetCluster: self._get_cluster,
             MGMTD.GetRouting: self._get_routing,
+            MGMTD.ReadRouting: self._read_routing,
             MGMTD.WatchRouting: self._watch_routing,
             MGMTD.GetConfig: self._get_config,
             MGMTD.GetStatus: self._get_status,
+            MGMTD.ReadStatus: self._read_status,
             MGMTD.ListNamespaces: self._list_namespaces,
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
+            MGMTD.ListMachines: self._list_machines,
+            MGMTD.GetSettings: self._get_settings,
         }
 
     def _check_cluster(self, state: State) -> None:
-        if state.cluster.name != self._config.cluster:
+        if self._expected_cluster and state.cluster.id != self._expected_cluster:
+            raise error(
+                Code.WRONG_CLUSTER,
+                f"the store holds cluster {state.cluster.name!r} ({state.cluster.id.hex()}), "
+                f"this machine has joined {self._expected_cluster.hex()}",
+            )
+        if not self._expected_cluster and state.cluster.name != self._config.cluster:
             raise error(
                 Code.WRONG_CLUSTER,
                 f"the store holds cluster {state.cluster.name!r} ({state.cluster.id.hex()}), "
@@ -233,6 +256,8 @@ class MgmtdService:
     async def _begin_term(self, lease_record: LeaseRecord) -> None:
         """Load what the former primary has left, and go on with it."""
         state = await self._store.load()
+        if state is None and self._expected_cluster:
+            raise error(Code.WRONG_CLUSTER, f"the store is empty, this machine has joined {self._expected_cluster.hex()}")
         if state is None:
             cluster = ClusterRow(FORMAT, self._entropy(_CLUSTER_ID_BYTES), self._config.cluster)
             state = await self._store.create(cluster, lease_record)
@@ -243,7 +268,7 @@ class MgmtdService:
         self._lease_record = lease_record
         self._terms_failed = 0
         self._primary_since = self._clock.now()
-        self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES))
+        self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES), self._release)
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
@@ -305,6 +330,8 @@ class MgmtdService:
                 body = verb.from_pb(call.request)
                 if isinstance(body, SetConfig):
                     check_config(self._schemas, body)
+                elif isinstance(body, JoinCluster | MakeToken | SetSettings):
+                    body = msgspec.structs.replace(body, at_ms=self._clock.wall() // MILLISECOND)
             except FS3Error as wrong:
                 call.fail(wrong.code, str(wrong))
                 return
@@ -328,18 +355,29 @@ class MgmtdService:
         if self._stopped:
             call.fail(Code.SHUTTING_DOWN, "the management service is not running")
             return
+        try:
+            asking = get_cluster_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, str(wrong))
+            return
+        # One that is too new finds that out by the answer; one that is too old may not know how to.
+        if asking.level < self._release.oldest_level:
+            call.fail(Code.PROTOCOL, f"the process that asks runs {explain_conflict(asking, self._release)}")
+            return
         record = self._candidate.record
         holder = record.holder if record is not None else None
         # As it is now: until the store has answered, this manager may win or lose an election.
         info = ClusterInfo(
             cluster=b"",
-            software=__version__,
+            software=self._release.software,
             protocol=PROTOCOL_VERSION,
             is_primary=self.is_primary,
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
             disks=tuple(self._measure_space()),
+            release=self._release,
+            wall_ms=self._clock.wall() // MILLISECOND,
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:
@@ -356,11 +394,30 @@ class MgmtdService:
 
     def _get_routing(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
-            call.reply(self._routing_for(get_routing_from_pb(call.request)))
+            call.reply(self._routing_message(get_routing_from_pb(call.request)))
+
+    def _read_routing(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            for part in self._routing_parts(get_routing_from_pb(call.request)):
+                if not call.send(part):
+                    call.fail(Code.BUSY, "the client does not take the routing info")
+                    return
+            call.reply(None)
 
     def _watch_routing(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
-            self._watchers.add(call, self._routing_for(get_routing_from_pb(call.request)))
+            request = get_routing_from_pb(call.request)
+            first = self._routing_parts(request) if request.in_parts else [self._routing_message(request)]
+            self._watchers.add(call, first, in_parts=request.in_parts)
+
+    def _routing_message(self, request: GetRouting) -> EncodedRouting:
+        assert self._manager is not None
+        return self._publisher.encode_message(self._routing_for(request), self._manager.published)
+
+    def _routing_parts(self, request: GetRouting) -> list[EncodedRouting]:
+        assert self._manager is not None
+        update = self._routing_for(request)
+        return split_routing(update) if update.from_version else self._publisher.split_full(self._manager.published)
 
     def _routing_for(self, request: GetRouting) -> EncodedRouting:
         """What leads a client to the published routing info: a delta when there is one, else the whole."""
@@ -399,13 +456,42 @@ class MgmtdService:
             since = list_namespace_changes_from_pb(call.request)
             call.reply(namespace_changes_to_pb(self._manager.namespaces.list_changes(since)))
 
+    def _list_machines(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(machines_to_pb(self._manager.machines.list()))
+
+    def _get_settings(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(settings_history_to_pb(self._manager.settings.history()))
+
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
+        status = self._describe_status()
+        if (size := status.ByteSize()) > status_message_bytes_max:
+            call.fail(
+                Code.TOO_LARGE,
+                f"the status has {size} bytes, too many for one message; ReadStatus has it in parts",
+            )
+        else:
+            call.reply(status)
+
+    def _read_status(self, call: Call) -> None:
+        if self._refuse_unless_primary(call):
+            return
+        for part in split_status(self._describe_status()):
+            if not call.send(part):
+                call.fail(Code.BUSY, "the client does not take the status")
+                return
+        call.reply(None)
+
+    def _describe_status(self) -> EncodedStatus:
         manager, now = self._manager, self._clock.now()
         assert manager is not None
         status = ClusterStatus(
-            software=__version__,
+            software=self._release.software,
             routing=manager.published,
             nodes=tuple(manager.node_statuses(now)),
             targets=tuple(manager.target_statuses(now)),
@@ -415,7 +501,7 @@ class MgmtdService:
             primary_for_ns=now - self._primary_since,
             store=self._describe_store(),
         )
-        call.reply(status_to_pb(status, self._publisher.encode_full(manager.published)))
+        return status_to_pb(status, self._publisher.encode_full(manager.published))
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -451,7 +537,7 @@ class MgmtdService:
                     if isinstance(effect.answer, MoveOverview) and verb.method is MGMTD.PlanMoves:
                         for note in effect.answer.notes:
                             log.warning("moves: %s", note)
-                    routing = self._publisher.encode_full(manager.published) if verb.has_routing else None
+                    routing = self._routing_message(known_routing_of(call.request)) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
 
     def _on_saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:

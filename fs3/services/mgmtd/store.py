@@ -14,6 +14,9 @@
     mgmtd/retired/<target>   RetiredTarget
     mgmtd/removed/<name>     RemovedNode
     mgmtd/moves              MoveSettings
+    mgmtd/machine/<name>     Machine           that has joined
+    mgmtd/token/<id>         JoinToken
+    mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
 
     mgmtd/lease              LeaseRecord       who is the primary
     mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
@@ -38,14 +41,16 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation
+from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
+from fs3.model.settings import SettingsVersion
 from fs3.ports.kv import KV, OnDone, RoomMaker
 
 R = TypeVar("R")
 
 _PREFIX = b"mgmtd/"
-_CLUSTER = _PREFIX + b"cluster"
+CLUSTER_KEY = _PREFIX + b"cluster"
 _COUNTERS = _PREFIX + b"counters"
 _NODE = _PREFIX + b"node/"
 _CHAIN = _PREFIX + b"chain/"
@@ -59,6 +64,9 @@ _DEPARTING = _PREFIX + b"departing/"
 _RETIRED = _PREFIX + b"retired/"
 _REMOVED = _PREFIX + b"removed/"
 _MOVE_SETTINGS = _PREFIX + b"moves"
+_MACHINE = _PREFIX + b"machine/"
+_TOKEN = _PREFIX + b"token/"
+_SETTINGS = _PREFIX + b"settings/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
 _PAGE = 1024
@@ -116,7 +124,7 @@ class MgmtdStore:
         """Id of the cluster; b"" when the store has none yet."""
 
         async def op(txn: ReadTxn) -> bytes:
-            stored = await txn.get(_CLUSTER)
+            stored = await txn.get(CLUSTER_KEY)
             return b"" if stored is None else _decode_cluster(stored).id
 
         self._kv.submit_read(op, done)
@@ -130,7 +138,7 @@ class MgmtdStore:
 
         async def op(txn: Txn) -> None:
             await _check(txn, lease_record)
-            txn.put(_CLUSTER, _encode(cluster))
+            txn.put(CLUSTER_KEY, _encode(cluster))
             txn.put(_COUNTERS, _encode(IdCounters()))
 
         await self._kv.transact(op)
@@ -162,6 +170,7 @@ class MgmtdStore:
             for each in rows.generations:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
             _save_moves(txn, rows)
+            _save_admission(txn, rows)
 
         self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
 
@@ -180,6 +189,39 @@ def _save_moves(txn: Txn, rows: Rows) -> None:
             txn.put(key, _encode(record))
     if rows.move_settings is not None:
         txn.put(_MOVE_SETTINGS, _encode(rows.move_settings))
+
+
+async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion) -> None:
+    """Make a cluster in a store that has none, before any manager runs. EXISTS naming the cluster that is there."""
+
+    async def op(txn: Txn) -> None:
+        stored = await txn.get(CLUSTER_KEY)
+        if stored is not None:
+            there = _decode_cluster(stored)
+            raise error(Code.EXISTS, f"the store holds cluster {there.name!r} ({there.id.hex()}) already")
+        txn.put(CLUSTER_KEY, _encode(cluster))
+        txn.put(_COUNTERS, _encode(IdCounters(settings=settings.version)))
+        txn.put(_MACHINE + machine.name.encode(), _encode(machine))
+        txn.put(_TOKEN + token.id.encode(), _encode(token))
+        txn.put(_numbered(_SETTINGS, settings.version), _encode(settings))
+
+    await kv.transact(op)
+
+
+def _save_admission(txn: Txn, rows: Rows) -> None:
+    """Machines, tokens and settings."""
+    for name in rows.removed_machines:
+        txn.delete(_MACHINE + name.encode())
+    for machine in rows.machines:
+        txn.put(_MACHINE + machine.name.encode(), _encode(machine))
+    for gone in rows.removed_tokens:
+        txn.delete(_TOKEN + gone.encode())
+    for token in rows.tokens:
+        txn.put(_TOKEN + token.id.encode(), _encode(token))
+    for former in rows.removed_settings:
+        txn.delete(_numbered(_SETTINGS, former))
+    for version in rows.settings:
+        txn.put(_numbered(_SETTINGS, version.version), _encode(version))
 
 
 async def _read_lease_view(txn: ReadTxn) -> LeaseView:
@@ -224,7 +266,7 @@ def _decode(kind: type[R], key: bytes, value: bytes) -> R:
 
 
 async def _load(txn: ReadTxn) -> State | None:
-    stored = await txn.get(_CLUSTER)
+    stored = await txn.get(CLUSTER_KEY)
     if stored is None:
         return None
     cluster = _decode_cluster(stored)
@@ -247,16 +289,19 @@ async def _load(txn: ReadTxn) -> State | None:
         removed={removed.name: removed for removed in await _rows(txn, _REMOVED, RemovedNode)},
         move_settings=MoveSettings() if settings is None else _decode(MoveSettings, _MOVE_SETTINGS, settings),
         generations={TargetId(_number_of(key)): _decode(Generation, key, value) for key, value in await _scan(txn, _GENERATION)},
+        machines={machine.name: machine for machine in await _rows(txn, _MACHINE, Machine)},
+        tokens={token.id: token for token in await _rows(txn, _TOKEN, JoinToken)},
+        settings={version.version: version for version in await _rows(txn, _SETTINGS, SettingsVersion)},
     )
 
 
 def _decode_cluster(stored: bytes) -> ClusterRow:
     """The format is looked at first: another one may have other fields."""
-    fields = _decode(list[Any], _CLUSTER, stored)
+    fields = _decode(list[Any], CLUSTER_KEY, stored)
     if not fields or fields[0] != FORMAT:
         found = fields[0] if fields else "nothing"
         raise error(Code.UNSUPPORTED, f"the manager's data has format {found}, this fs3 reads format {FORMAT}")
-    return _decode(ClusterRow, _CLUSTER, stored)
+    return _decode(ClusterRow, CLUSTER_KEY, stored)
 
 
 async def _rows(txn: ReadTxn, prefix: bytes, kind: type[R]) -> list[R]:

@@ -21,6 +21,7 @@ from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.ports.clock import Clock
@@ -90,10 +91,12 @@ class StorageService:
         mgmtd: MgmtdClient,
         connector: Connector,
         config: StorageConfig,
+        proof: MachineProof | None = None,
         domain: Domain = NOWHERE,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
-        `domain`: where the node stands."""
+
+        `proof`: see `Member`. `domain`: where the node stands."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -102,7 +105,9 @@ class StorageService:
         self._connector = connector
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
-        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, domain=domain)
+        self._member = Member(
+            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain
+        )
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()
@@ -429,12 +434,13 @@ class StorageService:
             if shell is not None:
                 shell.on_leave_request(request.chain_version, is_replaced=request.is_replaced)
 
-    def on_config(self, config: RoleConfig) -> None:
-        """See `MemberOwner`. One that cannot be read is logged, and the one before stays in force."""
+    def on_config(self, config: RoleConfig) -> str:
+        """See `ConfiguredService`. One that cannot be read is logged, and the one before stays in force."""
         try:
             self.config = parse_config(StorageConfig, config.toml, f"configuration {config.version} of the storage role")
         except FS3Error as wrong:
             log.error("%s; the one before stays in force", wrong)
-            return
+            return str(wrong)
         self._duties.on_config_changed()
         self._caches.on_config_changed()
+        return ""

@@ -65,6 +65,7 @@ from fs3.sim.ring2.lease_bugs import (
 from fs3.sim.ring2.lock_bugs import (
     LOCK_BUGS,
 )
+from fs3.sim.ring2.mount_bugs import MOUNT_BUGS
 from fs3.sim.ring2.move_bugs import MOVE_BUGS
 from fs3.sim.ring2.namespace_bugs import (
     NAMESPACE_BUGS,
@@ -480,4 +481,5 @@ BUGS: dict[str, ServiceBug] = {
         scene="a_copy_begins_beside_the_original",
     ),
     **CACHE_BUGS,
+    **MOUNT_BUGS,
 }  # fmt: skip

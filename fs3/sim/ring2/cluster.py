@@ -286,7 +286,7 @@ class Cluster:
             cache_exchange_ms=self.swarm.cache_exchange_ms,
         )
         domain = Domain(f"zone-{int(host.name.rpartition('-')[2]) % self.swarm.zones}") if self.swarm.zones else NOWHERE
-        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain)
+        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain)
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
         stack.push_async_callback(service.stop)

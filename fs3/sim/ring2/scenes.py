@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error, error
+from fs3.base.limits import inline_bytes_default
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -26,6 +27,7 @@ from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.lock_scenes import LOCK_SCENES
 from fs3.sim.ring2.loop import open_loop
+from fs3.sim.ring2.mount_scenes import MOUNT_SCENES
 from fs3.sim.ring2.move_scenes import MOVE_SCENES, MOVING_STORAGES, MOVING_ZONES
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
@@ -472,6 +474,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
     **XATTR_SCENES,
+    **MOUNT_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -497,6 +500,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in MOUNT_SCENES:
+                swarm = replace(swarm, inline_bytes=inline_bytes_default)
             if name in XATTR_SCENES:
                 swarm = replace(swarm, users=USERS)
             if name in READER_SCENES:

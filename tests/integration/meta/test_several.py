@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from fs3.base.errors import Exists, FS3Error
 from fs3.base.ids import file_chunk
@@ -350,3 +351,76 @@ async def test_a_client_with_sessions_tells_and_one_without_does_not(cluster, me
     assert not meta._sessions._open
     assert idle._sessions._timer is None
     await meta.close()
+
+
+# --- directories that have owners --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def owned(pair, make_routing_with):
+    """Both services write to a remote engine, as far as clients are told."""
+    routing = make_routing_with(metas=(FIRST, SECOND_ONE), version=7)
+    nodes = {number: replace(node, by_directory=True) for number, node in routing.nodes.items()}
+    pair.routing.set(replace(routing, nodes=nodes))
+    return pair
+
+
+@pytest.fixture
+def much_patience(monkeypatch):
+    """A service that is merely slow is waited for."""
+    monkeypatch.setattr(hedged_request, "meta_read_hedge_ns", 60 * SECOND)
+    monkeypatch.setattr(hedged_request, "meta_change_hedge_ns", 60 * SECOND)
+
+
+def asked(cluster, since):
+    return {endpoint for endpoint, _ in cluster.wire.calls[since:]}
+
+
+async def test_what_is_about_a_directory_goes_to_its_owner(owned, much_patience):
+    everyone = [owned.client() for _ in range(3)]
+    at = {}
+    for name in ("d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8"):
+        await everyone[0].mkdir(name)
+        since = len(owned.wire.calls)
+        for number, meta in enumerate(everyone):
+            opened = await meta.open(f"{name}/f{number}", write=True, create=True)
+            await meta.close_file(opened.inode.id, opened.session, length=0)
+            await meta.stat(f"{name}/f0")
+            assert len((await meta.list(name)).entries) == number + 1
+        (at[name],) = asked(owned, since)
+    assert set(at.values()) == {FIRST, SECOND_ONE}
+
+
+async def test_another_service_answers_for_an_owner_that_does_not(owned):
+    meta = owned.client()
+    await meta.mkdir("d")
+    since = len(owned.wire.calls)
+    await meta.stat("d/.")
+    (owner,) = asked(owned, since)
+    held = stop_answering(owned, owner)
+    since = len(owned.wire.calls)
+    await meta.stat("d/.")
+    assert asked(owned, since) == {FIRST, SECOND_ONE}
+    since = len(owned.wire.calls)
+    await meta.stat("d/.")
+    assert owner not in asked(owned, since), "it is suspected"
+    assert len(held) == 1
+
+
+async def test_an_owner_that_the_manager_takes_for_dead_is_not_asked(owned, much_patience):
+    meta = owned.client()
+    await meta.stat("/.")
+    owner = own_endpoint(owned)
+    routing = owned.routing.routing
+    nodes = {number: replace(node, alive=node.alive and owner not in node.endpoints) for number, node in routing.nodes.items()}
+    owned.routing.set(replace(routing, version=routing.version + 1, nodes=nodes))
+    await meta.stat("/.")
+    assert own_endpoint(owned) != owner
+
+
+async def test_on_an_embedded_engine_a_client_stays_with_one_service(pair, much_patience):
+    meta = pair.client()
+    for number in range(8):
+        await meta.mkdir(f"d{number}")
+        await meta.stat(f"d{number}/.")
+    assert len(asked(pair, 0)) == 1

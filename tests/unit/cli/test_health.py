@@ -164,7 +164,10 @@ def test_everything_that_is_known_is_shown() -> None:
     assert "primary for 5 s, epoch 3" in text
     assert "stands by" in text
     assert "3 of 10" in text
-    many = document | {"health": "degraded", "problems": [{"health": "degraded", "text": f"problem {n}"} for n in range(50)]}
+    many = document | {
+        "health": "degraded",
+        "problems": [{"health": "degraded", "text": f"problem {n}", "runbook": "x"} for n in range(50)],
+    }
     assert f"and {50 - PROBLEMS_SHOWN_MAX} more" in shown(many)
 
 

@@ -63,7 +63,9 @@ def test_a_probe_of_limits_has_the_size_and_the_conditions() -> None:
 def test_changes_of_a_watch() -> None:
     event = pb.Event(type=pb.Event.DELETE, kv=pb.KeyValue(key=b"b", mod_revision=4))
     put = pb.Event(kv=pb.KeyValue(key=b"a", value=b"1", mod_revision=3))
-    reply = etcd.decode_watch(pb.WatchResponse(events=[put, event]).SerializeToString())
+    message = pb.WatchResponse(events=[put, event]).SerializeToString()
+    assert etcd.decode_watch(message, event.kv.mod_revision).changes == ()
+    reply = etcd.decode_watch(message, event.kv.mod_revision - 1)
     assert reply.changes == (etcd.EtcdChange(b"a", b"1", 3), etcd.EtcdChange(b"b", None, 4))
     ended = etcd.decode_watch(pb.WatchResponse(canceled=True, compact_revision=8, cancel_reason="why").SerializeToString())
     assert (ended.is_canceled, ended.compact_revision, ended.reason) == (True, 8, "why")

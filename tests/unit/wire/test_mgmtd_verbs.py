@@ -40,6 +40,17 @@ from fs3.model.cluster import (
 )
 from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
+from fs3.model.machine import (
+    JoinAck,
+    JoinCluster,
+    JoinToken,
+    Machine,
+    MachineList,
+    MachineProof,
+    MakeToken,
+    RemoveMachine,
+    RevokeToken,
+)
 from fs3.model.moves import (
     Departing,
     ListMoves,
@@ -54,9 +65,17 @@ from fs3.model.moves import (
     SetMoves,
 )
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.settings import SetSettings, SettingsHistory, SettingsVersion
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb, routing_to_pb
+from fs3.wire.mgmtd_machines import (
+    machines_from_pb,
+    machines_to_pb,
+    set_settings_from_pb,
+    settings_history_from_pb,
+    settings_history_to_pb,
+)
 from fs3.wire.mgmtd_queries import (
     cluster_info_from_pb,
     cluster_info_to_pb,
@@ -87,7 +106,7 @@ WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3, generation=GENERATION)
 MANAGERS = (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2"))
 NODES = (
     Node(NodeId(1), "storage-1", Role.STORAGE, ("tcp://s:1",), "h", 2, alive=True, pid=9),
-    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False),
+    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False, by_directory=True),
 )
 CHAIN = Chain(
     ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
@@ -101,6 +120,8 @@ CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), Ta
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
 NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt")
+PROOF = MachineProof("h1", b"k" * 32)
+TOKEN = JoinToken("0123abcd", b"", 3, 9000, 1000, ("h2", "h3"), revoked=True)
 REQUESTS = [
     RegisterNode(
         "storage-1",
@@ -113,9 +134,11 @@ REQUESTS = [
         TARGETS,
         CLAIMS,
         "1:2",
-        Domain("z1", "r7"),
+        proof=PROOF,
+        by_directory=True,
+        domain=Domain("z1", "r7"),
     ),
-    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),
+    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no"),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),
     SetNamespace("dsv3", NamespaceSettings(ttl_ms=0, owner="")),
@@ -125,6 +148,13 @@ REQUESTS = [
     PlanMoves(MoveAction.REPLACE, "storage-1", "storage-2", is_dry_run=True, accept_loss=True),
     SetMoves(is_paused=False, per_node=3, forget_after_ns=90 * SECOND),
     ListMoves(),
+    JoinCluster("fs3-0-0-0", "h2", b"K" * 32),
+    MakeToken(PROOF, "0123abcd", b"d" * 32, 3, 1000),
+    RevokeToken(PROOF, "0123abcd"),
+    RemoveMachine(PROOF, "h2"),
+    SetSettings(
+        {"storage.read_only": True, "meta.stripe": 4, "storage.cache_share_max": 0.5, "meta.space_age_ms": None}, 3, "me"
+    ),
 ]
 MOVES = MoveOverview(
     MoveSettings(is_paused=True, per_node=3, forget_after_ns=90 * SECOND),
@@ -145,6 +175,11 @@ ANSWERS = [
     MOVES,
     MOVES,
     MOVES,
+    JoinAck(CLUSTER, "prod"),
+    TOKEN,
+    TOKEN,
+    None,
+    9,
 ]
 
 
@@ -159,11 +194,15 @@ def test_every_verb_is_asked_here() -> None:
     assert set(MGMTD.methods) - methods == {
         MGMTD.GetCluster,
         MGMTD.GetRouting,
+        MGMTD.ReadRouting,
         MGMTD.WatchRouting,
         MGMTD.GetConfig,
         MGMTD.GetStatus,
+        MGMTD.ReadStatus,
         MGMTD.ListNamespaces,
         MGMTD.ListNamespaceChanges,
+        MGMTD.ListMachines,
+        MGMTD.GetSettings,
     }
 
 
@@ -181,7 +220,8 @@ def test_requests_and_answers_survive(request_: Any, answer: Any) -> None:
 
 
 def test_questions_survive() -> None:
-    assert get_routing_from_pb(sent(get_routing_to_pb(GetRouting(12, CLUSTER)))) == GetRouting(12, CLUSTER)
+    asked = GetRouting(12, CLUSTER, in_parts=True)
+    assert get_routing_from_pb(sent(get_routing_to_pb(asked))) == asked
     assert get_config_from_pb(sent(get_config_to_pb(GetConfig(Role.META)))) == GetConfig(Role.META)
     wanted = ListNamespaces("m/", "m/1", 10)
     assert list_namespaces_from_pb(sent(list_namespaces_to_pb(wanted))) == wanted
@@ -229,3 +269,37 @@ def test_a_status_that_does_not_fit_together_is_refused_by_field() -> None:
     message.silent_ms.pop()
     with pytest.raises(InvalidArgument, match="2 leases, 1 ages, 2 problems and 2 lists of disks of 2 nodes"):
         status_from_pb(message)
+
+
+def test_machines_and_settings_survive() -> None:
+    found = MachineList((Machine("h1", b"", 5), Machine("h2", b"", 7, "0123abcd")), (TOKEN,), is_closed=True)
+    assert machines_from_pb(sent(machines_to_pb(found))) == found
+    history = SettingsHistory(
+        (SettingsVersion(3, 7, "me", {"meta.stripe": 4, "storage.read_only": False}),), {"cluster.replicas": 1}
+    )
+    assert settings_history_from_pb(sent(settings_history_to_pb(history))) == history
+
+
+@pytest.mark.parametrize("value", ["x", "[1]", '"text"', "9" * 100])
+def test_a_setting_that_is_no_value_is_refused(value: str) -> None:
+    message = MGMTD.SetSettings.request()
+    message.changes.add(key="meta.stripe", value=value)
+    with pytest.raises(InvalidArgument, match=r"SetSettingsRequest\.changes\[0\]\.value"):
+        set_settings_from_pb(message)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (JoinCluster("t", "h2", b"short"), "JoinClusterRequest.key"),
+        (JoinCluster("t" * 300, "h2", b"K" * 32), "JoinClusterRequest.token"),
+        (MakeToken(PROOF, "0123abcd", b"", 1, 0), "MakeTokenRequest.digest"),
+        (MakeToken(PROOF, "xyz", b"d" * 32, 1, 0), "MakeTokenRequest.id"),
+        (RevokeToken(MachineProof("h1", b""), "0123abcd"), "RevokeTokenRequest.proof.key"),
+        (RemoveMachine(MachineProof("", b"k" * 32), "h1"), "RemoveMachineRequest.proof.machine"),
+    ],
+)
+def test_what_no_machine_sends_is_refused(request_: Any, field: str) -> None:
+    verb = VERBS[type(request_)]
+    with pytest.raises(InvalidArgument, match=field):
+        verb.from_pb(sent(verb.to_pb(request_)))

@@ -46,7 +46,7 @@ async def repair_inode(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResu
         return await _make_directory_again(txn, ctx, again)
     if dirent.type is not InodeType.FILE:
         txn.delete(problem.key)
-        await adjust_counts(txn, inodes=-1)
+        await adjust_counts(txn, ctx.tally, inodes=-1)
         await remove_entry(txn, ctx, InodeId(problem.parent), problem.name, dirent.type)
         if dirent.type is InodeType.SYMLINK:
             return RepairResult(True, "the symbolic link was removed: where it led is not known")

@@ -21,7 +21,8 @@ from typing import NamedTuple, Protocol
 from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.base.limits import check_rounds_max, inspect_inodes_max
 from fs3.core.meta import keys
-from fs3.core.meta.fsck.pages import check_directory_counts, check_page, inspect_inodes, parse_counters
+from fs3.core.meta.fsck.counters import parse_counters
+from fs3.core.meta.fsck.pages import check_directory_counts, check_page, inspect_inodes
 from fs3.core.meta.fsck.problems import ProblemCollector
 from fs3.core.meta.rows import GarbageKind
 from fs3.core.txn import ReadTxn

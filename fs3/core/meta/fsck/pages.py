@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-import msgspec
-
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId
 from fs3.base.limits import ancestors_max
 from fs3.base.names import to_bytes
@@ -20,6 +18,7 @@ from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import keys, locks, rows
 from fs3.core.meta.entries import is_entry_name
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.counters import check_ids, counters_row, parse_counters
 from fs3.core.meta.fsck.readable import Found, check_readable, find_readable_inode
 from fs3.core.meta.fsck.xattrs import check_xattrs, find_xattr_problems
 from fs3.core.meta.rows import GarbageKind
@@ -72,7 +71,7 @@ async def check_page(txn: ReadTxn, table: RowTable, begin: bytes, limit: int) ->
     page = CheckPage(b"", 0, [], [], [], [], [], [], [])
     if table is RowTable.COUNTERS:
         files_end = keys.garbage_range(GarbageKind.FILE)[1]
-        page.keys.append(await txn.get(keys.COUNTERS) or b"")
+        page.keys.append(await counters_row(txn))
         for begin_of, end_of in (*(_range(each) for each in _ENDING), (keys.GARBAGE, files_end)):
             last = await txn.scan(begin_of, end_of, 1, reverse=True)
             page.keys.append(last[0][0] if last else b"")
@@ -128,7 +127,6 @@ async def inspect_inodes(txn: ReadTxn, ids: Sequence[int], *, contents: bool = F
 async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
     add = page.problems.append
     hanging: dict[InodeId, bool] = {ROOT_INODE: True}
-    largest = 0
     for key, row in found:
         try:
             inode = rows.decode_inode(key, row)
@@ -138,7 +136,6 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         if keys.inode_key(inode.id) != key:
             add(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
             continue
-        largest = inode.id
         names, queued = _expected(inode, inode.nlink == 0 and await _is_open(txn, inode))
         page.inodes.append(inode.id)
         page.changes.append(inode.change)
@@ -158,7 +155,7 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
                 page.problems += await _check_inline(txn, inode)
         if inode.xattr_bytes or inode.grants is not None:
             page.problems += await find_xattr_problems(txn, inode)
-    await _check_next_id(txn, page, largest)
+    await check_ids(txn, page, page.inodes)
 
 
 async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Found) -> None:
@@ -223,7 +220,7 @@ async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Fou
 
 
 async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
-    largest = 0
+    drawn: list[int] = []
     clients: dict[ClientId, bool] = {}
     for key, row in found:
         try:
@@ -236,14 +233,14 @@ async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
             continue
         page.inodes.append(session.id)
         if not session.reader:
-            largest = max(largest, session.id)
+            drawn.append(session.id)
         if not await session_has_file(txn, session.content):
             page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.content, key=key))
         if session.client not in clients:
             clients[session.client] = await txn.get(keys.client_key(session.client)) is not None
         if not clients[session.client]:
             page.problems.append(Problem(ProblemKind.SESSION_OF_NOBODY, session.content, key=key))
-    await _check_next_id(txn, page, largest)
+    await check_ids(txn, page, drawn)
 
 
 async def _check_garbage(txn: ReadTxn, page: CheckPage, found: Found) -> None:
@@ -261,7 +258,6 @@ async def _check_garbage(txn: ReadTxn, page: CheckPage, found: Found) -> None:
 
 
 async def _check_contents(txn: ReadTxn, page: CheckPage, found: Found) -> None:
-    largest = 0
     for key, row in found:
         content = keys.content_of(key)
         try:
@@ -269,7 +265,6 @@ async def _check_contents(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         except MetaError:
             page.problems.append(Problem(ProblemKind.UNREADABLE, content, key=key))
             continue
-        largest = content
         page.inodes.append(content)
         if not await owns_content(txn, owner, content):
             page.problems.append(Problem(ProblemKind.CONTENT_OF_NOTHING, owner, key=key, expected=content))
@@ -277,7 +272,7 @@ async def _check_contents(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         first = await find_readable_inode(txn, content)
         if first is not None and first.id != owner and first.content_id == content:
             page.problems.append(Problem(ProblemKind.CONTENT_SHARED, owner, expected=content, found=first.id))
-    await _check_next_id(txn, page, largest)
+    await check_ids(txn, page, page.inodes)
 
 
 async def _check_inline(txn: ReadTxn, inode: Inode) -> list[Problem]:
@@ -339,14 +334,6 @@ def check_directory_counts(
         return []
     kind = ProblemKind.DIRECTORY_MISCOUNTED
     return [Problem(kind, inode, change=change, found=length, expected=entries, found_too=nlink, expected_too=expected)]
-
-
-def parse_counters(row: bytes) -> rows.NamespaceCounters | None:
-    """The counters from their row; None when it is missing or cannot be read."""
-    try:
-        return msgspec.msgpack.decode(row, type=rows.NamespaceCounters)
-    except msgspec.MsgspecError:
-        return None
 
 
 async def session_has_file(txn: ReadTxn, content: InodeId) -> bool:
@@ -482,11 +469,3 @@ async def _loop(txn: ReadTxn, directory: Inode) -> list[Problem]:
     if not members or min(members) != directory.id:
         return []
     return [Problem(ProblemKind.DIRECTORY_LOOP, directory.id, change=directory.change, expected=len(members))]
-
-
-async def _check_next_id(txn: ReadTxn, page: CheckPage, largest: int) -> None:
-    if not largest:
-        return
-    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")  # unreadable: said once, by NamespaceCheck
-    if counters is not None and largest >= counters.next_id:
-        page.problems.append(Problem(ProblemKind.ID_IN_USE, largest, found=counters.next_id))

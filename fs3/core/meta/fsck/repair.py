@@ -21,6 +21,7 @@ from fs3.core.meta.allocation import adjust_counts, allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.counters import counters_row, parse_counters, parse_tally
 from fs3.core.meta.fsck.damaged_inode import ROOT_MODE, repair_inode
 from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, remove_entry
 from fs3.core.meta.fsck.pages import (
@@ -31,7 +32,6 @@ from fs3.core.meta.fsck.pages import (
     find_loop,
     find_unknown_clients,
     owns_content,
-    parse_counters,
     session_has_file,
 )
 from fs3.core.meta.fsck.readable import find_readable_inode
@@ -190,7 +190,7 @@ async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
         await xattrs.delete_all(txn, inode)
         await locks.forget_inode(txn, inode.id)
         txn.delete(keys.inode_key(inode.id))
-        await adjust_counts(txn, inodes=-1)
+        await adjust_counts(txn, ctx.tally, inodes=-1)
         return RepairResult(True, "it was removed")
     # With another `change`, so that a second check that saw the same does not queue it again.
     after = with_nlink(ctx, inode, 0)
@@ -252,7 +252,7 @@ async def _unreadable(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
         return await repair_inode(txn, ctx, problem)
     txn.delete(key)
     if prefix == keys.GARBAGE:
-        await adjust_counts(txn, garbage=-1)
+        await adjust_counts(txn, ctx.tally, garbage=-1)
     return RepairResult(True, "the row was deleted")
 
 
@@ -264,7 +264,7 @@ async def _delete_garbage(txn: Txn, ctx: OpContext, problem: Problem) -> RepairR
     if found is None:
         return _GONE
     txn.delete(problem.key)
-    await adjust_counts(txn, garbage=-1)
+    await adjust_counts(txn, ctx.tally, garbage=-1)
     return RepairResult(True, "it is no longer queued")
 
 
@@ -280,7 +280,7 @@ async def _queued_twice(txn: Txn, ctx: OpContext, problem: Problem) -> RepairRes
         for key, other in page:
             if key != problem.key and rows.decode_garbage(key, other).inode == inode.id:
                 txn.delete(problem.key)
-                await adjust_counts(txn, garbage=-1)
+                await adjust_counts(txn, ctx.tally, garbage=-1)
                 return RepairResult(True, "one of its rows was deleted")
         begin = page[-1][0] + b"\0"
     return _GONE
@@ -360,7 +360,7 @@ async def _content_shared(txn: Txn, ctx: OpContext, problem: Problem) -> RepairR
     if await rows.find_content_owner(txn, content) == inode.id:
         txn.delete(keys.content_key(content))
     txn.delete(keys.trim_key(inode.id))
-    fresh = InodeId(await allocate_ids(txn, inodes=0, others=1))
+    fresh = InodeId(await allocate_ids(txn, ctx, inodes=0, others=1))
     emptied = replace(with_nlink(ctx, inode, inode.nlink), content=fresh, length=0, trim=None, append=None)
     rows.put_inode(txn, emptied)
     rows.put_content_owner(txn, emptied)
@@ -368,6 +368,11 @@ async def _content_shared(txn: Txn, ctx: OpContext, problem: Problem) -> RepairR
 
 
 async def _id_in_use(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    for key, row in await rows.find_tallies(txn):
+        tally = parse_tally(key, row)
+        if tally is not None and tally.next_id <= problem.inode < tally.end_id:
+            txn.put(key, rows.encode(replace(tally, next_id=0, end_id=0)))
+            return RepairResult(True, f"the service takes new ids, none from {tally.next_id} to {tally.end_id - 1}")
     counters = await rows.get_counters(txn)
     if counters.next_id > problem.inode:
         return _GONE
@@ -376,10 +381,15 @@ async def _id_in_use(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult
 
 
 async def _miscounted(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
-    row = await txn.get(keys.COUNTERS) or b""
-    counters = parse_counters(row)
-    if row != problem.key:
+    if await counters_row(txn) != problem.key:
         return _GONE
+    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")
+    for key, row in await rows.find_tallies(txn):
+        tally = parse_tally(key, row)
+        if counters is None or tally is None:
+            txn.delete(key)
+        else:
+            txn.put(key, rows.encode(replace(tally, inodes=0, garbage=0)))
     next_id = problem.change if counters is None else counters.next_id
     rows.put_counters(txn, rows.NamespaceCounters(next_id, problem.expected, problem.expected_too))
     return RepairResult(True, f"the counters say {problem.expected} inodes and {problem.expected_too} garbage rows now")

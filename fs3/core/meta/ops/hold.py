@@ -29,7 +29,7 @@ async def hold(txn: Txn, ctx: OpContext, request: Hold) -> OpenResult:
     if inode.nlink:
         return OpenResult(inode, SessionId(0))
     require(ctx.user, inode, READ, "")
-    after = await garbage.unqueue(txn, inode)
+    after = await garbage.unqueue(txn, ctx, inode)
     session = await readers.start(txn, ctx, content)
     return OpenResult(after, session.id, await inline.get_data(txn, after) if after.inline else None)
 

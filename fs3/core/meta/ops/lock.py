@@ -194,7 +194,7 @@ async def _with_epoch(txn: Txn, ctx: OpContext, own: ClientLocks | None) -> Clie
         await liveness.register_client(txn, ctx.client)
         return own
     await liveness.renew_client(txn, ctx.client)
-    return ClientLocks(await allocate_ids(txn, inodes=0, others=1))
+    return ClientLocks(await allocate_ids(txn, ctx, inodes=0, others=1))
 
 
 def _without_wait(ctx: OpContext, waiting: Sequence[LockWait], wait: int) -> tuple[LockWait, ...]:

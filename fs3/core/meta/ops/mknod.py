@@ -44,7 +44,7 @@ async def mknod(txn: Txn, ctx: OpContext, request: Mknod) -> Inode:
         raise MetaError(Code.PERMISSION, "only root makes devices", path.path)
     is_file = kind is InodeType.FILE
     layout = file_layout(ctx, directory, None, path.path) if is_file else NO_LAYOUT
-    number = await allocate_ids(txn, inodes=1)
+    number = await allocate_ids(txn, ctx, inodes=1)
     inode = new_inode(ctx, number, kind, request.mode, directory, layout, umask=request.umask)
     if request.rdev:
         inode = replace(inode, rdev=request.rdev)

@@ -64,7 +64,7 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     if not request.append:
         inline.check_moved(inode)
         trims.check_trimmed(inode)
-    session = SessionId(await allocate_ids(txn, inodes=0, others=1))
+    session = SessionId(await allocate_ids(txn, ctx, inodes=0, others=1))
     await sessions.start(txn, ctx, inode.content_id, session, append=request.append)
     return OpenResult(inode, session)
 
@@ -90,7 +90,7 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
     directory = place.directory
     require_change(ctx.user, directory, place.path)
     chosen = file_layout(ctx, directory, request.layout, place.path)
-    first = await allocate_ids(txn, inodes=1, others=1 if write else 0)
+    first = await allocate_ids(txn, ctx, inodes=1, others=1 if write else 0)
     inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen, umask=request.umask)
     if ctx.defaults.inline_bytes and (request.append or not write):
         # Nobody writes its chunks before it is opened for that.
@@ -106,7 +106,7 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
 
 async def _open_fresh(txn: Txn, ctx: OpContext, file: Inode) -> OpenResult:
     # Storage need not be asked for anything, and clients that read the old content go on undisturbed for a while.
-    first = await allocate_ids(txn, inodes=1, others=1)
+    first = await allocate_ids(txn, ctx, inodes=1, others=1)
     now, kept = ctx.wall_ns, without_privileges(ctx.user, file)
     owner = kept.uid, kept.gid
     fresh = Inode(InodeId(first), InodeType.FILE, kept.mode, *owner, 0, 0, now, now, now, now, 1, InodeId(0), file.layout)
@@ -126,7 +126,7 @@ async def _create_unnamed(txn: Txn, ctx: OpContext, request: Open) -> OpenResult
         directory = await make_directories(txn, ctx, path, request.parents_mode, umask=request.umask)
     require_change(ctx.user, directory, path.path)
     chosen = file_layout(ctx, directory, request.layout, path.path)
-    first = await allocate_ids(txn, inodes=1, others=1)
+    first = await allocate_ids(txn, ctx, inodes=1, others=1)
     inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen, umask=request.umask, nlink=0)
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)

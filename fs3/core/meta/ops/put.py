@@ -41,7 +41,7 @@ async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
     directory = place.directory
     layout = file_layout(ctx, directory, request.layout, path.path)
-    first = InodeId(await allocate_ids(txn, inodes=1))
+    first = InodeId(await allocate_ids(txn, ctx, inodes=1))
     fresh = new_inode(ctx, first, InodeType.FILE, request.mode, directory, layout, umask=request.umask, nlink=0)
     fresh = replace(fresh, length=len(data), inline=True)
     inline.put_data(txn, fresh, data)
@@ -62,7 +62,7 @@ async def _replace(txn: Txn, ctx: OpContext, request: Put) -> Inode:
         raise MetaError(Code.NOT_INLINE, f"inode {file.id} is at change {file.change}, not {request.change}, or has chunks")
     now, kept = ctx.wall_ns, without_privileges(ctx.user, file)
     fresh = Inode(
-        InodeId(await allocate_ids(txn, inodes=1)), InodeType.FILE, kept.mode, file.uid, file.gid, 0, len(request.data),
+        InodeId(await allocate_ids(txn, ctx, inodes=1)), InodeType.FILE, kept.mode, file.uid, file.gid, 0, len(request.data),
         now, now, now, now, 1, InodeId(0), file.layout, inline=True,
     )  # fmt: skip
     inline.put_data(txn, fresh, request.data)

@@ -36,7 +36,7 @@ async def remove(txn: Txn, ctx: OpContext, request: Remove) -> InodeId:
     if not is_directory:
         await garbage.unlink(txn, ctx, inode)
     elif await is_empty(txn, inode):
-        await garbage.delete_directory(txn, inode)
+        await garbage.delete_directory(txn, ctx, inode)
     elif kind is RemoveKind.TREE:
         require_owner(ctx.user, inode, path.path)
         require(ctx.user, inode, READ | WRITE | EXECUTE, path.path)

@@ -64,7 +64,7 @@ async def rename(txn: Txn, ctx: OpContext, request: Rename) -> Inode:
             raise MetaError(Code.IS_A_DIRECTORY, "is a directory", target.path)
         if not await is_empty(txn, there):
             raise MetaError(Code.NOT_EMPTY, "the directory is not empty", target.path)
-        await garbage.delete_directory(txn, there)
+        await garbage.delete_directory(txn, ctx, there)
     else:
         if _is_directory(moved):
             raise MetaError(Code.NOT_A_DIRECTORY, "not a directory", target.path)

@@ -9,5 +9,5 @@ from fs3.model.namespace import Counts
 
 async def statfs(txn: ReadTxn) -> Counts:
     """Inodes, and those of them that wait to be reclaimed."""
-    counters = await rows.get_counters(txn)
+    counters = await rows.sum_counters(txn)
     return Counts(counters.inodes, counters.garbage)

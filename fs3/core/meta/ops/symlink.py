@@ -25,7 +25,7 @@ async def symlink(txn: Txn, ctx: OpContext, request: Symlink) -> Inode:
     place = await resolve_entry(txn, ctx, path, Code.EXISTS)
     require_absent(place)
     require_change(ctx.user, place.directory, path.path)
-    number = await allocate_ids(txn, inodes=1)
+    number = await allocate_ids(txn, ctx, inodes=1)
     inode = new_inode(ctx, number, InodeType.SYMLINK, 0o777, place.directory, NO_LAYOUT, target=target)
     add_entry(txn, ctx, place, inode)
     return inode

@@ -43,6 +43,10 @@ class Duty(ABC):
         """It is for this process to do it now."""
         return self._lease is None or self._lease.is_held
 
+    def set_interval(self, interval_ms: int) -> None:
+        """The pause when there was nothing to do, from the next one on."""
+        self._interval_ns = interval_ms * MILLISECOND
+
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"fs3-meta-{self.name}")

@@ -118,6 +118,10 @@ class GarbageDuty(Duty):
         self.chunks = 0
         """Removed since the start, whether they were there or not."""
 
+    def set_delay(self, delay_ms: int) -> None:
+        """What was removed is reclaimed after so long, from now on."""
+        self._delay_ns = delay_ms * MILLISECOND
+
     async def step(self) -> bool:
         """A piece of a detached directory and a page of the queue of files. False when nothing more can be done now."""
         dismantled = await self._kv.transact(RoomMaker(self._dismantle))

@@ -79,6 +79,10 @@ class SessionsDuty(Duty):
         self.pruned = 0
         """Sessions ended since the start."""
 
+    def set_silence(self, silence_ms: int) -> None:
+        """A client that is silent for so long is presumed dead, from now on."""
+        self._failure_detector.timeout_ns = silence_ms * MILLISECOND
+
     async def step(self) -> bool:
         """One look, and what follows from it."""
         clients: list[tuple[ClientId, ClientRecord]] = []

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fs3.base.ids import ChainId, ClientId, InodeId, TableId
+from fs3.base.ids import ChainId, ClientId, InodeId, NodeId, TableId
 from fs3.base.prng import Prng
-from fs3.core.meta import keys, rows
+from fs3.core.meta import allocation, keys, rows
 from fs3.core.meta.bootstrap import ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
@@ -65,6 +65,7 @@ class Busy:
     def act(self, verb: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.wall += 1
         ctx = OpContext(User(0, 0), self.wall, ClientId(b"somebody busy!!!"), 0, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 2))
+        ctx.tally = NodeId(self.wall % 3)  # as if several services took turns
         return self.kv.transact_now(lambda txn: call(verb, txn, ctx, *args, **options))
 
     def path(self) -> PathRef:
@@ -160,6 +161,12 @@ def survey(busy: Busy, steps: int) -> NamespaceCheck:
     except StopIteration:
         return found
     raise AssertionError("a check on memory does not wait")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New inodes come between those that are there, as far as services have ids left, and these end."""
+    monkeypatch.setattr(allocation, "ids_per_block", 20)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -14,8 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fs3.base.ids import ChainId, ClientId, InodeId, TableId, reader_session
+from fs3.base.ids import ChainId, ClientId, InodeId, NodeId, TableId, reader_session
 from fs3.base.limits import requests_remembered_ns
+from fs3.core.meta import rows
 from fs3.core.meta.bootstrap import ensure_root
 from fs3.core.meta.client_liveness import forget_client, list_clients, presume_dead
 from fs3.core.meta.context import LayoutDefaults, OpContext
@@ -111,6 +112,7 @@ class Namespaces(RuleBasedStateMachine):
 
     def context(self, user: User, seq: int) -> OpContext:
         ctx = OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3, inline_bytes=0))
+        ctx.tally = NodeId(self.wall % 3)  # as if several services took turns
         if seq:
             ctx.open_contents = frozenset(InodeId(content.id) for content in self.model.reading)
         return ctx
@@ -416,7 +418,7 @@ class Namespaces(RuleBasedStateMachine):
             assert self.kv.transact_now(lambda txn, client=client, life=life: presume_dead(txn, client, life))
             assert self.kv.transact_now(lambda txn, client=client, life=life: forget_client(txn, client, life.heartbeats))
         assert self.see(check_namespace) == []
-        assert len(self.rows()) == 2  # the root and the counters
+        assert len(self.rows()) == 2 + len(self.see(rows.find_tallies))  # the root and the counters
         assert self.see(statfs).inodes == 1
 
 

@@ -756,10 +756,10 @@ def test_configuration_versions() -> None:
     assert cluster.routing.version == 3, "configuration is no routing"
 
 
-def test_routing_that_would_not_fit_into_a_message_is_refused() -> None:
+def test_routing_that_would_not_fit_into_a_stream_is_refused() -> None:
     cluster = Cluster(MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=256))
     cluster.register("storage-1")
-    for index in range(2, 200):
+    for index in range(2, 1000):
         last = cluster.register(f"storage-{index}", endpoints=("tcp://" + "x" * 500,) * 8)
         if isinstance(last, Rejection):
             break

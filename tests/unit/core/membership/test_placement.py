@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -29,6 +30,27 @@ def test_golden_vectors(arguments: tuple[int, int, int, int], expected: list[str
 def test_golden_digest_of_a_large_table() -> None:
     chains = [[tuple(at) for at in chain] for chain in place(24, 12, 3, 1)]
     assert hashlib.sha256(repr(chains).encode()).hexdigest()[:16] == "e12b3ee09c18c537"
+
+
+def test_golden_digest_of_a_table_of_shifts() -> None:
+    chains = [[tuple(at) for at in chain] for chain in place(180, 16, 3, 1)]
+    assert hashlib.sha256(repr(chains).encode()).hexdigest()[:16] == "e9459d9b4bc9097e"
+
+
+@pytest.mark.parametrize(("nodes", "per_node", "replicas"), [(65, 1, 3), (70, 5, 2), (99, 7, 3), (128, 32, 4), (180, 16, 3)])
+def test_many_nodes_are_used_equally_and_together(nodes: int, per_node: int, replicas: int) -> None:
+    """What holds of every table holds of one that is made by shifts: see `placement`."""
+    chains = place(nodes, per_node, replicas, seed=3)
+    assert len(chains) == nodes * per_node // replicas
+    assert all(len({at.node for at in chain}) == replicas for chain in chains)
+    targets = [at for chain in chains for at in chain]
+    assert len(set(targets)) == len(targets)
+    for members in (targets, *zip(*chains, strict=True)):
+        used = Counter(at.node for at in members)
+        assert max(used[node] for node in range(nodes)) - min(used[node] for node in range(nodes)) <= 1
+    shared = pair_counts(chains, nodes)
+    counts = [shared[a][b] for a, b in combinations(range(nodes), 2)]
+    assert max(counts) <= -(-sum(counts) // len(counts)) + 1
 
 
 @pytest.mark.parametrize(("nodes", "per_node", "replicas"), [(7, 3, 3), (9, 4, 3), (5, 6, 3), (6, 10, 3), (3, 4, 3), (8, 7, 2)])

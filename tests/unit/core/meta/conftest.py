@@ -10,7 +10,7 @@ import pytest
 from fs3.base.ids import ChainId, ClientId, InodeId, TableId
 from fs3.base.status import Code
 from fs3.core.meta.bootstrap import ensure_root
-from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.core.meta.operations import OPERATIONS
@@ -45,6 +45,7 @@ class Space:
         self.kv = MemoryKV()
         self.wall = 1_700_000_000_000_000_000
         self.user = ROOT
+        self.tally = NO_TALLY
         chains = tuple(ChainId(number) for number in range(101, 113))
         self.routing = Routing(
             tables={
@@ -57,7 +58,7 @@ class Space:
         self.do(ensure_root, mode=0o777)
 
     def context(self, user: User | None = None, client: ClientId = CLIENT, seq: int = 0) -> OpContext:
-        return OpContext(user or self.user, self.wall, client, seq, self.routing, self.defaults)
+        return OpContext(user or self.user, self.wall, client, seq, self.routing, self.defaults, tally=self.tally)
 
     def do(self, op: Any, *args: Any, user: User | None = None, client: ClientId = CLIENT, seq: int = 0, **options: Any) -> Any:
         """A verb in a transaction of its own."""

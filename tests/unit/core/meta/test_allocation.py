@@ -18,8 +18,9 @@ CHAINS = tuple(ChainId(number) for number in range(1, 25))
 
 
 def test_ids_are_fresh_and_counted(space):
-    first = space.raw(lambda txn: allocate_ids(txn, inodes=2, others=3))
-    assert space.raw(lambda txn: allocate_ids(txn, inodes=0, others=1)) == first + 5
+    ctx = space.context()
+    first = space.raw(lambda txn: allocate_ids(txn, ctx, inodes=2, others=3))
+    assert space.raw(lambda txn: allocate_ids(txn, ctx, inodes=0, others=1)) == first + 5
     assert space.raw(statfs).inodes == 3
     space.raw(lambda txn: adjust_counts(txn, inodes=-2))
 

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from fs3.base.ids import ROOT_INODE, ClientId, InodeId, SessionId
+from fs3.base.ids import ROOT_INODE, ClientId, InodeId, NodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.bootstrap import ensure_root
@@ -15,7 +15,7 @@ from fs3.core.meta.ops.lock import lock
 from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
-from fs3.core.meta.rows import Garbage, GarbageKind, NamespaceCounters
+from fs3.core.meta.rows import Garbage, GarbageKind, NamespaceCounters, ServiceTally
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import Dirent, FileSession, InodeType
 from fs3.model.lock import LOCK_END, ClientLocks, HeldLock, InodeLocks, LockKind, LockOwner, LockStep
@@ -197,6 +197,10 @@ DAMAGE = [
     ("", lambda txn, space, inode: rows.put_counters(txn, NamespaceCounters(5, 8, 2)), "id-in-use miscounted"),
     ("", lambda txn, space, inode: txn.delete(keys.COUNTERS), "miscounted"),
     ("", stored(keys.COUNTERS, b"x"), "miscounted"),
+    ("", stored(keys.tally_key(NodeId(7)), rows.encode(ServiceTally(1000, 2000, 1, 0))), "miscounted"),
+    ("", stored(keys.tally_key(NodeId(7)), rows.encode(ServiceTally(0, 0, 0, -1))), "miscounted"),
+    ("", stored(keys.tally_key(NodeId(7)), b"x"), "miscounted"),
+    ("", stored(keys.tally_key(NodeId(7)), rows.encode(ServiceTally(2, 2000))), "id-in-use"),
     ("", loses_inode, "no-root entry-without-directory miscounted"),
     ("", stored(keys.request_key(b"c" * 16, 1), b"x"), "unreadable"),
     ("", stored(keys.inode_key(3), b"x"), "unreadable"),

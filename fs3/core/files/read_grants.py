@@ -1,0 +1,141 @@
+"""Which bulk reads of a client are under way: the request-to-send control of the reader.
+
+Many storage nodes that answer one client at once send more than its port of the switch can queue; what is lost then is sent again
+after time-outs, and the port stands idle meanwhile (incast). So a client bounds how much it has asked for, and of how many nodes.
+The Fire-Flyer paper (SC '24, "request-to-send control") has the storage service ask before it sends; here the client asks for no
+more than it has room for, which spares a round trip, and memory at the node.
+
+Rules, each a test:
+
+1. Reads of less than `bulk_read_bytes` are never held back: few bytes, and a caller waits for them.
+2. At most `bytes_max` bytes of bulk reads and `senders_max` nodes at once; a single read that is larger goes alone.
+3. Nodes take turns; reads of one node are in the order they were asked for. While others wait, a node has no more than
+   half of the bytes.
+4. A node that says nothing (`set_aside`) keeps nothing from the others: what it owes counts no more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from fs3.base.ids import NodeId
+from fs3.base.units import KIB, MIB
+
+bulk_read_bytes = 512 * KIB
+"""Requests from here on are bulk."""
+read_grant_bytes_max = 16 * MIB
+"""Bytes of bulk reads that one client has asked for and not got."""
+read_senders_max = 4
+"""Nodes it has asked for them."""
+
+
+class BulkRead(Protocol):
+    """A request for many bytes."""
+
+    @property
+    def node(self) -> NodeId:
+        """Who sends them."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """How many."""
+        ...
+
+
+class ReadGrants:
+    """The bulk reads of one client: those under way, and those that wait."""
+
+    def __init__(self, bytes_max: int = read_grant_bytes_max, senders_max: int = read_senders_max) -> None:
+        self._bytes_max = bytes_max
+        self._senders_max = senders_max
+        self._granted: dict[BulkRead, None] = {}
+        """Those that count."""
+        self._by_node: dict[NodeId, int] = {}
+        """Bytes of them."""
+        self._waiting: dict[NodeId, deque[BulkRead]] = {}
+        """The first node is the next to have its turn."""
+        self.bytes = 0
+        """Granted, and not there yet."""
+
+    @property
+    def senders(self) -> int:
+        """Nodes with something granted."""
+        return len(self._by_node)
+
+    @property
+    def waiting_count(self) -> int:
+        """Reads that wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def ask(self, read: BulkRead) -> bool:
+        """A read would begin. False: it waits, and an answer of the other methods will have it."""
+        if not self._waiting and self._fits(read, others_wait=False):
+            self._grant(read)
+            return True
+        self._waiting.setdefault(read.node, deque()).append(read)
+        return False
+
+    def end(self, read: BulkRead) -> list[BulkRead]:
+        """A read is over, or is not wanted any more. What begins now."""
+        if read in self._granted:
+            self._take_back(read)
+        else:
+            queue = self._waiting.get(read.node)
+            if queue is not None and read in queue:
+                queue.remove(read)
+                if not queue:
+                    del self._waiting[read.node]
+        return self._next()
+
+    def set_aside(self, read: BulkRead) -> list[BulkRead]:
+        """The node of a granted read says nothing: it counts no more, and may end whenever it likes. What begins now."""
+        if read in self._granted:
+            self._take_back(read)
+        return self._next()
+
+    def _next(self) -> list[BulkRead]:
+        begun: list[BulkRead] = []
+        while (read := self._choose()) is not None:
+            queue = self._waiting.pop(read.node)
+            queue.popleft()
+            if queue:
+                self._waiting[read.node] = queue  # behind the others
+            self._grant(read)
+            begun.append(read)
+        return begun
+
+    def _choose(self) -> BulkRead | None:
+        others_wait = len(self._waiting) > 1
+        for node, queue in self._waiting.items():
+            if self._fits(queue[0], others_wait=others_wait):
+                return queue[0]
+            if self._may_send(node, queue[0].bytes, others_wait=others_wait):
+                return None  # it is its turn and its bytes do not fit: a smaller one that did would be the next, for ever
+        return None
+
+    def _fits(self, read: BulkRead, *, others_wait: bool) -> bool:
+        if not self.bytes:
+            return True
+        return self.bytes + read.bytes <= self._bytes_max and self._may_send(read.node, read.bytes, others_wait=others_wait)
+
+    def _may_send(self, node: NodeId, count: int, *, others_wait: bool) -> bool:
+        own = self._by_node.get(node, 0)
+        if not own:
+            return len(self._by_node) < self._senders_max
+        return not others_wait or own + count <= self._bytes_max // 2
+
+    def _grant(self, read: BulkRead) -> None:
+        self._granted[read] = None
+        self._by_node[read.node] = self._by_node.get(read.node, 0) + read.bytes
+        self.bytes += read.bytes
+
+    def _take_back(self, read: BulkRead) -> None:
+        del self._granted[read]
+        self.bytes -= read.bytes
+        left = self._by_node[read.node] - read.bytes
+        if left:
+            self._by_node[read.node] = left
+        else:
+            del self._by_node[read.node]

@@ -1,0 +1,220 @@
+"""Machines of a cluster: which may have nodes in it, and the tokens they join with.
+
+A machine draws a key when it is set up and keeps it in its directory. With a token it joins: its name and the digest of its key
+are stored, and from then on its nodes show the key when they register. So a machine is known by its key, whatever its address is;
+two machines of one name are told apart; and what was never admitted is refused. A token admits so many machines, until a time,
+and the same machine as often as it asks: the answer may have been lost.
+
+A cluster that no `fs3 cluster init` made is not closed: it admits every node.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+import msgspec
+
+from fs3.base.limits import machine_key_bytes, nodes_max
+from fs3.base.status import Code
+from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.node_admission import RequestRejected
+from fs3.model.cluster import RegisterNode
+from fs3.model.machine import (
+    JoinAck,
+    JoinCluster,
+    JoinToken,
+    Machine,
+    MachineList,
+    MachineProof,
+    MakeToken,
+    RemoveMachine,
+    RevokeToken,
+)
+from fs3.model.routing import Role
+
+tokens_max = 256
+"""Tokens that are remembered. Those that are over are forgotten first."""
+token_uses_max = 4096
+"""Machines that may join with one token."""
+
+MACHINE_NAME = "1 to 63 letters, digits, '.' and '-', the first a letter or a digit"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+_TOKEN = re.compile(r"fs3-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{32})")
+TOKEN_FORM = "fs3-CLUSTER-ID-SECRET, as `fs3 cluster token create` prints it"
+
+
+def is_machine_name(name: str) -> bool:
+    """It is `MACHINE_NAME`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def digest_of(secret: bytes) -> bytes:
+    """What is stored of a key or of the secret of a token."""
+    return sha256(secret).digest()
+
+
+def format_token(cluster: bytes, number: str, secret: str) -> str:
+    """The token as a person gets it: the cluster, so that another one can say that it is not meant; its id; and the secret."""
+    return f"fs3-{cluster.hex()[:8]}-{number}-{secret}"
+
+
+def node_name(machine: str, role: Role, number: int = 1) -> str:
+    """What a node of a machine is called: "h1-storage", "h1-storage-2"."""
+    name = f"{machine}-{role.name.lower()}"
+    return name if number == 1 else f"{name}-{number}"
+
+
+def why_over(token: JoinToken, at_ms: int) -> str:
+    """Why no machine joins with a token any more; "" when one may."""
+    if token.revoked:
+        return "was revoked"
+    if token.expires_ms and at_ms >= token.expires_ms:
+        return f"has expired {(at_ms - token.expires_ms) // 1000} s ago"
+    if len(token.used_by) >= token.uses_max:
+        times = "once" if token.uses_max == 1 else f"{token.uses_max} times"
+        return f"was used {times} already, by {', '.join(token.used_by)}"
+    return ""
+
+
+class Machines:
+    """Part of the manager's machine; what it changes is in the ledger. Requests that cannot be granted raise RequestRejected."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+
+    @property
+    def is_closed(self) -> bool:
+        """Only nodes of machines that have joined are admitted."""
+        return self._state.cluster.closed
+
+    def list(self) -> MachineList:
+        """All machines and tokens, by name and by age."""
+        machines = sorted(self._state.machines.values(), key=lambda machine: machine.name)
+        tokens = sorted(self._state.tokens.values(), key=lambda token: (token.made_ms, token.id))
+        return MachineList(tuple(machines), tuple(tokens), self.is_closed)
+
+    def check_node(self, event: RegisterNode) -> None:
+        """RequestRejected unless the node is one of a machine that has joined."""
+        if not self.is_closed:
+            return
+        name, proof = self._state.cluster.name, event.proof
+        if proof is None:
+            told = f"node {event.name!r} is of no machine that has joined cluster {name!r}: run `fs3 cluster join` where it runs"
+            raise RequestRejected(Code.NOT_ADMITTED, told)
+        self._check_proof(proof)
+        role = event.role.name.lower()
+        if not re.fullmatch(rf"{re.escape(proof.machine)}-{role}(-[0-9]+)?", event.name):
+            wanted = node_name(proof.machine, event.role)
+            told = f"{event.name!r} is no {role} node of machine {proof.machine!r}: those are called {wanted!r}, {wanted}-2 …"
+            raise RequestRejected(Code.NOT_ADMITTED, told)
+
+    def _check_proof(self, proof: MachineProof) -> None:
+        known = self._state.machines.get(proof.machine)
+        if known is None:
+            told = (
+                f"machine {proof.machine!r} has not joined cluster {self._state.cluster.name!r}, or was removed from it: "
+                "`fs3 cluster join` with a new token"
+            )
+            raise RequestRejected(Code.NOT_ADMITTED, told)
+        if known.key_digest != digest_of(proof.key):
+            told = (
+                f"machine {proof.machine!r} of cluster {self._state.cluster.name!r} is another one: this has a key of its own. "
+                "Two machines have this name, or its directory was made anew"
+            )
+            raise RequestRejected(Code.NOT_ADMITTED, told)
+
+    def join(self, event: JoinCluster) -> JoinAck:
+        """Admit a machine."""
+        cluster = self._state.cluster
+        if not self.is_closed:
+            raise RequestRejected(Code.UNSUPPORTED, f"cluster {cluster.name!r} admits every node, there is nothing to join")
+        if not is_machine_name(event.machine):
+            raise RequestRejected(Code.INVALID, f"machine {event.machine!r}: a name has {MACHINE_NAME}")
+        if len(event.key) != machine_key_bytes:
+            raise RequestRejected(Code.INVALID, f"a machine's key has {machine_key_bytes} bytes, not {len(event.key)}")
+        token = self._find_token(event.token)
+        digest = digest_of(event.key)
+        known = self._state.machines.get(event.machine)
+        if known is not None and known.key_digest == digest:
+            return JoinAck(cluster.id, cluster.name)  # it asks again: the answer was lost
+        if known is not None:
+            told = (
+                f"cluster {cluster.name!r} has a machine {event.machine!r} already, with another key: give this one another "
+                f"name, or take that one out with `fs3 cluster remove {event.machine}`"
+            )
+            raise RequestRejected(Code.EXISTS, told)
+        if over := why_over(token, event.at_ms):
+            raise RequestRejected(Code.NOT_ADMITTED, f"token {token.id} {over}: make another with `fs3 cluster token create`")
+        if len(self._state.machines) >= nodes_max:
+            raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} machines, the most it can have")
+        self._ledger.put_token(msgspec.structs.replace(token, used_by=(*token.used_by, event.machine)))
+        self._ledger.put_machine(Machine(event.machine, digest, event.at_ms, token.id))
+        return JoinAck(cluster.id, cluster.name)
+
+    def _find_token(self, text: str) -> JoinToken:
+        parts = _TOKEN.fullmatch(text.strip())
+        if parts is None:
+            raise RequestRejected(Code.NOT_ADMITTED, f"this is no token: a token is {TOKEN_FORM}")
+        cluster, number, secret = parts.groups()
+        own = self._state.cluster
+        if cluster != own.id.hex()[:8]:
+            told = f"the token is of cluster {cluster}…, this is {own.id.hex()[:8]}… ({own.name})"
+            raise RequestRejected(Code.WRONG_CLUSTER, told)
+        token = self._state.tokens.get(number)
+        if token is None or token.digest != digest_of(secret.encode()):
+            raise RequestRejected(Code.NOT_ADMITTED, f"token {number} is not known here, or its secret is wrong")
+        return token
+
+    def make_token(self, event: MakeToken) -> JoinToken:
+        """Remember a token."""
+        self._check_proof(event.proof)
+        if not 1 <= event.uses_max <= token_uses_max:
+            raise RequestRejected(Code.INVALID, f"uses is {event.uses_max}: 1 to {token_uses_max} machines join with one token")
+        known = self._state.tokens.get(event.id)
+        if known is not None:
+            if known.digest != event.digest:
+                raise RequestRejected(Code.EXISTS, f"there is another token {event.id}")
+            return known  # it asks again
+        self._forget_tokens(event.at_ms)
+        expires = event.at_ms + event.lifetime_ms if event.lifetime_ms else 0
+        token = JoinToken(event.id, event.digest, event.uses_max, expires, event.at_ms)
+        self._ledger.put_token(token)
+        return token
+
+    def _forget_tokens(self, at_ms: int) -> None:
+        """Make room for one more token."""
+        if len(self._state.tokens) < tokens_max:
+            return
+        over = [token for token in self._state.tokens.values() if why_over(token, at_ms)]
+        if not over:
+            told = f"there are {tokens_max} tokens, the most there can be: `fs3 cluster token revoke` those that are not needed"
+            raise RequestRejected(Code.TOO_LARGE, told)
+        self._ledger.remove_token(min(over, key=lambda token: token.made_ms).id)
+
+    def revoke_token(self, event: RevokeToken) -> JoinToken:
+        """No machine joins with it any more."""
+        self._check_proof(event.proof)
+        token = self._state.tokens.get(event.id)
+        if token is None:
+            raise RequestRejected(Code.NOT_FOUND, f"there is no token {event.id!r}; `fs3 cluster machines` lists them")
+        if not token.revoked:
+            token = msgspec.structs.replace(token, revoked=True)
+            self._ledger.put_token(token)
+        return token
+
+    def remove(self, event: RemoveMachine) -> int:
+        """A machine belongs to the cluster no more; 0. Refused while one of its nodes is alive."""
+        self._check_proof(event.proof)
+        if event.machine not in self._state.machines:
+            raise RequestRejected(Code.NOT_FOUND, f"there is no machine {event.machine!r}; `fs3 cluster machines` lists them")
+        names = {f"{event.machine}-{role.name.lower()}" for role in Role}
+        alive = sorted(
+            node.name for node in self._state.nodes.values() if node.alive and re.sub(r"-[0-9]+$", "", node.name) in names
+        )
+        if alive:
+            told = f"machine {event.machine!r} has nodes that are alive: {', '.join(alive)}. Stop it first"
+            raise RequestRejected(Code.BUSY, told)
+        self._ledger.remove_machine(event.machine)
+        return 0

@@ -1,0 +1,98 @@
+"""Machines that join a cluster, the tokens they join with, and what is asked of the manager about both.
+
+Times of day are milliseconds since 1970: they are shown to people, and say when a token expires.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Machine(msgspec.Struct, frozen=True, array_like=True):
+    """A machine that has joined. A row of the manager's store: new fields go at the end with a default."""
+
+    name: str
+    key_digest: bytes
+    """SHA-256 of its key. The key is in the machine's directory, and nowhere else."""
+    joined_ms: int = 0
+    token_id: str = ""
+    """Of the token it has joined with; "": it has made the cluster."""
+
+
+class JoinToken(msgspec.Struct, frozen=True, array_like=True):
+    """What a machine joins with. A row of the manager's store: new fields go at the end with a default."""
+
+    id: str
+    """Hexadecimal; no secret."""
+    digest: bytes
+    """SHA-256 of the secret, which only the one has who was given the token."""
+    uses_max: int
+    """So many machines may join with it."""
+    expires_ms: int = 0
+    """0: never."""
+    made_ms: int = 0
+    used_by: tuple[str, ...] = ()
+    """Machines that have joined with it."""
+    revoked: bool = False
+
+
+class MachineProof(msgspec.Struct, frozen=True):
+    """Shows that a request comes from a machine that has joined."""
+
+    machine: str
+    key: bytes
+
+
+class JoinCluster(msgspec.Struct, frozen=True):
+    """A machine asks to belong to the cluster. Answered with `JoinAck`."""
+
+    token: str
+    """All of it, as text."""
+    machine: str
+    key: bytes
+    at_ms: int = 0
+    """When it arrived: filled in by the manager that is asked."""
+
+
+class JoinAck(msgspec.Struct, frozen=True):
+    """Answer to `JoinCluster`."""
+
+    cluster: bytes
+    name: str
+
+
+class MakeToken(msgspec.Struct, frozen=True):
+    """A token is made. Answered with the `JoinToken`."""
+
+    proof: MachineProof
+    id: str
+    digest: bytes
+    uses_max: int
+    lifetime_ms: int
+    """0: it does not expire."""
+    at_ms: int = 0
+    """As in `JoinCluster`."""
+
+
+class RevokeToken(msgspec.Struct, frozen=True):
+    """No machine joins with the token any more. Answered with the `JoinToken`."""
+
+    proof: MachineProof
+    id: str
+
+
+class RemoveMachine(msgspec.Struct, frozen=True):
+    """A machine belongs to the cluster no more. Answered with None."""
+
+    proof: MachineProof
+    machine: str
+
+
+class MachineList(msgspec.Struct, frozen=True):
+    """Who has joined, and who may."""
+
+    machines: tuple[Machine, ...]
+    """Without their digests, when they come from a manager."""
+    tokens: tuple[JoinToken, ...]
+    is_closed: bool
+    """Only machines that have joined may have nodes."""

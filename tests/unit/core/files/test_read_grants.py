@@ -1,0 +1,149 @@
+"""The rules of bulk reads, one by one and all together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fs3.base.ids import NodeId
+from fs3.core.files.read_grants import BulkRead, ReadGrants
+
+MAX = 100
+SENDERS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    node: NodeId
+    bytes: int
+
+
+def read(node: int, count: int) -> Read:
+    return Read(NodeId(node), count)
+
+
+def test_what_fits_begins_at_once_and_the_rest_in_turn() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    first, second, third = read(1, 60), read(2, 40), read(3, 1)
+    assert grants.ask(first)
+    assert grants.ask(second)
+    assert not grants.ask(third)
+    assert (grants.bytes, grants.senders, grants.waiting_count) == (100, 2, 1)
+    assert grants.end(second) == [third]
+    assert grants.end(first) == []
+    assert grants.end(third) == []
+    assert (grants.bytes, grants.senders, grants.waiting_count) == (0, 0, 0)
+
+
+def test_one_that_is_larger_than_all_goes_alone() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    large, small = read(1, 3 * MAX), read(2, 10)
+    assert grants.ask(large)
+    assert not grants.ask(small)
+    assert grants.end(large) == [small]
+    assert not grants.ask(large)
+    assert grants.end(small) == [large]
+
+
+def test_few_nodes_send_at_once() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    reads = [read(node, 1) for node in range(5)]
+    assert [grants.ask(one) for one in reads] == [True, True, True, False, False]
+    assert grants.end(reads[1]) == [reads[3]]
+
+
+def test_nodes_take_turns_and_none_takes_all() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    busy = [read(1, 50) for _ in range(6)]
+    assert [grants.ask(one) for one in busy] == [True, True, False, False, False, False]
+    late = read(2, 50)
+    assert not grants.ask(late)
+    assert grants.end(busy[0]) == [late], "a node that has half of the bytes waits for the others"
+    assert grants.end(busy[1]) == [busy[2]]
+    assert grants.end(late) == [busy[3]], "it may have all when nobody else waits"
+
+
+def test_a_large_one_is_not_overtaken_for_ever() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    running = [read(1, 50), read(2, 50)]
+    large = read(3, 90)
+    assert [grants.ask(one) for one in [*running, large]] == [True, True, False]
+    small = read(4, 10)
+    assert not grants.ask(small)
+    assert grants.end(running[0]) == []
+    assert grants.end(running[1]) == [large, small]
+
+
+def test_a_silent_node_keeps_nothing_from_the_others() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    silent, waiting = read(1, MAX), read(2, MAX)
+    assert grants.ask(silent)
+    assert not grants.ask(waiting)
+    assert grants.set_aside(silent) == [waiting]
+    assert grants.set_aside(silent) == []
+    assert grants.end(silent) == []
+    assert grants.bytes == MAX
+
+
+def test_one_that_waits_may_be_given_up() -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    running, waiting, next_one = read(1, MAX), read(2, MAX), read(3, 1)
+    assert [grants.ask(one) for one in (running, waiting, next_one)] == [True, False, False]
+    assert grants.end(waiting) == []
+    assert grants.end(running) == [next_one]
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["ask", "end", "aside"]), st.integers(0, 5), st.integers(1, 150)), max_size=60)
+
+
+@given(STEPS)
+def test_the_bounds_hold_and_everything_has_its_turn(steps: list[tuple[str, int, int]]) -> None:
+    grants = ReadGrants(MAX, SENDERS)
+    granted: dict[BulkRead, None] = {}
+    aside: set[BulkRead] = set()
+    waiting: list[BulkRead] = []
+
+    def begin(reads: list[BulkRead]) -> None:
+        for one in reads:
+            waiting.remove(one)
+            granted[one] = None
+
+    def check() -> None:
+        counted = [one for one in granted if one not in aside]
+        assert grants.bytes == sum(one.bytes for one in counted)
+        assert grants.bytes <= MAX or len(counted) == 1
+        assert grants.senders == len({one.node for one in counted}) <= SENDERS
+        assert grants.waiting_count == len(waiting)
+        if not counted:
+            assert not waiting, "something waits for nothing"
+
+    for what, node, number in steps:
+        if what == "ask":
+            one = read(node, number)
+            if grants.ask(one):
+                granted[one] = None
+            else:
+                waiting.append(one)
+        elif what == "end" and (granted or waiting):
+            known = [*granted, *waiting]
+            one_of_them = known[number % len(known)]
+            if one_of_them in granted:
+                del granted[one_of_them]
+                aside.discard(one_of_them)
+            else:
+                waiting.remove(one_of_them)
+            begin(grants.end(one_of_them))
+        elif what == "aside" and granted:
+            one_of_them = list(granted)[number % len(granted)]
+            aside.add(one_of_them)
+            begin(grants.set_aside(one_of_them))
+        check()
+    while granted:
+        one_of_them = next(iter(granted))
+        del granted[one_of_them]
+        aside.discard(one_of_them)
+        begin(grants.end(one_of_them))
+        check()
+    assert not waiting
