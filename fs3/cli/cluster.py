@@ -69,7 +69,7 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
     """The shape to run with: what the directory has, or what was asked for; a contradiction is an error naming the option."""
     given = {key: value for key, value in wanted.items() if value is not None}
     if kept is not None:
-        for key in ("storage", "replicas", "targets"):
+        for key in ("storage", "replicas", "targets", "zones"):
             if key in given and given[key] != getattr(kept, key):
                 raise error(
                     Code.INVALID, f"--{key} {given[key]}: the cluster in this directory has {getattr(kept, key)}", str(path)
@@ -95,6 +95,8 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
         raise error(Code.INVALID, f"--storage {shape.storage}: 1 to 64 storage processes")
     if not 1 <= shape.replicas <= shape.storage:
         raise error(Code.INVALID, f"--replicas {shape.replicas}: 1 to {shape.storage}, one storage process for each replica")
+    if not 0 <= shape.zones <= shape.storage:
+        raise error(Code.INVALID, f"--zones {shape.zones}: 0 to {shape.storage}, one storage process for each zone")
     if not 1 <= shape.targets <= 64:
         raise error(Code.INVALID, f"--targets {shape.targets}: 1 to 64 targets for each storage process")
     if not 1 <= shape.mgmtds <= managers_max:
@@ -307,6 +309,8 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
         command += ["--mgmtd", ",".join(shape.address(shape.ports(manager)[0]) for manager in shape.managers())]
+    if role == "storage" and shape.zones:
+        command += ["--zone", shape.zone(name)]
     if shape.advertise:
         command += ["--advertise", shape.advertise]
     if shape.metrics_port:

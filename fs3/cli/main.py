@@ -42,7 +42,23 @@ file_attributes.add_commands(app)
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, admin_lists, demo, doctor, events, kv, machines, mount, serve, settings, slow, status, top, up
+    from fs3.cli import (
+        admin,
+        admin_lists,
+        admin_moves,
+        demo,
+        doctor,
+        events,
+        kv,
+        machines,
+        mount,
+        serve,
+        settings,
+        slow,
+        status,
+        top,
+        up,
+    )
 
     app.command()(up.up)
     app.command()(up.down)
@@ -54,6 +70,7 @@ def _add_cluster_commands() -> None:
     app.command()(mount.mount)
     app.command()(mount.umount)
     app.add_typer(demo.app)
+    admin_moves.register(admin.app)
     admin_lists.add_lists(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
+from fs3.model.domain import NOWHERE, Domain
 
 STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
@@ -70,6 +71,7 @@ class ServeOptions:
     """PORT or HOST:PORT to serve metrics on; "": they are not served over HTTP."""
     counting: bool = True
     """False: nothing is counted, and there are no metrics."""
+    domain: Domain = NOWHERE
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

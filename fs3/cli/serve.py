@@ -20,6 +20,7 @@ from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.machine_directory import load_identity
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.model.domain import Domain
 from fs3.runtime.logs import LogFormat, set_up_logging
 from fs3.runtime.serving import tune_collector
 
@@ -66,6 +67,8 @@ def serve(
     log_format: Annotated[
         LogFormat, typer.Option(help="text, or json: an object per line", envvar="FS3_LOG_FORMAT")
     ] = LogFormat.text,
+    zone: Annotated[str, typer.Option(help="storage: the room or power supply it stands in", envvar="FS3_ZONE")] = "",
+    rack: Annotated[str, typer.Option(help="storage: the rack it stands in, within its zone", envvar="FS3_RACK")] = "",
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
     lifeline_fd: Annotated[int | None, typer.Option(help="descriptor at whose end the process stops")] = None,
 ) -> None:
@@ -81,7 +84,7 @@ def serve(
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
         stores.parse_store(kv) if kv else stores.store_in_config(config), tuple(disk or ()),
-        load_identity(machine) if machine is not None else None, metrics_port, count,
+        load_identity(machine) if machine is not None else None, metrics_port, count, Domain(zone, rack),
     )  # fmt: skip
     set_up_logging(log_format, role, name)
     acquire_process_lock(

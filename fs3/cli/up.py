@@ -32,6 +32,7 @@ def up(
     storage: Annotated[int | None, typer.Option(help="storage processes (3)")] = None,
     replicas: Annotated[int | None, typer.Option(help="copies of every chunk (3)")] = None,
     targets: Annotated[int | None, typer.Option(help="storage targets of each storage process (2)")] = None,
+    zones: Annotated[int | None, typer.Option(help="zones that storage processes say they stand in, by turns (0)")] = None,
     mgmtds: Annotated[int | None, typer.Option(help="managers; all but one stand by (1)")] = None,
     metas: Annotated[int | None, typer.Option(help="metadata processes (1)")] = None,
     port: Annotated[int | None, typer.Option(help="first port; mgmtd's, the one in fs3:// URLs (8000)")] = None,
@@ -53,7 +54,7 @@ def up(
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
-        "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port,
+        "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port, "zones": zones,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()

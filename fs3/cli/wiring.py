@@ -220,7 +220,7 @@ async def _start_storage(
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
     connector = _data_connector(stack, clock, observer.counts)
     stores = chunk_store_factory(disks, clock, observer.sources)
-    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options))
+    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
     endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})

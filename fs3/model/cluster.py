@@ -12,6 +12,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.version import UNTOLD_RELEASE, Release
 from fs3.model.chain import LocalState, Slot
+from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
@@ -45,6 +46,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """Of the machine that the process is on, where machines join the cluster."""
     by_directory: bool = False
     """See `Node`."""
+    domain: Domain = Domain()
+    """Where the node stands."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -103,6 +106,8 @@ class LeaveRequest(NamedTuple):
 
     target: TargetId
     chain_version: int
+    is_replaced: bool = False
+    """Another target takes its place; else a link between two targets of the chain carries nothing."""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True):
@@ -117,6 +122,8 @@ class HeartbeatAck(msgspec.Struct, frozen=True):
     config_version: int
     leave: tuple[LeaveRequest, ...] = ()
     """Targets of the node that are asked to leave their chains."""
+    retired: tuple[TargetId, ...] = ()
+    """Targets it has mentioned that are in no chain any more: it deletes what it has of them."""
 
 
 # --- tables, namespaces, configuration -------------------------------------------------------------------------------

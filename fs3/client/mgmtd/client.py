@@ -63,6 +63,7 @@ from fs3.model.machine import (
     RevokeToken,
 )
 from fs3.model.method import Method
+from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Role, Routing
 from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
 from fs3.ports.clock import Clock
@@ -293,6 +294,21 @@ class MgmtdClient:
     async def _list_namespaces(self, wanted: ListNamespaces, timeout_ns: int) -> NamespacePage:
         request = list_namespaces_to_pb(wanted)
         return namespace_page_from_pb(await self._call(MGMTD.ListNamespaces, request, timeout_ns, manager_read_ns))
+
+    async def plan_moves(self, plan: PlanMoves) -> MoveOverview:
+        """Do something about where targets are. Raises FS3Error: UNKNOWN_NODE, NO_SPACE and BUSY with the numbers, INVALID."""
+        answer: MoveOverview = await self._ask(plan)
+        return answer
+
+    async def set_moves(self, settings: SetMoves) -> MoveOverview:
+        """Change how targets move. Raises FS3Error INVALID."""
+        answer: MoveOverview = await self._ask(settings)
+        return answer
+
+    async def list_moves(self) -> MoveOverview:
+        """What moves, and how far it is."""
+        answer: MoveOverview = await self._ask(ListMoves())
+        return answer
 
     async def set_config(self, role: Role, toml: str, expected_version: int = 0) -> int:
         """Distribute a configuration; its version. CONFIG naming the key that is wrong; STALE when another is there already."""

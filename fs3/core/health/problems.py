@@ -57,12 +57,15 @@ class HealthProblem(NamedTuple):
 def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     """What is wrong with a cluster, the worst first."""
     nodes = {node["name"]: node for node in document["nodes"]}
+    replicas = {chain: table["replicas"] for table in document["tables"] for chain in table.get("chains", ())}
     found = [
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
         *_of_disks([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
         *_of_releases([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
-        *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes, _etas(document)),
+        *_of_chains(
+            document["chains"], {target["target"]: target for target in document["targets"]}, nodes, _etas(document), replicas
+        ),
         *_of_clocks(document["nodes"]),
         *_of_tables(document["tables"]),
         *_of_listening([*document["managers"], *document["nodes"]]),
@@ -218,11 +221,14 @@ def _of_chains(
     targets: dict[int, dict[str, Any]],
     nodes: dict[str, dict[str, Any]],
     etas: dict[int, float],
+    replicas: dict[int, int],
 ) -> list[HealthProblem]:
+    """`replicas`: how many each chain should have."""
     found = []
     for chain in chains:
         slots = chain["targets"]
         serving = [slot for slot in slots if slot["state"] == "serving"]
+        is_full = len(serving) >= replicas.get(chain["chain"], len(slots))
         for slot in slots:
             target = targets.get(slot["target"])
             if target is None:
@@ -231,6 +237,8 @@ def _of_chains(
             if target["bad_blocks"]:
                 text = f"{named} has {target['bad_blocks']} bad blocks without a good copy"
                 found.append(HealthProblem(HealthKind.BAD_BLOCKS, text))
+            if is_full and slot["state"] != "serving":
+                continue  # a target that moves here, beside as many as there should be
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
                 if target["reason"]:
                     text = f"{named} serves: {target['reason']}"

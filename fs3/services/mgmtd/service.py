@@ -39,6 +39,7 @@ from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
+from fs3.model.moves import MoveOverview
 from fs3.model.routing import Delta
 from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
@@ -68,7 +69,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_to_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb, known_routing_of
+from fs3.wire.mgmtd_verb import MgmtdVerb
+from fs3.wire.mgmtd_verbs import VERBS, known_routing_of
 from fs3.wire.routing_parts import EncodedStatus, split_routing, split_status
 
 log = logging.getLogger("fs3.mgmtd")
@@ -578,6 +580,9 @@ class MgmtdService:
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
+                    if isinstance(effect.answer, MoveOverview) and verb.method is MGMTD.PlanMoves:
+                        for note in effect.answer.notes:
+                            log.warning("moves: %s", note)
                     routing = self._routing_message(known_routing_of(call.request)) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
 

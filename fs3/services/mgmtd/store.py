@@ -9,6 +9,11 @@
     mgmtd/config/<role>      RoleConfig
     mgmtd/born/<target>      nothing           the target has been complete at least once
     mgmtd/generation/<target>  Generation      the newest start of a target
+    mgmtd/move/<chain>       Move
+    mgmtd/departing/<node>   Departing
+    mgmtd/retired/<target>   RetiredTarget
+    mgmtd/removed/<name>     RemovedNode
+    mgmtd/moves              MoveSettings
     mgmtd/machine/<name>     Machine           that has joined
     mgmtd/token/<id>         JoinToken
     mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
@@ -41,6 +46,7 @@ from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinToken, Machine
+from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 from fs3.model.settings import SettingsVersion
 from fs3.ports.kv import KV, OnDone, RoomMaker
@@ -57,6 +63,11 @@ _NAMESPACE = _PREFIX + b"namespace/"
 _CONFIG = _PREFIX + b"config/"
 _BORN = _PREFIX + b"born/"
 _GENERATION = _PREFIX + b"generation/"
+_MOVE = _PREFIX + b"move/"
+_DEPARTING = _PREFIX + b"departing/"
+_RETIRED = _PREFIX + b"retired/"
+_REMOVED = _PREFIX + b"removed/"
+_MOVE_SETTINGS = _PREFIX + b"moves"
 _MACHINE = _PREFIX + b"machine/"
 _TOKEN = _PREFIX + b"token/"
 _SETTINGS = _PREFIX + b"settings/"
@@ -163,6 +174,7 @@ class MgmtdStore:
                 txn.put(_numbered(_BORN, target), b"\x01")
             for each in rows.generations:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
+            _save_moves(txn, rows)
             _save_admission(txn, rows)
 
         self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
@@ -190,6 +202,22 @@ class MgmtdStore:
 
 def _event_key(number: int) -> bytes:
     return _EVENT + number.to_bytes(8, "big")
+
+
+def _save_moves(txn: Txn, rows: Rows) -> None:
+    for gone in rows.removed_nodes:
+        txn.delete(_numbered(_NODE, gone))
+    changes: list[tuple[bytes, Any]] = [(_numbered(_MOVE, chain), move) for chain, move in rows.moves]
+    changes += [(_numbered(_DEPARTING, node), departing) for node, departing in rows.departing]
+    changes += [(_numbered(_RETIRED, target), retired) for target, retired in rows.retired]
+    changes += [(_REMOVED + name.encode(), removed) for name, removed in rows.removed]
+    for key, record in changes:
+        if record is None:
+            txn.delete(key)
+        else:
+            txn.put(key, _encode(record))
+    if rows.move_settings is not None:
+        txn.put(_MOVE_SETTINGS, _encode(rows.move_settings))
 
 
 async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion) -> None:
@@ -274,6 +302,7 @@ async def _load(txn: ReadTxn) -> State | None:
     counters = await txn.get(_COUNTERS)
     if counters is None:
         raise error(Code.DISK, f"the manager's row {_COUNTERS!r} is missing")
+    settings = await txn.get(_MOVE_SETTINGS)
     return State(
         cluster,
         _decode(IdCounters, _COUNTERS, counters),
@@ -283,6 +312,11 @@ async def _load(txn: ReadTxn) -> State | None:
         namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, CacheNamespace)},
         configs={config.role: config for config in await _rows(txn, _CONFIG, RoleConfig)},
         born={TargetId(_number_of(key)) for key, _ in await _scan(txn, _BORN)},
+        moves={move.chain: move for move in await _rows(txn, _MOVE, Move)},
+        departing={departing.node: departing for departing in await _rows(txn, _DEPARTING, Departing)},
+        retired={retired.target: retired for retired in await _rows(txn, _RETIRED, RetiredTarget)},
+        removed={removed.name: removed for removed in await _rows(txn, _REMOVED, RemovedNode)},
+        move_settings=MoveSettings() if settings is None else _decode(MoveSettings, _MOVE_SETTINGS, settings),
         generations={TargetId(_number_of(key)): _decode(Generation, key, value) for key, value in await _scan(txn, _GENERATION)},
         machines={machine.name: machine for machine in await _rows(txn, _MACHINE, Machine)},
         tokens={token.id: token for token in await _rows(txn, _TOKEN, JoinToken)},

@@ -308,13 +308,18 @@ class TargetShell:
             return True
         return not self.failure and self._announce_withdrawal(self._withdrawal.begin(self._machine.chain, why))
 
-    def on_leave_request(self, chain_version: int) -> None:
-        """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
-        if not self.failure:
+    def on_leave_request(self, chain_version: int, *, is_replaced: bool = False) -> None:
+        """The manager asks this target to leave, because another one serves in its place or a link within the chain carries
+        nothing. Harmless when it cannot."""
+        chain = self._machine.chain
+        if self.failure or self._withdrawal.reason:
+            return
+        if not is_replaced:
             now = self._clock.now()
-            self._announce_withdrawal(
-                self._withdrawal.begin_on_request(now, self._machine.chain, chain_version, self.unreachable_successor)
-            )
+            does = self._withdrawal.begin_on_request(now, chain, chain_version, self.unreachable_successor)
+            self._announce_withdrawal(does)
+        elif chain is not None and chain.version == chain_version:
+            self._announce_withdrawal(self._withdrawal.begin(chain, "another target takes its place"))
 
     def _announce_withdrawal(self, does: bool) -> bool:
         if does:

@@ -66,6 +66,7 @@ from fs3.sim.ring2.lock_bugs import (
     LOCK_BUGS,
 )
 from fs3.sim.ring2.mount_bugs import MOUNT_BUGS
+from fs3.sim.ring2.move_bugs import MOVE_BUGS
 from fs3.sim.ring2.namespace_bugs import (
     NAMESPACE_BUGS,
 )
@@ -449,6 +450,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     **APPEND_BUGS,
     **INLINE_BUGS,
+    **MOVE_BUGS,
     **REPLACE_BUGS,
     **READER_BUGS,
     **HOLE_BUGS,
