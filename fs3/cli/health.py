@@ -47,7 +47,7 @@ class HealthProblem(NamedTuple):
 def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     """What is wrong with a cluster, the worst first."""
     nodes = {node["name"]: node for node in document["nodes"]}
-    replicas = {chain: table["replicas"] for table in document["tables"] for chain in table["chains"]}
+    replicas = {chain: table["replicas"] for table in document["tables"] for chain in table.get("chains", ())}
     found = [
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
