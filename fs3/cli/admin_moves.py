@@ -40,34 +40,22 @@ def register(app: typer.Typer) -> None:
 
 
 def rebalance(where: Where = None, dry_run: DryRun = False, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Move targets until all storage nodes are equally full, and chains are in different zones and racks.
-
-    Example: fs3 admin rebalance --dry-run
-    """
+    """Move targets until all storage nodes are equally full, and chains are in different zones and racks."""
     _plan(where, PlanMoves(MoveAction.REBALANCE, is_dry_run=dry_run), wait=wait, as_json=as_json)
 
 
 def drain(node: NodeName, where: Where = None, dry_run: DryRun = False, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Move everything that a storage node has to the others, and give it nothing more. It may be removed afterwards.
-
-    Example: fs3 admin drain storage-2 --wait
-    """
+    """Move everything that a storage node has to the others, and give it nothing more. It may be removed afterwards."""
     _plan(where, PlanMoves(MoveAction.DRAIN, node, is_dry_run=dry_run), wait=wait, as_json=as_json)
 
 
 def undrain(node: NodeName, where: Where = None, as_json: AsJson = False) -> None:
-    """Let a node that is being drained keep what it still has, and be given more. Moves under way end as they were begun.
-
-    Example: fs3 admin undrain storage-2
-    """
+    """Let a node that is being drained keep what it still has, and be given more. Moves under way end as they were begun."""
     _plan(where, PlanMoves(MoveAction.UNDRAIN, node), as_json=as_json)
 
 
 def remove(node: NodeName, where: Where = None, as_json: AsJson = False) -> None:
-    """Remove a node that holds nothing from the cluster. A process that comes back with its directory is told so.
-
-    Example: fs3 admin remove storage-2
-    """
+    """Remove a node that holds nothing from the cluster. A process that comes back with its directory is told so."""
     _plan(where, PlanMoves(MoveAction.REMOVE, node), as_json=as_json)
 
 
@@ -79,10 +67,7 @@ def replace(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Move everything that a storage node has, alive or dead, to another one. It may be removed afterwards.
-
-    Example: fs3 admin replace storage-2 storage-5
-    """
+    """Move everything that a storage node has, alive or dead, to another one. It may be removed afterwards."""
     _plan(where, PlanMoves(MoveAction.REPLACE, old, new, is_dry_run=dry_run), wait=wait, as_json=as_json)
 
 
@@ -96,10 +81,7 @@ def forget(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild elsewhere what a dead storage node had, from the other replicas, and remove it from the cluster.
-
-    Example: fs3 admin forget storage-2
-    """
+    """Rebuild elsewhere what a dead storage node had, from the other replicas, and remove it from the cluster."""
     plan = PlanMoves(MoveAction.FORGET, node, is_dry_run=dry_run, accept_loss=accept_loss)
     _plan(where, plan, wait=wait, as_json=as_json)
 
@@ -115,10 +97,7 @@ def moves(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what moves, how far it is, and what each storage node holds; or change how targets move.
-
-    Example: fs3 admin moves --pause
-    """
+    """Show what moves, how far it is, and what each storage node holds; or change how targets move."""
     if pause and resume:
         exit_not_checked(error(Code.INVALID, "--pause and --resume contradict each other"))
     try:
