@@ -27,7 +27,7 @@ SERIES = (
     ScaleOptions(nodes=720, clients=100, chains=2_400),
     ScaleOptions(nodes=180, clients=500, chains=10_000),
 )
-"""Few of everything; many processes; many chains, which takes 10 GiB of memory: every process has its own routing info."""
+"""Few of everything; many processes; many chains, which takes 4 GiB of memory: every process has its own routing info."""
 
 PANELS = (
     ("first snapshot", 1 / 1024, "KiB, first snapshot", 1024.0, "largest message"),

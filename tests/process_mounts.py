@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -50,15 +51,39 @@ def two_mounts(cluster: LocalCluster, home: Path) -> Iterator[tuple[Path, Path]]
 
 
 def server_of(point: Path) -> int:
-    """The process that serves a mount."""
+    """The process that answers the kernel for a mount, or the next one."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found = _process_of(point, b"fs3.cli.mount_server")
+        if found is not None:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"no process serves {point}")
+
+
+def holder_of(point: Path) -> int | None:
+    """The process that holds a mount."""
+    return _process_of(point, b"fs3.cli.mount_holder")
+
+
+def _process_of(point: Path, module: bytes) -> int | None:
     for process in Path("/proc").iterdir():
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             continue
-        if b"mount" in words and os.fsencode(point) in words:
+        if module in words and os.fsencode(point) in words:
             return int(process.name)
-    raise AssertionError(f"no process serves {point}")
+    return None
+
+
+def kill_both(point: Path) -> None:
+    """The holder first, so that nothing is replaced; until the kernel knows."""
+    server, holder = server_of(point), holder_of(point)
+    assert holder is not None
+    for process in (holder, server):
+        os.kill(process, signal.SIGKILL)
+    wait_dead(point)
 
 
 def wait_dead(point: Path) -> None:

@@ -36,10 +36,10 @@ class HotPath:
 
 
 @asynccontextmanager
-async def opened_paths(url: str) -> AsyncIterator[list[HotPath]]:
-    """All hot paths against a cluster, everything they need made and read once."""
+async def opened_paths(url: str, *, count: bool = True) -> AsyncIterator[list[HotPath]]:
+    """All hot paths against a cluster, everything they need made and read once. `count`: see `connect`."""
     async with (
-        await connect(url, transport="tcp") as client,
+        await connect(url, transport="tcp", count=count) as client,
         await KVCache.of(client, namespace="bench-check", page_bytes=PAGE_BYTES, timeout=60) as cache,
     ):
         await client.makedirs("/bench-check/files")

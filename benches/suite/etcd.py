@@ -87,7 +87,8 @@ def measure(context: Context) -> list[Row]:
             limit_name, limit = "/s on LMDB", Spread.of(figures[figure.partition(", etcd")[0] + ", LMDB"])
         row = Row("etcd", figure, "/s", Spread.of(values), limit_name, limit, must_value=MUST.get(figure))
         if figure in slow:
-            row.extra["p99 ms"] = Spread.of(slow[figure]).median
+            row.extra["p99_ms"] = Spread.of(slow[figure]).median
+            row.note = f"p99 {row.extra['p99_ms']:.1f} ms"
         rows.append(row)
     for figure, must in (("the leader of etcd is killed", LEADER_PAUSE_MAX), ("a metadata process is killed", META_PAUSE_MAX)):
         value = Spread.of(pauses[figure])

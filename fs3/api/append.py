@@ -46,6 +46,14 @@ Piece = Callable[[int, int], Awaitable[memoryview]]
 """(at, size): a part of the bytes to append. What it answers may be used again by the next one."""
 
 
+class AppendEnd:
+    """How an append remembers the step that ends it, for a caller that may have to ask again whether it happened."""
+
+    def note(self, step: Append, start: int) -> int:
+        """This step is about to be asked for; once it is done the bytes are at `start`. Its number; 0: any."""
+        return 0
+
+
 class _TurnLostError(Exception):
     """The end of the file was moved, or another one took the turn over: nothing was appended, and what was written is behind the
     end."""
@@ -80,23 +88,34 @@ class Appender:
         view._meta = meta
         return view
 
-    async def append(self, file: File, length: int, piece: Piece, writes: int, *, unnamed: bool = False) -> int:
+    async def append(
+        self, file: File, length: int, piece: Piece, writes: int, *, unnamed: bool = False, end: AppendEnd | None = None
+    ) -> int:
         """So many bytes at the end of a file: where they are. `writes`: in place, that have ended and been told of. `unnamed`:
         also of a file that has no name any more. Raises as `Client.append`."""
+        ending = end or AppendEnd()
         if not length:
             return file.length
         queue = self._queues.setdefault(file.inode.content_id, asyncio.Lock())
         async with queue:
             if file.inode.inline and file.inode.length + length <= inline_bytes_max:
-                at = await self._append_inline(file, length, piece, unnamed=unnamed)
+                at = await self._append_inline(file, length, piece, ending, unnamed=unnamed)
                 if at is not None:
                     return at
             for _ in range(append_attempts_max):
                 turn = await self._take(file, length, unnamed=unnamed)
                 try:
                     await self._store(file, turn, piece)
-                    end = turn.plan.start + length
-                    inode = await self._step(file, AppendStep.PUBLISH, turn.plan.serial, length=end, unnamed=unnamed)
+                    plan = turn.plan
+                    step = Append(
+                        file.inode.content_id,
+                        file.session,
+                        AppendStep.PUBLISH,
+                        plan.serial,
+                        length=plan.start + length,
+                        unnamed=unnamed,
+                    )
+                    inode = await self._ask(file, step, ending.note(step, plan.start))
                 except _TurnLostError:
                     continue
                 except BaseException:
@@ -107,11 +126,12 @@ class Appender:
                 return turn.plan.start
         raise error(Code.BUSY, f"the end of the file was moved {append_attempts_max} times while bytes were appended", file.path)
 
-    async def _append_inline(self, file: File, length: int, piece: Piece, *, unnamed: bool) -> int | None:
+    async def _append_inline(self, file: File, length: int, piece: Piece, ending: AppendEnd, *, unnamed: bool) -> int | None:
         """The same for a file whose bytes are kept beside its inode: one request. None: it is not so small (any more)."""
         data = bytes(await piece(0, length))
         try:
-            inode = await self._step(file, AppendStep.INLINE, data=data, unnamed=unnamed)
+            step = Append(file.inode.content_id, file.session, AppendStep.INLINE, data=data, unnamed=unnamed)
+            inode = await self._ask(file, step, ending.note(step, 0))
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 return None
@@ -192,13 +212,13 @@ class Appender:
         serial: int = 0,
         renewals: int = 0,
         *,
-        length: int = 0,
-        data: bytes = b"",
         unnamed: bool = False,
     ) -> Inode:
-        content, session = file.inode.content_id, file.session
+        return await self._ask(file, Append(file.inode.content_id, file.session, step, serial, renewals, unnamed=unnamed))
+
+    async def _ask(self, file: File, step: Append, seq: int = 0) -> Inode:
         try:
-            return await self._meta.ask(Append(content, session, step, serial, renewals, length, data, unnamed))
+            return await self._meta.ask(step, seq=seq)
         except FS3Error as failure:
             if failure.code is Code.NOT_ITS_TURN:
                 raise _TurnLostError from None

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 from fs3.api.access_times import AccessTimes
-from fs3.api.append import Appender
+from fs3.api.append import AppendEnd, Appender
 from fs3.api.attributes import AttributeCalls
 from fs3.api.client_space import SpaceVerbs
 from fs3.api.data import FileData
@@ -27,6 +27,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.locks import FileLocks, LockCalls
+from fs3.api.metrics import MetricCalls
 from fs3.api.namespace import Failures, NameCalls, Stats, parent_of, parents_mode_of
 from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
@@ -51,6 +52,7 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
+from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.tasks import TaskSet
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
@@ -77,7 +79,7 @@ Opens = list[File | FS3Error]
 log = logging.getLogger("fs3.client")
 
 
-class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
+class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, MetricCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -89,9 +91,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         *,
         umask: int = 0o022,
         relatime: bool = False,
+        sources: MetricSources | None = None,
     ) -> None:
         """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files,
-        but where a default ACL says what they get; `relatime`: reads bring access times up to date."""
+        but where a default ACL says what they get; `relatime`: reads bring access times up to date; `sources`: of `metrics`."""
+        self.sources = sources or MetricSources()
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -215,6 +219,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         elif opened.data is None:
             self.meta.readers.add(file)
         return file
+
+    def inherit(self, opened: OpenResult, path: str, *, appends: bool = False) -> File:
+        """The handle of a session of an earlier process of this client, which is the same one to the services."""
+        self.meta.keep_session(opened.session)
+        return self.adopt(opened, path, appends=appends)
 
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
@@ -483,14 +492,14 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
             checked.append((file, check_range(offset, len(view), file.path), view))
         return await self._data.write_many(checked)
 
-    async def append(self, file: File, data: Any, *, unnamed: bool = False) -> int:
+    async def append(self, file: File, data: Any, *, unnamed: bool = False, end: AppendEnd | None = None) -> int:
         """Write bytes at the end of a file, wherever that is by now; the offset they got. Any handle that writes may append, also
         one that writes in place: what it wrote before is published first.
 
         However many append at once, the bytes of one call stay together, and are durable and seen by every later open when it
         returns. When it fails nothing of them is ever seen, unless it says that it may have happened. The data must not change
         until then. STALE when the file was removed, or replaced by another one; with `unnamed` they are appended all the same to
-        what the handle has open, unless that got other bytes.
+        what the handle has open, unless that got other bytes. `end` remembers the last step.
         """
         writes = await self._prepare_append(file)
         view = source_of(data, file.path)
@@ -498,7 +507,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         async def piece(at: int, size: int) -> memoryview:
             return view[at : at + size]
 
-        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed)
+        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed, end=end)
 
     async def _prepare_append(self, file: File) -> int:
         """What a handle has written in place has its place in the file before it appends: so many writes."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
@@ -19,36 +23,60 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.inode import User
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Transport
+from fs3.runtime.metric_sources import MetricSources
+from fs3.runtime.process_metrics import ProcessMetrics
 
 TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
 
 
+@dataclass(frozen=True, slots=True)
+class LastingClient:
+    """A client that several processes are one after another, as those of a mount. To the metadata services it is one: its
+    sessions and locks stay."""
+
+    client_id: ClientId
+    seqs: Iterator[int]
+    """Numbers of requests that no earlier process has used."""
+
+
 async def connect(
-    url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True, relatime: bool = False
+    url: str,
+    *,
+    transport: str = "auto",
+    user: User | None = None,
+    verify: bool = True,
+    relatime: bool = False,
+    count: bool = True,
+    lasting: LastingClient | None = None,
 ) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
     process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
-    date, as those of a mount. Unreachable when no manager answers.
+    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
+    was one before. Unreachable when no manager answers.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
     addresses = [f"tcp://{address}" for address in cluster_addresses(url)]
     clock = OsClock()
+    counts = RpcCounts(clock) if count else None
     host = host_identity()
     async with AsyncExitStack() as stack:
-        services = Connector(_transports(transport, clock), host)
+        services = Connector(_transports(transport, clock, counts), host)
         stack.push_async_callback(services.close)
         control = services
         if transport in ("local", "grpc"):
-            control = Connector(_transports("tcp", clock), host)
+            control = Connector(_transports("tcp", clock, counts), host)
             stack.push_async_callback(control.close)
-        return await _build_client(stack, control, services, addresses, clock, host, user, verify, relatime)
+        return await _build_client(stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting)
 
 
 async def connect_embedded(
@@ -62,12 +90,13 @@ async def connect_embedded(
     from fs3.drivers.framed.local import EmbeddedTransport
 
     clock = OsClock()
+    counts = RpcCounts(clock)
     async with AsyncExitStack() as stack:
         addresses, release = await EmbeddedServices.take(path)
         stack.push_async_callback(release)
-        connector = Connector([EmbeddedTransport(clock)], host="")
+        connector = Connector([EmbeddedTransport(clock, counts=counts)], host="")
         stack.push_async_callback(connector.close)
-        return await _build_client(stack, connector, connector, addresses, clock, "", user, verify, relatime)
+        return await _build_client(stack, connector, connector, addresses, clock, counts, "", user, verify, relatime)
 
 
 async def _build_client(
@@ -76,37 +105,47 @@ async def _build_client(
     services: Connector,
     addresses: list[str],
     clock: Clock,
+    counts: RpcCounts | None,
     host: str,
     user: User | None,
     verify: bool,
     relatime: bool,
+    lasting: LastingClient | None = None,
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
     identity = ClientId(os.urandom(CLIENT_ID_BYTES))
     manager = MgmtdClient(control, addresses, clock)
     stack.push_async_callback(manager.close)
     await manager.start()
-    meta = MetaClient(manager, services, clock, identity, user or this_user())
+    # Storage knows updates by the numbers that one process gave them, so each process is another client to it.
+    named, seqs = (identity, None) if lasting is None else (lasting.client_id, lasting.seqs)
+    meta = MetaClient(manager, services, clock, named, user or this_user(), seqs=seqs)
     stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)
-    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime)
+    sources = MetricSources()
+    sources.add("process", ProcessMetrics("client", Path(sys.argv[0] or "python").name).samples)
+    if counts is not None:
+        sources.add("calls", counts.samples)
+    sources.add("chunks", storage.samples)
+    sources.add("buffers", lambda: [Sample(catalogue.MEMORY, ("buffers",), buffer_budget.held)])
+    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 
 
-def _transports(transport: str, clock: Clock) -> list[Transport]:
+def _transports(transport: str, clock: Clock, counts: RpcCounts | None) -> list[Transport]:
     # Imported when needed: a process that has loaded grpc cannot use it after fork(), and DataLoaders fork.
     if transport == "grpc":
         from fs3.drivers.grpc import GrpcTransport
 
-        return [GrpcTransport(clock)]
+        return [GrpcTransport(clock, counts=counts)]
     from fs3.drivers.framed.local import LocalTransport
     from fs3.drivers.framed.tcp import TcpTransport
 
     if transport == "tcp":
-        return [TcpTransport(clock)]
+        return [TcpTransport(clock, counts=counts)]
     if transport == "local":
-        return [LocalTransport(clock)]
-    return [LocalTransport(clock), TcpTransport(clock)]
+        return [LocalTransport(clock, counts=counts)]
+    return [LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts)]
 
 
 def this_user() -> User:

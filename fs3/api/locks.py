@@ -37,6 +37,8 @@ log = logging.getLogger("fs3.client")
 HandleHook = Callable[[File], Awaitable[object]]
 """Something to be done about an open file."""
 
+Locks = tuple[HeldLock, ...]
+
 _handle_numbers = itertools.count(1)
 
 
@@ -59,11 +61,15 @@ class LockRange:
     is_exclusive: bool
 
 
+OnHeld = Callable[[LockPlace, Locks], object]
+"""Called with all that an owner holds of a file, whenever that has changed."""
+
+
 @dataclass(slots=True)
 class _Holding:
     """What an owner holds of a file."""
 
-    locks: tuple[HeldLock, ...] = ()
+    locks: Locks = ()
     files: set[File] = field(default_factory=set)
     """The handles it was acquired through."""
 
@@ -86,6 +92,13 @@ class FileLocks:
         self._withdrawals: dict[LockPlace, set[asyncio.Task[None]]] = {}
         """What is to be given up of a place, until a service has done it: its owner acquires nothing there meanwhile."""
         self._tasks = TaskSet()
+        self.on_held: OnHeld = lambda place, locks: None
+
+    def inherit(self, place: LockPlace, locks: Locks, file: File | None) -> None:
+        """An earlier process of this client, which is the same one to the services, held these locks through this handle."""
+        self._held[place] = _Holding(locks, set() if file is None else {file})
+        self._epoch = max(self._epoch, *(lock.epoch for lock in locks))
+        self._meta.hold_locks(True)
 
     def deadline_in(self, timeout_ns: int) -> int:
         """The end of waiting, by this client's clock."""
@@ -94,9 +107,18 @@ class FileLocks:
     # --- acquiring ------------------------------------------------------------------------------------------------------
 
     async def acquire(
-        self, file: File, owner: int | None, want: LockRange, *, wait: bool, deadline_ns: int = 0, learn: HandleHook | None = None
+        self,
+        file: File,
+        owner: int | None,
+        want: LockRange,
+        *,
+        wait: bool,
+        deadline_ns: int = 0,
+        learn: HandleHook | None = None,
+        place_in_line: int = 0,
     ) -> bool:
         """Lock a range for the owner of this number, None: for the handle. False, without `wait`: another owner is in the way.
+        `place_in_line`: what the wait is called, for a caller that may have to take it up in another process; 0: anything.
 
         When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none. Whether the handle
         may lock so is the caller's matter (`check_may_lock`). `learn`: how the handle is told what earlier holders left, instead
@@ -117,7 +139,7 @@ class FileLocks:
                 if await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns):
                     return True
                 await self.unlock(file, owner, want)
-            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns, learns)
+            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns, learns, place_in_line)
         finally:
             self._wanted -= 1
             self._tell_held()
@@ -127,10 +149,16 @@ class FileLocks:
         return holding is not None and any(lock.kind is LockKind.FLOCK for lock in holding.locks)
 
     async def _ask(
-        self, file: File, place: LockPlace, want: LockRange, step: LockStep, deadline_ns: int, learn: HandleHook
+        self,
+        file: File,
+        place: LockPlace,
+        want: LockRange,
+        step: LockStep,
+        deadline_ns: int,
+        learn: HandleHook,
+        first: int = 0,
     ) -> bool:
         """Ask until there is an answer that stands. False: LOCKED, where that is one."""
-        first = 0
         while True:
             seq = self._meta.draw_seq()
             first = first or seq
@@ -182,6 +210,7 @@ class FileLocks:
         holding = self._held.setdefault(place, _Holding())
         holding.locks = set_range(holding.locks, _held_lock(place, want, self._epoch))
         holding.files.add(file)
+        self.on_held(place, holding.locks)
 
     def _withdraw(self, place: LockPlace, want: LockRange, first: int, seq: int) -> None:
         """The outcome of a request is not known, and what it was granted is given back."""
@@ -248,6 +277,7 @@ class FileLocks:
             holding.locks = set_range(holding.locks, _held_lock(place, want, claimed), unlock=True)
             if not holding.locks:
                 del self._held[place]
+            self.on_held(place, holding.locks)
         self._tell_held()
         return None
 
@@ -261,7 +291,8 @@ class FileLocks:
             await self._release(place)
 
     async def _release(self, place: LockPlace) -> None:
-        self._held.pop(place, None)
+        if self._held.pop(place, None) is not None:
+            self.on_held(place, ())
         request = Lock(place.inode, LockStep.RELEASE_OWNER, owner=place.number, by_handle=place.by_handle)
         await asyncio.wait((self._give_up(place, request),), timeout=_GIVE_UP_PATIENCE_NS / SECOND)
 
@@ -324,6 +355,7 @@ class FileLocks:
             log.warning("locks of inode %d are lost: this client was silent for too long", place.inode)
             for file in holding.files:
                 file.locks_lost = True
+            self.on_held(place, ())
         self._held.clear()
 
     def _check_not_lost(self, file: File) -> None:

@@ -61,3 +61,12 @@ def format_duration(nanoseconds: int) -> str:
     )
     value = nanoseconds / size
     return f"{value:.0f}{unit}" if value == round(value) else f"{value:.1f}{unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """ "40 s", "3 min", "2.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

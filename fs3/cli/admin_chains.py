@@ -9,9 +9,9 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, NodeId, TargetId, chunk_file
 from fs3.base.status import Code
-from fs3.cli.status import status_document
 from fs3.client.fsck.cluster import MetaSource
 from fs3.core.files.layout import chain_of
+from fs3.core.health.document import status_document
 from fs3.core.meta.fsck.problems import chunk_name
 from fs3.model.chain import Slot
 from fs3.model.inode import InodeType, Layout

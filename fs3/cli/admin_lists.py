@@ -11,9 +11,9 @@ import typer
 from fs3.base.units import MILLISECOND, format_size
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.output import print_json, print_table
-from fs3.cli.status import status_document
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
+from fs3.core.health.document import status_document
 
 Where = Annotated[str | None, typer.Argument(help=where_help, metavar="CLUSTER")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]

@@ -19,7 +19,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
-from fs3.cli.options import STOP_TOGETHER
+from fs3.cli.options import METRICS_HOST, STOP_TOGETHER
 from fs3.cli.stores import parse_store
 from fs3.cli.supervision import SupervisedProcesses
 
@@ -69,7 +69,7 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
     """The shape to run with: what the directory has, or what was asked for; a contradiction is an error naming the option."""
     given = {key: value for key, value in wanted.items() if value is not None}
     if kept is not None:
-        for key in ("storage", "replicas", "targets"):
+        for key in ("storage", "replicas", "targets", "zones"):
             if key in given and given[key] != getattr(kept, key):
                 raise error(
                     Code.INVALID, f"--{key} {given[key]}: the cluster in this directory has {getattr(kept, key)}", str(path)
@@ -95,6 +95,8 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
         raise error(Code.INVALID, f"--storage {shape.storage}: 1 to 64 storage processes")
     if not 1 <= shape.replicas <= shape.storage:
         raise error(Code.INVALID, f"--replicas {shape.replicas}: 1 to {shape.storage}, one storage process for each replica")
+    if not 0 <= shape.zones <= shape.storage:
+        raise error(Code.INVALID, f"--zones {shape.zones}: 0 to {shape.storage}, one storage process for each zone")
     if not 1 <= shape.targets <= 64:
         raise error(Code.INVALID, f"--targets {shape.targets}: 1 to 64 targets for each storage process")
     if not 1 <= shape.mgmtds <= managers_max:
@@ -103,6 +105,8 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
         raise error(Code.INVALID, f"--metas {shape.metas}: 1 to 64 metadata processes")
     if not 1 <= shape.port <= 65535 - shape.port_count():
         raise error(Code.INVALID, f"--port {shape.port}: this and the next {shape.port_count() - 1} ports are needed")
+    if not 0 <= shape.metrics_port <= 65535 - shape.port_count() // 2:
+        raise error(Code.INVALID, f"--metrics-port {shape.metrics_port}: it needs a port for each process from this one on")
     return shape
 
 
@@ -123,6 +127,8 @@ def start(
     for name in names:
         for port in shape.ports(name):
             _check_port(shape.host, port, name)
+        if shape.metrics_port:
+            _check_port(METRICS_HOST, shape.metrics_port_of(name), name)
     started: list[str] = []
     launched: list[_StartingProcess] = []
     supervisor = _launch_supervisor(directory) if supervised and names else None
@@ -303,8 +309,12 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
         command += ["--mgmtd", ",".join(shape.address(shape.ports(manager)[0]) for manager in shape.managers())]
+    if role == "storage" and shape.zones:
+        command += ["--zone", shape.zone(name)]
     if shape.advertise:
         command += ["--advertise", shape.advertise]
+    if shape.metrics_port:
+        command += ["--metrics-port", str(shape.metrics_port_of(name))]
     settings = directory.path / f"{role}.toml"
     return [*command, "--config", str(settings)] if settings.exists() else command
 

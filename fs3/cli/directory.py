@@ -60,6 +60,10 @@ class Shape:
     """Host name or address others reach this machine by; "": `host`."""
     kv: str = ""
     """Where managers and metadata keep their rows (`fs3.cli.stores`), when that is not in the directory."""
+    metrics_port: int = 0
+    """First port of the metrics, one for each process, on this machine only; 0: they are not served over HTTP."""
+    zones: int = 0
+    """Storage processes say that they stand in so many zones, by turns; 0: they say nothing."""
 
     def address(self, port: int) -> str:
         """ "host:port", as clients and the processes among themselves use it."""
@@ -88,6 +92,15 @@ class Shape:
         elif number:
             index += 2 + self.storage + 2 * (int(number) - 2)
         return self.port + 2 * index, self.port + 2 * index + 1
+
+    def metrics_port_of(self, name: str) -> int:
+        """Where a process serves its metrics: in the order of `ports`. 0: nowhere."""
+        return self.metrics_port + (self.ports(name)[0] - self.port) // 2 if self.metrics_port else 0
+
+    def zone(self, name: str) -> str:
+        """The zone that a storage process says it stands in; "" for none."""
+        _, _, number = name.partition("-")
+        return f"zone-{(int(number) - 1) % self.zones + 1}" if self.zones else ""
 
     def port_count(self) -> int:
         """Neighbouring ports the cluster needs."""

@@ -21,9 +21,9 @@ from pathlib import Path
 from fs3.base.errors import FS3Error
 from fs3.base.units import format_size
 from fs3.base.version import __version__
-from fs3.cli.health import disk_warn_free_bytes_min, is_nearly_full
 from fs3.cli.node_config import MachineConfig
 from fs3.cli.options import ServiceRole
+from fs3.core.health.problems import disk_warn_free_bytes_min, is_nearly_full
 
 connect_seconds = 2.0
 """A port of another machine that does not answer for so long is not reached."""

@@ -42,15 +42,35 @@ file_attributes.add_commands(app)
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, admin_lists, demo, doctor, kv, machines, mount, serve, settings, status, up
+    from fs3.cli import (
+        admin,
+        admin_lists,
+        admin_moves,
+        demo,
+        doctor,
+        events,
+        kv,
+        machines,
+        mount,
+        serve,
+        settings,
+        slow,
+        status,
+        top,
+        up,
+    )
 
     app.command()(up.up)
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(top.top)
+    app.command()(slow.slow)
+    app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)
     app.add_typer(demo.app)
+    admin_moves.register(admin.app)
     admin_lists.add_lists(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)

@@ -1,43 +1,34 @@
 """`fs3 mount` and `fs3 umount`, and the helper that mount(8) calls for lines of fstab.
 
-`fs3 mount` returns once the mount answers; a process in the background serves it. What goes wrong before that is said by the
-command itself; what happens later goes to the file of `--log`.
+`fs3 mount` returns once the mount answers. Two processes in the background are left: a small one that holds the mount
+(`mount_holder`), and the one that answers the kernel (`mount_server`), which the other replaces should it die. What goes wrong
+before that is said by the command itself; what happens later goes to the file of `--log`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import gc
-import logging
 import os
-import signal
+import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fs3.api.fuse.options import FuseOptions
 from fs3.api.url import SCHEME, cluster_addresses, split_url
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.cli.output import describe
-from fs3.cli.serve import loop_factory
+from fs3.cli.mount_holder import MOUNTED
+from fs3.cli.mount_plan import MountPlan
 from fs3.drivers.fuse.mount import check_directory, is_dead, unmount
 
 cache_seconds_max = 3600.0
 
-_READY = b"+"
-"""What the process in the background says once the mount answers; anything else is why it does not."""
-
-log = logging.getLogger("fs3.mount")
-
 
 def mount(
-    url: Annotated[str, typer.Argument(help="fs3://host:port[,host:port]")],
+    url: Annotated[str, typer.Argument(help="fs3://host:port[,host:port][/directory]")],
     directory: Annotated[str, typer.Argument(metavar="DIR", help="an existing directory")],
     direct_io: Annotated[bool, typer.Option("--direct-io", help="reads and writes go past the kernel's memory")] = False,
     cache: Annotated[
@@ -47,20 +38,19 @@ def mount(
     read_only: Annotated[bool, typer.Option("--read-only", help="nothing is changed through it")] = False,
     noatime: Annotated[bool, typer.Option("--noatime", help="reads leave access times as they are")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="serve until it is unmounted, or SIGTERM or Ctrl-C")] = False,
-    log_file: Annotated[Path | None, typer.Option("--log", help="where the process in the background logs")] = None,
+    log_file: Annotated[Path | None, typer.Option("--log", help="where the processes in the background log")] = None,
 ) -> None:
     """Mount a cluster on a directory, for any program."""
     if not 0 <= cache <= cache_seconds_max:
         raise error(Code.INVALID, f"--cache is {cache:g}, not 0 to {cache_seconds_max:g} seconds")
-    options = FuseOptions(direct_io, int(cache * SECOND), allow_other, read_only, noatime)
-    source = _source(url)
+    source, path = _source(url)
     # Whatever can be said before anything is started.
-    path = check_directory(directory)
+    place = check_directory(directory)
+    plan = MountPlan(url, source, place, path, direct_io, int(cache * SECOND), allow_other, read_only, noatime)
     if foreground:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        _serve(url, path, options, source, None)
-        return
-    _start_in_background(url, path, options, source, log_file)
+        command = _holder_command(plan, -1)
+        os.execv(command[0], command)
+    _start_in_background(plan, log_file)
 
 
 def umount(
@@ -79,12 +69,11 @@ def umount(
         unmount(directory, lazily=True)
 
 
-def _source(url: str) -> str:
-    """The URL of the cluster, as the table of mounts shows it. InvalidArgument for a path below the root."""
+def _source(url: str) -> tuple[str, str]:
+    """(what the table of mounts shows, the path of the directory in it, "" for the root)."""
     _, path = split_url(url)
-    if path.strip("/"):
-        raise error(Code.INVALID, f"{url!r} names {path!r}; a mount is of a whole cluster")
-    return f"{SCHEME}://{','.join(cluster_addresses(url))}"
+    path = "/".join(part for part in path.split("/") if part)
+    return f"{SCHEME}://{','.join(cluster_addresses(url))}" + (f"/{path}" if path else ""), path
 
 
 def _is_dead(directory: str) -> bool:
@@ -96,75 +85,32 @@ def _is_dead(directory: str) -> bool:
     return False
 
 
-# --- the process that serves ------------------------------------------------------------------------------------------
+# --- the processes of a mount ------------------------------------------------------------------------------------------
 
 
-def _start_in_background(url: str, path: str, options: FuseOptions, source: str, log_file: Path | None) -> None:
-    """Raises what the process in the background could not do."""
-    log_fd = None
-    if log_file is not None:
-        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+def _start_in_background(plan: MountPlan, log_file: Path | None) -> None:
+    """Raises what the processes in the background could not do."""
     ours, theirs = os.pipe()
-    child = os.fork()  # nothing but this thread runs yet
-    if child == 0:
-        os.close(ours)
-        status = 1
-        try:
-            _detach(log_fd)
-            _serve(url, path, options, source, theirs)
-            status = 0
-        except BaseException as wrong:
-            log.error("%s", wrong)
-            with suppress(OSError):  # it was told already
-                os.write(theirs, describe(wrong).encode())
-        finally:
-            os._exit(status)
-    os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
+        with open(log_file or os.devnull, "ab") as output:
+            holder = subprocess.Popen(
+                _holder_command(plan, theirs),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        os.close(theirs)
         said = pipe.read()
-    if said != _READY:
-        os.waitpid(child, 0)
-        why = said.decode(errors="replace") or "the process that was to serve it has died"
-        raise ChildProcessError(f"{path} is not mounted: {why}")
+    if said != MOUNTED:
+        holder.wait()
+        why = said.decode(errors="replace") or "the process that was to hold it has died"
+        raise ChildProcessError(f"{plan.directory} is not mounted: {why}")
 
 
-def _detach(log_fd: int | None) -> None:
-    os.setsid()
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    os.dup2(nothing if log_fd is None else log_fd, 2)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
-def _serve(url: str, path: str, options: FuseOptions, source: str, ready: int | None) -> None:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(url, path, options, source, ready))
-
-
-async def _run(url: str, path: str, options: FuseOptions, source: str, ready: int | None) -> None:
-    from fs3.api.connect import connect
-    from fs3.api.fuse.mount import Mount
-
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    async with await connect(url, relatime=options.has_access_times) as client:
-        served = await Mount.begin(client, path, options, source)
-        log.info("%s is mounted on %s", source, path)
-        gc.freeze()  # what is there by now stays; it need not be looked at again and again
-        if ready is not None:
-            os.write(ready, _READY)
-            os.close(ready)
-        ended = asyncio.ensure_future(served.wait_ended())
-        stopped = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        log.info("%s is being unmounted", path)
-        await served.close()
-    log.info("%s is unmounted", path)
+def _holder_command(plan: MountPlan, ready: int) -> list[str]:
+    return [sys.executable, "-m", "fs3.cli.mount_holder", plan.directory, plan.to_word(), str(ready)]
 
 
 # --- mount(8) ----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from fs3.cli.directory import ClusterDirectory, host_port
 from fs3.cli.options import ServiceRole
 from fs3.cli.stores import StoreLocation, parse_store
 from fs3.core.membership.machines import MACHINE_NAME, is_machine_name, node_name
+from fs3.model.domain import Domain
 from fs3.model.routing import Role
 from fs3.runtime.config import load_config
 
@@ -63,6 +64,10 @@ class NodeConfig(msgspec.Struct, frozen=True):
     kv: str = ""
     cluster: str = "fs3"
     """Name of the cluster, for people; `fs3 cluster init` makes it of this name."""
+    zone: str = ""
+    """The room or power supply that the machine stands in."""
+    rack: str = ""
+    """Its rack, within the zone."""
     mgmtd: ServiceSection | None = None
     meta: ServiceSection | None = None
     storage: list[StorageSection] = []
@@ -98,6 +103,10 @@ class MachineConfig:
         if self.address in ("0.0.0.0", "::"):
             raise self._wrong(f"address {self.address}: the others cannot reach it by that; `listen` may be so")
         self.listen = _without_brackets(config.listen)
+        for key, name in (("zone", config.zone), ("rack", config.rack)):
+            if name and not is_machine_name(name):
+                raise self._wrong(f"{key} {name!r} is no name: {MACHINE_NAME}")
+        self._domain = Domain(config.zone, config.rack)
         self.kv = self._store(config)
         self.processes = tuple(self._list_processes(config))
         self._check_ports()
@@ -197,6 +206,8 @@ class MachineConfig:
             "--listen", host_port(listen, process.port), "--grpc-listen", host_port(listen, process.port + 1),
             "--local-listen", str(self.socket_path(process)), "--advertise", self.address,
         ]  # fmt: skip
+        if process.role is ServiceRole.storage:
+            command += ["--zone", self._domain.zone, "--rack", self._domain.rack]
         for disk in process.directories[1:]:
             command += ["--disk", str(disk)]
         if process.store is not None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
+from fs3.model.domain import NOWHERE, Domain
 
 STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
+METRICS_HOST = "127.0.0.1"
+"""Where metrics are served when only a port is given: to what runs on this machine."""
 
 
 class ServiceRole(StrEnum):
@@ -64,6 +67,11 @@ class ServeOptions:
     """Of a storage process, besides `data_dir`."""
     machine: MachineIdentity | None = None
     """Where machines join the cluster: the one the process is on."""
+    metrics: str = ""
+    """PORT or HOST:PORT to serve metrics on; "": they are not served over HTTP."""
+    counting: bool = True
+    """False: nothing is counted, and there are no metrics."""
+    domain: Domain = NOWHERE
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,8 @@ from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.machine_directory import load_identity
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.model.domain import Domain
+from fs3.runtime.logs import LogFormat, set_up_logging
 from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
@@ -54,12 +55,26 @@ def serve(
         str,
         typer.Option(help=f"mgmtd, meta: {stores.HELP}; default DATA_DIR/kv", envvar="FS3_KV"),
     ] = "",
+    metrics_port: Annotated[
+        str,
+        typer.Option(
+            help="PORT (on 127.0.0.1) or HOST:PORT of Prometheus metrics over HTTP; none by default", envvar="FS3_METRICS_PORT"
+        ),
+    ] = "",
+    count: Annotated[
+        bool, typer.Option("--count/--no-count", help="count calls and times for metrics", envvar="FS3_COUNT")
+    ] = True,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="text, or json: an object per line", envvar="FS3_LOG_FORMAT")
+    ] = LogFormat.text,
+    zone: Annotated[str, typer.Option(help="storage: the room or power supply it stands in", envvar="FS3_ZONE")] = "",
+    rack: Annotated[str, typer.Option(help="storage: the rack it stands in, within its zone", envvar="FS3_RACK")] = "",
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
     lifeline_fd: Annotated[int | None, typer.Option(help="descriptor at whose end the process stops")] = None,
 ) -> None:
     """Run all processes of this machine, or one, in the foreground."""
     if role is None:
-        _serve_machine(config, name, data_dir)
+        _serve_machine(config, name, data_dir, log_format)
         return
     if not name or data_dir is None:
         raise error(Code.INVALID, f"serve {role} needs --name and --data-dir; without a role, --config says what to run")
@@ -69,9 +84,9 @@ def serve(
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
         stores.parse_store(kv) if kv else stores.store_in_config(config), tuple(disk or ()),
-        load_identity(machine) if machine is not None else None,
+        load_identity(machine) if machine is not None else None, metrics_port, count, Domain(zone, rack),
     )  # fmt: skip
-    _log_to_stderr()
+    set_up_logging(log_format, role, name)
     acquire_process_lock(
         data_dir / "process.lock"
     )  # let go by the end of the process: who sees it free knows that nobody is left
@@ -79,7 +94,7 @@ def serve(
         runner.run(_run(options, ready_fd, lifeline_fd))
 
 
-def _serve_machine(config: Path | None, name: str, data_dir: Path | None) -> None:
+def _serve_machine(config: Path | None, name: str, data_dir: Path | None, log_format: LogFormat) -> None:
     """All processes that the file of the machine names, once it has joined a cluster."""
     from fs3.cli.machine_supervisor import run_machine
     from fs3.cli.node_config import DEFAULT_PATH, load_node_config
@@ -87,14 +102,11 @@ def _serve_machine(config: Path | None, name: str, data_dir: Path | None) -> Non
     if name or data_dir is not None:
         raise error(Code.INVALID, "serve needs mgmtd, meta or storage with --name and --data-dir, or --config alone")
     found = load_node_config(config or DEFAULT_PATH)
-    load_identity(found.data_dir).require_cluster()
+    identity = load_identity(found.data_dir)
+    identity.require_cluster()
     acquire_process_lock(found.data_dir / "process.lock")
-    _log_to_stderr()
+    set_up_logging(log_format, "machine", identity.name)
     run_machine(found)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:

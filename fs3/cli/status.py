@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,19 +15,18 @@ import typer
 from rich.live import Live
 
 from fs3.base.errors import FS3Error, Unreachable, error
-from fs3.base.ids import NodeId
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND, parse_duration
-from fs3.base.version import Release
+from fs3.base.units import SECOND, parse_duration
 from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
-from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.output import print_json, table_console
-from fs3.cli.runbooks import Runbook
-from fs3.cli.status_view import list_resyncs, render
+from fs3.cli.status_view import render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
+from fs3.core.health.document import disk_documents, release_document, release_of, status_document
+from fs3.core.health.problems import HealthProblem, health_of, problems_of, with_verdict
+from fs3.model.cluster import ClusterInfo
+from fs3.model.health import ClusterHealth, HealthKind
 
 if TYPE_CHECKING:
     from fs3.client.connector import Connector
@@ -93,8 +92,8 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))
         for manager, answer in zip(document["managers"], answers, strict=True):
             manager["answers"] = answer is not None
-            manager["disks"] = [] if answer is None else _disk_documents(answer.disks)
-            manager.update(_release_document(None if answer is None else _release_of(answer)))
+            manager["disks"] = [] if answer is None else disk_documents(answer.disks)
+            manager.update(release_document(None if answer is None else release_of(answer)))
         return with_verdict(document)
     finally:
         await client.close()
@@ -109,118 +108,6 @@ async def _ask_manager(connector: Connector, endpoints: Sequence[str]) -> Cluste
         return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     except FS3Error:
         return None
-
-
-def _release_of(manager: ClusterInfo) -> Release:
-    """What a manager runs; one of level 1 tells its version alone."""
-    return manager.release if manager.release.software else manager.release._replace(software=manager.software)
-
-
-def _release_document(release: Release | None) -> dict[str, Any]:
-    """`level` 0: not known."""
-    return {"software": "", "level": 0} if release is None else {"software": release.software, "level": release.level}
-
-
-def status_document(status: ClusterStatus) -> dict[str, Any]:
-    """The status as plain data: the shape `fs3 status --json` prints, before `with_verdict`."""
-    routing = status.routing
-    names = {node.id: node.name for node in routing.nodes.values()}
-    return {
-        "cluster_id": routing.cluster.hex(),
-        "software": status.software,
-        "routing_version": routing.version,
-        "epoch": status.epoch,
-        "primary_for_ms": status.primary_for_ns // MILLISECOND,
-        "store": status.store,
-        "managers": [
-            {
-                "name": manager.name,
-                "primary": manager.is_primary,
-                "answers": True,
-                "endpoints": list(manager.endpoints),
-                "disks": [],
-                **_release_document(None),
-            }
-            for manager in status.managers
-        ],
-        "nodes": [_node_document(node) for node in status.nodes],
-        "chains": [
-            {
-                "chain": chain.id,
-                "version": chain.version,
-                "targets": [
-                    {"target": slot.target, "node": names.get(slot.node, ""), "state": slot.state.name.lower()}
-                    for slot in chain.slots
-                ],
-            }
-            for chain in routing.chains.values()
-        ],
-        "tables": [
-            {"table": table.id, "version": table.version, "replicas": table.replicas, "chains": list(table.chains)}
-            for table in routing.tables.values()
-        ],
-        "targets": [_target_document(target, names) for target in status.targets],
-        "namespaces": status.namespaces,
-    }
-
-
-def _node_document(status: NodeStatus) -> dict[str, Any]:
-    node, age = status.node, status.heartbeat_age_ns
-    return {
-        "id": node.id,
-        "name": node.name,
-        "role": node.role.name.lower(),
-        "alive": node.alive,
-        "incarnation": node.incarnation,
-        "pid": node.pid,
-        "lease_left_ms": status.lease_left_ns // MILLISECOND,
-        "problem": status.problem,
-        "silent_ms": -1 if age is None else age // MILLISECOND,
-        "endpoints": list(node.endpoints),
-        "disks": _disk_documents(status.disks),
-        **_release_document(status.release),
-        "config_version": status.settings.version,
-        "config_newest": status.settings.newest_version,
-        "config_problem": status.settings.problem,
-    }
-
-
-def _disk_documents(disks: Sequence[DiskSpace]) -> list[dict[str, Any]]:
-    return [{"path": disk.path, "total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes} for disk in disks]
-
-
-def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[str, Any]:
-    slot, upkeep = target.slot, target.upkeep
-    return {
-        "target": slot.target,
-        "node": names.get(slot.node, str(slot.node)),
-        "chain": target.chain,
-        "public_state": slot.state.name.lower(),
-        "local_state": target.local.name.lower() if target.local is not None else "unknown",
-        "chain_version": target.chain_version,
-        "used_bytes": target.used_bytes,
-        "free_bytes": target.free_bytes,
-        "chunks": target.chunks,
-        "reason": target.reason,
-        **{name: getattr(upkeep, name) for name in upkeep.__struct_fields__},
-        "born": target.born,
-    }
-
-
-def problem_document(health: ClusterHealth, text: str, runbook: Runbook) -> dict[str, Any]:
-    """One problem, as `fs3 status --json` has it."""
-    return {"health": health.value, "text": text, "runbook": runbook.page}
-
-
-def with_verdict(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with what follows from it: health, problems, resyncs."""
-    problems = problems_of(document)
-    return {
-        "health": health_of(problems).value,
-        "problems": [problem_document(problem.health, problem.text, problem.runbook) for problem in problems],
-        **document,
-        "resyncs": list(list_resyncs(document)),
-    }
 
 
 def wait_until_healthy(addresses: Sequence[str], seconds: float = SERVING_SECONDS) -> None:
@@ -239,7 +126,7 @@ def wait_for_health(addresses: Sequence[str], wanted: ClusterHealth, seconds: fl
         except FS3Error as wrong:
             missing = str(wrong)
         else:
-            problems = [problem for problem in problems_of(document) if problem.passes]
+            problems = [problem for problem in problems_of(document) if problem.may_pass]
             if health_of(problems) in good:
                 return
             missing = "; ".join(problem.text for problem in problems[:3])
@@ -284,14 +171,14 @@ def add_processes(document: dict[str, Any], directory: ClusterDirectory) -> None
         )
         if record.given_up:
             text = f"process {name} {describe_restarts(record)}"
-            document["problems"].append(problem_document(ClusterHealth.DEGRADED, text, Runbook.PROCESS_GIVEN_UP))
+            document["problems"].append(HealthProblem(HealthKind.PROCESS_GIVEN_UP, text).to_document())
             if document["health"] == ClusterHealth.HEALTHY.value:
                 document["health"] = ClusterHealth.DEGRADED.value
 
 
 def _unreachable_document(why: str) -> dict[str, Any]:
     empty: dict[str, Any] = {key: [] for key in ("managers", "nodes", "chains", "tables", "targets", "namespaces", "resyncs")}
-    problem = problem_document(ClusterHealth.DOWN, why, Runbook.UNREACHABLE)
+    problem = HealthProblem(HealthKind.UNREACHABLE, why).to_document()
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
         "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,

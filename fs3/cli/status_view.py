@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,9 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fs3.base.units import format_size
-from fs3.cli.health import ClusterHealth
+from fs3.base.units import format_seconds, format_size
 from fs3.cli.supervision import RestartRecord, describe_restarts
+from fs3.model.health import ClusterHealth
 
 PROBLEMS_SHOWN_MAX = 20
 _BAR_WIDTH = 24
@@ -73,7 +72,7 @@ def _managers(document: dict[str, Any]) -> Table:
     for manager in document["managers"]:
         if manager["primary"]:
             since = document["primary_for_ms"] / 1000
-            part = Text(f"primary for {_duration(since)}, epoch {document['epoch']}", style="green")
+            part = Text(f"primary for {format_seconds(since)}, epoch {document['epoch']}", style="green")
         elif manager["answers"]:
             part = Text("stands by")
         else:
@@ -127,35 +126,11 @@ def _chains(document: dict[str, Any]) -> Table:
     return table
 
 
-def list_resyncs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each resync under way: {chain, source, target, done, total, fraction, bytes, bytes_per_second, seconds_left}."""
-    targets = {target["target"]: target for target in document["targets"]}
-    for source in document["targets"]:
-        target = targets.get(source["resync_target_id"])
-        if target is None:
-            continue
-        done, total = source["resync_done_chunks"], source["resync_total_chunks"]
-        rate = source["resync_bytes_per_second"]
-        # What is equal is skipped, so this is the most it can be.
-        left_bytes = source["used_bytes"] * (total - done) / total if total else 0
-        yield {
-            "chain": source["chain"],
-            "source": f"{source['target']} on {source['node']}",
-            "target": f"{target['target']} on {target['node']}",
-            "done_chunks": done,
-            "total_chunks": total,
-            "fraction": done / total if total else 0.0,
-            "bytes": source["resync_bytes"],
-            "bytes_per_second": rate,
-            "seconds_left": left_bytes / rate if rate else None,
-        }
-
-
 def _resyncs(document: dict[str, Any]) -> Table:
     table = _table("resync", "chain", "from", "to", "", "chunks", "sent", "rate", "left")
     for resync in document["resyncs"]:
         bar = ProgressBar(total=max(1, resync["total_chunks"]), completed=resync["done_chunks"], width=_BAR_WIDTH)
-        left = "" if resync["seconds_left"] is None else f"at most {_duration(resync['seconds_left'])}"
+        left = "" if resync["seconds_left"] is None else f"at most {format_seconds(resync['seconds_left'])}"
         table.add_row(
             str(resync["chain"]), resync["source"], resync["target"], bar,
             f"{resync['done_chunks']} of {resync['total_chunks']} ({100 * resync['fraction']:.0f} %)",
@@ -185,11 +160,3 @@ def _processes(processes: list[dict[str, Any]]) -> Table:
         record = RestartRecord(process["restarts"], process["ended_at"], process["reason"], process["given_up"])
         table.add_row(process["name"], str(process["pid"]), state, Text(describe_restarts(record)))
     return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

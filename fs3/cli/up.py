@@ -14,6 +14,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.options import METRICS_HOST
 from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
 
@@ -31,6 +32,7 @@ def up(
     storage: Annotated[int | None, typer.Option(help="storage processes (3)")] = None,
     replicas: Annotated[int | None, typer.Option(help="copies of every chunk (3)")] = None,
     targets: Annotated[int | None, typer.Option(help="storage targets of each storage process (2)")] = None,
+    zones: Annotated[int | None, typer.Option(help="zones that storage processes say they stand in, by turns (0)")] = None,
     mgmtds: Annotated[int | None, typer.Option(help="managers; all but one stand by (1)")] = None,
     metas: Annotated[int | None, typer.Option(help="metadata processes (1)")] = None,
     port: Annotated[int | None, typer.Option(help="first port; mgmtd's, the one in fs3:// URLs (8000)")] = None,
@@ -41,6 +43,9 @@ def up(
     kv: Annotated[
         str | None, typer.Option(help="etcd://host:port,host:port/NAME: metadata live there, not in the data directory")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="first port of Prometheus metrics, one for each process, on 127.0.0.1; 0: none (0)")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
@@ -49,7 +54,7 @@ def up(
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
-        "metas": metas, "advertise": advertise, "kv": kv,
+        "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port, "zones": zones,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()
@@ -124,6 +129,9 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"serving fs3://{','.join(shape.manager_addresses())}/")
+    if shape.metrics_port:
+        ports = sorted(shape.metrics_port_of(name) for name in shape.names())
+        console.print(f"metrics at http://{METRICS_HOST}:{ports[0]}/metrics, and so on up to port {ports[-1]}")
 
 
 def _follow(directory: ClusterDirectory, names: list[str]) -> None:

@@ -14,6 +14,7 @@ from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
+from fs3.cli.observer import ProcessObserver
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.cli.stores import STORE_KEY, describe_store, open_store
 from fs3.client.connector import Connector
@@ -28,6 +29,7 @@ from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
 from fs3.ports.chunk_store import ChunkStore
@@ -36,11 +38,15 @@ from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
 from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
+from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.store_scrub import StoreScrub
 from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.metrics import MetaMetrics
 from fs3.services.meta.service import MetaService
+from fs3.services.mgmtd.metrics import MgmtdMetrics
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.metrics import StorageMetrics
 from fs3.services.storage.service import StorageService
 
 STOP_GRACE_NS = 5 * SECOND
@@ -52,27 +58,30 @@ SCHEMAS: dict[Role, type[msgspec.Struct]] = {Role.META: MetaConfig, Role.STORAGE
 async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
     options.data_dir.mkdir(parents=True, exist_ok=True)
+    clock = OsClock()
+    observer = ProcessObserver(options, clock)
+    observer.start(stack)
     match options.role:
         case ServiceRole.mgmtd:
-            return await _start_mgmtd(options, stack)
+            return await _start_mgmtd(options, stack, clock, observer)
         case ServiceRole.meta:
-            return await _start_meta(options, stack)
+            return await _start_meta(options, stack, clock, observer)
         case ServiceRole.storage:
-            return await _start_storage(options, stack)
+            return await _start_storage(options, stack, clock, observer)
 
 
 class _Listeners:
     """The endpoints of one process, on every wire."""
 
-    def __init__(self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> None:
+    def __init__(self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> None:
         self._options = options
         self._stack = stack
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock), f"tcp://{_host_port(options.listen, '--listen')}"),
-            (GrpcTransport(clock), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+            (TcpTransport(clock, counts=counts), f"tcp://{_host_port(options.listen, '--listen')}"),
+            (GrpcTransport(clock, counts=counts), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
         ]
         if options.local_listen:
-            self._transports.append((LocalTransport(clock), f"local://{options.local_listen}"))
+            self._transports.append((LocalTransport(clock, counts=counts), f"local://{options.local_listen}"))
 
     async def open(self, bindings: Bindings) -> dict[str, str]:
         """Listen; returns {scheme: endpoint others should use}."""
@@ -96,12 +105,12 @@ def _host_port(text: str, option: str) -> str:
     return text
 
 
-async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> MgmtdClient:
+async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
     endpoints = [manager_endpoint(address) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
-    wires: list[Transport] = [TcpTransport(clock), GrpcTransport(clock)]
+    wires: list[Transport] = [TcpTransport(clock, counts=counts), GrpcTransport(clock, counts=counts)]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
     mgmtd = MgmtdClient(connector, endpoints, clock, expected_cluster=_expected_cluster(options))
@@ -127,15 +136,14 @@ def manager_endpoint(address: str) -> str:
     return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
 
 
-def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:
+def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> Connector:
     """Data between services travels on the framed wire."""
-    connector = Connector([LocalTransport(clock), TcpTransport(clock)], host_identity())
+    connector = Connector([LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts)], host_identity())
     stack.push_async_callback(connector.close)
     return connector
 
 
-async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
-    clock = OsClock()
+async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
     config = load_config(MgmtdConfig, options.config, besides=(STORE_KEY,))
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
@@ -147,7 +155,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
     scrub.start()
-    directories = [options.data_dir, *store.directories]
+    measure = partial(measure_space, [options.data_dir, *store.directories])
     service = MgmtdService(
         kv,
         clock,
@@ -156,19 +164,22 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
         name=options.name,
         schemas=SCHEMAS,
         on_given_up=on_given_up,
-        measure_space=partial(measure_space, directories),
+        measure_space=measure,
         describe_store=lambda: describe_store(store, kv),
         expected_cluster=_expected_cluster(options),
+        keeps_events=True,
     )
+    observer.add_disks(measure)
+    observer.sources.add("store", kv.samples)
+    observer.sources.add("cluster", MgmtdMetrics(service, clock).samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
     service.announce(list(endpoints.values()))
     stack.push_async_callback(service.stop)
     return endpoints
 
 
-async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
-    clock = OsClock()
+async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
     config = load_config(MetaConfig, options.config, besides=(STORE_KEY,))
     store = options.store()
     kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
@@ -176,12 +187,16 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
     scrub.start()
-    mgmtd = await _connect_mgmtd(options, stack, clock)
-    storage = StorageClient(mgmtd, _data_connector(stack, clock), clock, ClientId(os.urandom(16)))
+    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
+    storage = StorageClient(mgmtd, _data_connector(stack, clock, observer.counts), clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
+    observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))
+    observer.sources.add("store", kv.samples)
+    observer.sources.add("operations", MetaMetrics(service).samples)
+    observer.sources.add("retries", storage.samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(
@@ -196,14 +211,19 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     return endpoints
 
 
-async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
-    clock = OsClock()
+async def _start_storage(
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver
+) -> dict[str, str]:
     config = load_config(StorageConfig, options.config)
-    disks = DataDirectories([options.data_dir, *options.disks], options.name)
-    mgmtd = await _connect_mgmtd(options, stack, clock)
-    connector = _data_connector(stack, clock)
-    service = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, connector, config, _proof(options))
-    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    directories = [options.data_dir, *options.disks]
+    disks = DataDirectories(directories, options.name)
+    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
+    connector = _data_connector(stack, clock, observer.counts)
+    stores = chunk_store_factory(disks, clock, observer.sources)
+    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
+    observer.add_disks(partial(measure_space, directories))
+    observer.sources.add("targets", StorageMetrics(service).samples)
+    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)
@@ -213,10 +233,13 @@ async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[s
     return endpoints
 
 
-def chunk_store_factory(disks: DataDirectories, clock: OsClock) -> StoreFactory:
-    """Opens or makes the store of a target in its place on the disks."""
+def chunk_store_factory(disks: DataDirectories, clock: OsClock, sources: MetricSources | None = None) -> StoreFactory:
+    """Opens or makes the store of a target in its place on the disks, and has it say its readings among `sources`."""
 
     async def open_store(target: TargetId) -> ChunkStore:
-        return FileChunkStore.open(disks.ensure_target_dir(target), target, clock, cluster=disks.cluster)
+        store = FileChunkStore.open(disks.ensure_target_dir(target), target, clock, cluster=disks.cluster)
+        if sources is not None:
+            sources.add(f"store of target {target}", partial(store.samples, target))
+        return store
 
     return open_store

@@ -12,6 +12,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.version import UNTOLD_RELEASE, Release
 from fs3.model.chain import LocalState, Slot
+from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
@@ -45,6 +46,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """Of the machine that the process is on, where machines join the cluster."""
     by_directory: bool = False
     """See `Node`."""
+    domain: Domain = Domain()
+    """Where the node stands."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -94,6 +97,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What the process runs."""
     config_problem: str = ""
     """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
+    wall_ms: int = 0
+    """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
 
 
 class LeaveRequest(NamedTuple):
@@ -101,6 +106,8 @@ class LeaveRequest(NamedTuple):
 
     target: TargetId
     chain_version: int
+    is_replaced: bool = False
+    """Another target takes its place; else a link between two targets of the chain carries nothing."""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True):
@@ -115,6 +122,8 @@ class HeartbeatAck(msgspec.Struct, frozen=True):
     config_version: int
     leave: tuple[LeaveRequest, ...] = ()
     """Targets of the node that are asked to leave their chains."""
+    retired: tuple[TargetId, ...] = ()
+    """Targets it has mentioned that are in no chain any more: it deletes what it has of them."""
 
 
 # --- tables, namespaces, configuration -------------------------------------------------------------------------------
@@ -348,6 +357,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     release: Release | None = None
     """What it runs, as its newest heartbeat says; None: not known."""
     settings: NodeSettings = NodeSettings()
+    clock_skew_ms: int | None = None
+    """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -42,5 +42,10 @@ class Method:
         """The request comes from the storage target before, and not from a client."""
         return self.is_forwardable and bool(request.from_target)
 
+    @property
+    def full_name(self) -> str:
+        """ "Storage.Read"."""
+        return f"{self.service.rpartition('.')[2]}.{self.name}"
+
     def __repr__(self) -> str:
-        return f"<{self.service.rpartition('.')[2]}.{self.name}>"
+        return f"<{self.full_name}>"

@@ -9,6 +9,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId
 from fs3.model.chain import Chain, ChainTable
+from fs3.model.domain import Domain
 
 
 class Role(IntEnum):
@@ -39,6 +40,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     """Which locked directory of its host the process has. For the manager only: clients are not told."""
     by_directory: bool = False
     """Metadata: it writes to a remote engine beside others, and is best asked about directories of its own."""
+    domain: Domain = Domain()
+    """Where it stands."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

@@ -96,6 +96,11 @@ class Disks(Protocol):
         target is `lost` then. DISK when it cannot be moved."""
         ...
 
+    async def discard(self, target: TargetId) -> None:
+        """Delete the data of a target, whose store is closed, and forget that it was ever made here. DISK when it cannot be done;
+        it may be tried again."""
+        ...
+
     def draw_token(self) -> bytes:
         """Random bytes for a generation: no other start of these disks, or of a copy of them, draws the same."""
         ...

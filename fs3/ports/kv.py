@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fs3.base.errors import FS3Error, InvalidArgument
@@ -11,6 +11,7 @@ from fs3.base.limits import key_bytes_stored_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.core.txn import ReadTxn, Txn
+from fs3.model.metrics.metric import Sample
 
 value_bytes_stored_max = 1 * MIB
 """Of a value in the transactional store."""
@@ -115,6 +116,10 @@ class ScrubbedKV(KV, Protocol):
     @property
     def problem(self) -> str:
         """What an operator has to know of the engine below it; empty when nothing is wrong."""
+        ...
+
+    def samples(self) -> Iterable[Sample]:
+        """Its readings, as a `MetricSource` says them."""
         ...
 
     @property

@@ -8,6 +8,7 @@ import logging
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MINUTE, SECOND
+from fs3.model.health import ENGINE_PROBLEM
 from fs3.ports.clock import Clock
 from fs3.ports.kv import ScrubbedKV
 
@@ -19,8 +20,6 @@ store_scrub_pass_ns_min = 10 * MINUTE
 """From the beginning of one pass over a store to that of the next, at least."""
 store_scrub_damaged_pass_ns_min = 10 * SECOND
 """The same while damage is known: another process on the store may have repaired it."""
-ENGINE_PROBLEM = "the engine of its store: "
-"""How a problem begins that is not the process's own: the process serves, and waiting mends nothing."""
 _PAUSE_AFTER_ERROR_NS = 1 * MINUTE
 
 

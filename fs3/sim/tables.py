@@ -22,6 +22,8 @@ from fs3.core.craq.resync.choice import CHOICES
 from fs3.core.files.retry import RETRIES
 from fs3.core.membership.settings import describe_settings
 from fs3.core.membership.transition import TRANSITIONS
+from fs3.model.health import health_table
+from fs3.model.metrics.catalogue import metrics_table
 from fs3.sim.ring import PlantedBug, caught_by
 from fs3.sim.ring0.bugs import BUGS as STORE_BUGS
 from fs3.sim.ring1.bugs import BUGS as PROTOCOL_BUGS
@@ -61,6 +63,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "resync choice": CHOICES.markdown,
     "chain transitions": TRANSITIONS.markdown,
     "retry": RETRIES.markdown,
+    "metrics": metrics_table,
+    "health": health_table,
     "planted bugs of the store": lambda: bugs_text(STORE_BUGS),
     "planted bugs": lambda: bugs_text(PROTOCOL_BUGS),
     "planted bugs of services": lambda: bugs_text(SERVICE_BUGS),

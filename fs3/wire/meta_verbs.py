@@ -51,6 +51,7 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
+from fs3.model.watch import Watch
 from fs3.wire.check import (
     check_rows_from_pb,
     fill_check_rows,
@@ -81,6 +82,7 @@ from fs3.wire.meta_locks import (
 from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
 from fs3.wire.meta_readers import fill_hold, fill_keep_alive, fill_unnamed, hold_from_pb, keep_alive_from_pb, unnamed_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
+from fs3.wire.meta_watch import fill_news, fill_watch, news_from_pb, watch_from_pb
 from fs3.wire.meta_xattrs import (
     fill_get_xattr,
     fill_list_xattr,
@@ -579,6 +581,7 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
     Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),
     Verb(Hold, META.Hold, "hold", fill_hold, hold_from_pb, _OPENED),
+    Verb(Watch, META.Watch, "", fill_watch, watch_from_pb, AnswerCodec("", fill_news, news_from_pb)),
     Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
     Verb(
         InspectInodes,

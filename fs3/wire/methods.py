@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf import message_factory
 
 from fs3.model.method import Method, PayloadSide
-from fs3.wire.pb import common_pb2, meta_pb2, mgmtd_pb2, storage_pb2
+from fs3.wire.pb import common_pb2, meta_pb2, mgmtd_pb2, process_pb2, storage_pb2
 
 
 class Service:
@@ -43,8 +43,9 @@ def _method(service: Any, descriptor: Any) -> Method:
 MGMTD = Service(mgmtd_pb2.DESCRIPTOR.services_by_name["Mgmtd"])
 META = Service(meta_pb2.DESCRIPTOR.services_by_name["Meta"])
 STORAGE = Service(storage_pb2.DESCRIPTOR.services_by_name["Storage"])
+PROCESS = Service(process_pb2.DESCRIPTOR.services_by_name["Process"])
 
-SERVICES = (MGMTD, META, STORAGE)
+SERVICES = (MGMTD, META, STORAGE, PROCESS)
 METHODS: dict[int, Method] = {method.id: method for service in SERVICES for method in service.methods}
 """Method number -> method."""
 

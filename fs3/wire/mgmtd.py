@@ -14,6 +14,7 @@ from fs3.base.ids import PAGE_SALT_BYTES, ChainId, NodeId, TableId
 from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.cluster import CacheNamespace, ManagerInfo, NamespaceSettings, RoutingUpdate
+from fs3.model.domain import Domain
 from fs3.model.routing import Delta, Node, Role
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -67,6 +68,14 @@ def name_from_pb(name: str, field: str) -> str:
     return name
 
 
+def domain_from_pb(message: pb.Node | pb.RegisterNodeRequest, field: str) -> Domain:
+    """The failure domains of a node: names, or nothing."""
+    for name, label in (("zone", message.zone), ("rack", message.rack)):
+        if label:
+            name_from_pb(label, f"{field}.{name}")
+    return Domain(message.zone, message.rack)
+
+
 def node_to_pb(node: Node) -> pb.Node:
     """One node."""
     return pb.Node(
@@ -78,6 +87,8 @@ def node_to_pb(node: Node) -> pb.Node:
         incarnation=node.incarnation,
         alive=node.alive,
         pid=node.pid,
+        zone=node.domain.zone,
+        rack=node.domain.rack,
         by_directory=node.by_directory,
     )
 
@@ -93,6 +104,7 @@ def node_from_pb(message: pb.Node, field: str = "Node") -> Node:
         incarnation=message.incarnation,
         alive=message.alive,
         pid=message.pid,
+        domain=domain_from_pb(message, field),
         by_directory=message.by_directory,
     )
 

@@ -45,6 +45,9 @@ _UPKEEP = UpkeepProgress.__struct_fields__
 
 # --- cluster, routing, configuration ---------------------------------------------------------------------------------
 
+_NO_SKEW = -(1 << 63)
+"""Stands for a difference of clocks that is not known."""
+
 
 def get_cluster_to_pb(release: Release) -> pb.GetClusterRequest:
     """The question which cluster a manager belongs to; `release`: what the process that asks runs."""
@@ -201,6 +204,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         node_problems=[node.problem for node in status.nodes],
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
         node_releases=[pb.Release() if node.release is None else release_to_pb(node.release) for node in status.nodes],
+        clock_skew_ms=[_NO_SKEW if node.clock_skew_ms is None else node.clock_skew_ms for node in status.nodes],
         store=status.store,
         node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
     )
@@ -227,6 +231,10 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     settings = [node_settings_from_pb(each) for each in message.node_settings] or [NodeSettings()] * len(update.delta.nodes)
     if len(settings) != len(update.delta.nodes):
         raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
+    # A manager of an older version tells none.
+    skews = [None if skew == _NO_SKEW else skew for skew in message.clock_skew_ms] or [None] * len(update.delta.nodes)
+    if len(skews) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.clock_skew_ms", f"{len(skews)} of {len(update.delta.nodes)} nodes")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
@@ -239,8 +247,9 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 disks_from_pb(each.disks),
                 release,
                 applied,
+                skew,
             )
-            for node, left, age, problem, each, release, applied in zip(
+            for node, left, age, problem, each, release, applied, skew in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
@@ -248,6 +257,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 message.node_disks,
                 releases,
                 settings,
+                skews,
                 strict=True,
             )
         ),

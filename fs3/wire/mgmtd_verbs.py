@@ -5,8 +5,6 @@ What arrives is not trusted: every `*_from_pb` raises InvalidArgument naming the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -31,7 +29,6 @@ from fs3.model.cluster import (
 )
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
-from fs3.model.method import Method
 from fs3.model.routing import Role
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -49,6 +46,7 @@ from fs3.wire.malformed import malformed
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import (
     EncodedRouting,
+    domain_from_pb,
     endpoints_from_pb,
     enum_from_pb,
     name_from_pb,
@@ -79,7 +77,9 @@ from fs3.wire.mgmtd_machines import (
     settings_version_to_pb,
     token_answer_from_pb,
 )
+from fs3.wire.mgmtd_moves import MOVE_VERBS
 from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
+from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
@@ -107,6 +107,8 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         release=release_to_pb(request.release),
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
+        zone=request.domain.zone,
+        rack=request.domain.rack,
         machine=request.proof.machine if request.proof is not None else "",
         machine_key=request.proof.key if request.proof is not None else b"",
         by_directory=request.by_directory,
@@ -138,6 +140,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         targets=tuple(TargetId(target) for target in message.targets),
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
+        domain=domain_from_pb(message, "RegisterNodeRequest"),
         release=release_from_pb(message.release, "RegisterNodeRequest.release"),
         proof=proof_from_pb(pb.MachineProof(machine=message.machine, key=message.machine_key), "RegisterNodeRequest")
         if message.machine
@@ -235,6 +238,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         disks=disks_to_pb(request.disks),
         release=release_to_pb(request.release),
         config_problem=request.config_problem,
+        wall_ms=request.wall_ms,
     )
 
 
@@ -255,6 +259,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
         config_problem=_shortened(message.config_problem),
+        wall_ms=message.wall_ms,
     )
 
 
@@ -264,7 +269,10 @@ def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> p
         lease_ms=ack.lease_ns // MILLISECOND,
         routing_version=ack.routing_version,
         config_version=ack.config_version,
-        leave=[pb.Leave(target_id=leave.target, chain_version=leave.chain_version) for leave in ack.leave],
+        leave=[
+            pb.Leave(target_id=leave.target, chain_version=leave.chain_version, replaced=leave.is_replaced) for leave in ack.leave
+        ],
+        retired_targets=ack.retired,
     )
 
 
@@ -274,7 +282,8 @@ def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
         lease_ns=message.lease_ms * MILLISECOND,
         routing_version=message.routing_version,
         config_version=message.config_version,
-        leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version) for leave in message.leave),
+        leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version, leave.replaced) for leave in message.leave),
+        retired=tuple(TargetId(target) for target in message.retired_targets),
     )
 
 
@@ -397,20 +406,6 @@ def _config_version_from_pb(message: pb.SetConfigReply) -> int:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MgmtdVerb:
-    """How one kind of request that the manager's machine answers, and its answer, are written on the wire."""
-
-    method: Method
-    to_pb: Callable[[Any], Any]
-    from_pb: Callable[[Any], Any]
-    answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
-    answer_from_pb: Callable[[Any], Any]
-    has_routing: bool = False
-    """The request says which routing info the client has, and the reply carries what leads on from there, so that the client has
-    what the answer speaks of."""
-
-
 def set_known_routing(message: Any, known: GetRouting) -> None:
     """Say in the request of a verb with `has_routing` which routing info the client has."""
     message.known.CopyFrom(get_routing_to_pb(known))
@@ -422,6 +417,7 @@ def known_routing_of(message: Any) -> GetRouting:
 
 
 VERBS: dict[type[Any], MgmtdVerb] = {
+    **MOVE_VERBS,
     RegisterNode: MgmtdVerb(
         MGMTD.RegisterNode,
         _register_node_to_pb,

@@ -17,9 +17,12 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN_BY = {
     "README.md": "tests/processes/test_readme.py",
     "docs/admin.md": "tests/processes/test_admin.py",
+    "docs/metrics.md": "tests/processes/test_metrics.py",
+    "docs/observability.md": "tests/processes/test_metrics.py",
     "docs/metadata-engines.md": "tests/processes/test_metas_on_etcd.py",
     "docs/quickstart.md": "tests/processes/test_quickstart.py",
     "docs/mount.md": "tests/processes/test_mount.py",
+    "docs/moves.md": "tests/processes/test_moves.py",
     "docs/metadata-recovery.md": "tests/processes/test_damaged_metadata.py",
 }
 """Document -> the test that runs every command of its `sh` blocks."""

@@ -18,11 +18,11 @@ from fs3.api.connect import connect
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.cluster import start as start_processes
-from fs3.cli.health import problems_of
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.health.problems import problems_of
 from fs3.drill.journal import register_chunk
 from fs3.drill.roles import StatusDocument, is_excluded, status_of, wait_healthy, wait_status
 from fs3.drill.verify import pin_replica

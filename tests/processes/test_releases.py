@@ -16,7 +16,7 @@ from tests.release_record import read_release
 from tests.releases import Software, released_software, this_software
 from tests.space import SpaceGuard
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
 
 PORTS = 20
 LOAD = {"registers": 6, "settled": 6, "readers": 1, "settled_readers": 1}

@@ -10,6 +10,7 @@ from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fuse.attributes_of import attributes_of, entry_of, valid_ns
 from fs3.api.fuse.identity import Identities
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.fuse.recent_bytes import RecentBytes
@@ -22,11 +23,11 @@ from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.operations import Later, Operations
-from fs3.drivers.fuse.protocol import InitFlag
+from fs3.drivers.fuse.protocol import ROOT_NODE, InitFlag
 from fs3.drivers.fuse.records import AttributesReply, InitOptions, KernelRequest, LookupReply
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
-from fs3.model.requests import Request, SetAttributes, Stat
+from fs3.model.requests import Request, SetAttributes, Stat, Truncate
 from fs3.runtime.tasks import TaskSet
 
 R = TypeVar("R")
@@ -42,9 +43,11 @@ class FuseBase(Operations):
 
     init_options = InitOptions(flags=InitFlag.POSIX_ACL | InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS)
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        """`ledger`: what the next process has to know of this one; None: there is no next one."""
         self.client = client
         self.options = options
+        self.ledger = ledger or MountLedger()
         self.identities = Identities(client)
         self.told = ToldChanges()
         self.lookups = RecentLookups(client.meta.clock.now)
@@ -55,15 +58,27 @@ class FuseBase(Operations):
         """Regular files with open handles."""
         self.notifier: Notifier | None = None
         """Set once the mount is there."""
-        self._handles = 0
+        self._handles = self.ledger.handles_begin
         self._with_xattrs: set[InodeId] = set()
         """Inodes that the kernel remembers and that have extended attributes."""
+        self._without_xattrs: set[InodeId] | None = set() if self.ledger.generation > 1 else None
+        """Those that have none, where an earlier process has told the kernel of others; None: all but those above."""
+
+    def may_have_pages(self, inode: InodeId) -> bool:
+        """The kernel may have bytes of it, which an earlier process may have told."""
+        return self.told.knows(inode) or self.ledger.generation > 1
+
+    def inode_of(self, node: int) -> InodeId:
+        """What the kernel means by an inode that is an argument of a request."""
+        return InodeId(self.root_node if node == ROOT_NODE else node)
 
     def forget(self, nodes: Iterable[tuple[int, int]]) -> None:
         for node, _ in nodes:
             self.told.forget(InodeId(node))
             self._with_xattrs.discard(InodeId(node))
             self.recent_bytes.forget(InodeId(node))
+            if self._without_xattrs is not None:
+                self._without_xattrs.discard(InodeId(node))
 
     def tell(self, inode: Inode) -> None:
         """The kernel is told attributes of an inode."""
@@ -71,10 +86,12 @@ class FuseBase(Operations):
             self._with_xattrs.add(inode.id)
         elif self._with_xattrs:
             self._with_xattrs.discard(inode.id)
+        if self._without_xattrs is not None:
+            (self._without_xattrs.discard if inode.xattr_bytes else self._without_xattrs.add)(inode.id)
 
-    def has_xattrs(self, inode: InodeId) -> bool:
-        """It had extended attributes when the kernel was told of it last."""
-        return inode in self._with_xattrs
+    def may_have_xattrs(self, inode: InodeId) -> bool:
+        """It had extended attributes when the kernel was told of it last, or an earlier process told of it."""
+        return inode in self._with_xattrs if self._without_xattrs is None else inode not in self._without_xattrs
 
     def entry_told(self, inode: Inode, length: int | None = None) -> LookupReply:
         """What a look-up answers; `length` where it is known better."""
@@ -120,14 +137,20 @@ class FuseBase(Operations):
 
     async def ask(self, request: KernelRequest, wanted: Request[R]) -> R:
         """Of the services, for the one who asks. Names in a directory that is gone are ENOENT."""
-        return await self.ask_as(self.identities.meta_for(request), wanted)
+        return await self.ask_as(self.identities.meta_for(request), wanted, request)
 
-    async def ask_as(self, meta: MetaClient, wanted: Request[R]) -> R:
-        """The same for a user."""
+    async def ask_as(self, meta: MetaClient, wanted: Request[R], request: KernelRequest) -> R:
+        """The same for a user. A change happens once, also when the kernel asks the next process for it."""
+        seq, is_repeated = 0, False
+        if wanted.mutates:
+            seq, is_repeated = self.ledger.begin_request(request.unique, meta.seqs, isinstance(wanted, Truncate))
         try:
-            return await meta.ask(wanted)
+            return await meta.ask(wanted, seq=seq, repeated=is_repeated)
         except FS3Error as failure:
             raise _explain(wanted, failure) from failure.__cause__
+        finally:
+            if seq:
+                self.ledger.end_request(request.unique)
 
     def open_inode(self, inode: Inode, data: bytes | None) -> OpenInode:
         """What the handles of a file share, brought up to date. Their users were checked when they opened it: what is done
@@ -135,7 +158,7 @@ class FuseBase(Operations):
         found = self.inodes.get(inode.id)
         if found is None:
             file = File(inode, f"inode {inode.id}", data=data)
-            found = self.inodes[inode.id] = OpenInode(self.client, self.told, file)
+            found = self.inodes[inode.id] = OpenInode(self.client, self.told, file, self.ledger)
         else:
             found.set_fresh(inode, data)
         return found

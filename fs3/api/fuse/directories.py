@@ -7,6 +7,7 @@ import errno
 from fs3.api.client import Client
 from fs3.api.fuse.attributes_of import TYPE_BITS
 from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.options import FuseOptions
 from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
@@ -49,8 +50,8 @@ class DirectoryHandle:
 class DirectoryOperations(FuseBase):
     """See `Operations`."""
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        super().__init__(client, options, ledger)
         self._directories: dict[int, DirectoryHandle] = {}
 
     def opendir(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
@@ -66,6 +67,9 @@ class DirectoryOperations(FuseBase):
 
     async def readdir(self, request: KernelRequest, handle: int, offset: int, plus: bool) -> list[DirectoryEntry]:
         directory = self._directories.get(handle)
+        if directory is None and handle <= self.ledger.handles_begin:
+            # Of an earlier process: what was listed is counted off, as the offsets say.
+            directory = self._directories[handle] = DirectoryHandle(self.identities.meta_for(request))
         if directory is None:
             raise OSError(errno.EBADF, f"directory handle {handle} is not open")
         listed: list[DirectoryEntry] = []
@@ -76,7 +80,8 @@ class DirectoryOperations(FuseBase):
                 listed.append(DirectoryEntry(b".", here, TYPE_BITS[InodeType.DIRECTORY], 1))
             inode = await directory.meta.ask(Stat(PathRef(here, ""), follow=False))
             self.client.record_access(inode)
-            listed.append(DirectoryEntry(b"..", inode.parent, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
+            above = here if here == self.root_node else inode.parent
+            listed.append(DirectoryEntry(b"..", above, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
             offset = _DOTS
         first, page = await self._page(directory, here, offset, plus)
         for number, one in enumerate(page[offset - first :], offset + 1):

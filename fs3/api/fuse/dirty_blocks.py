@@ -10,11 +10,15 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 
+from fs3.api.fuse.kept_bytes import KeptBlock
 from fs3.api.io.buffer_budget import BufferBudget, buffer_budget, file_buffer_bytes_min
 from fs3.api.io.write_behind import block_bytes_for, file_behind_bytes_max
 
 Store = Callable[[memoryview, int], Awaitable[int]]
 """(bytes, offset): makes them durable."""
+
+Keep = Callable[[int], KeptBlock | None]
+"""(offset): where bytes from there on outlive this process; None: nowhere."""
 
 
 spare_blocks_max = 4
@@ -48,10 +52,11 @@ _spare_blocks = _SpareBlocks()
 class _Block:
     """Bytes [start, start + size)."""
 
-    __slots__ = ("buffer", "share", "size", "start", "task")
+    __slots__ = ("buffer", "kept", "share", "size", "start", "task")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, kept: KeptBlock | None) -> None:
         self.start = start
+        self.kept = kept
         self.size = 0
         self.buffer = bytearray()
         """Its bytes, and room for more."""
@@ -73,13 +78,21 @@ class _Block:
     def overlaps(self, start: int, end: int) -> bool:
         return self.start < end and start < self.end
 
+    def free(self) -> None:
+        """It is stored, or given up."""
+        if self.kept is not None:
+            self.kept.free()
+
 
 class DirtyBlocks:
     """Of one open file. Belongs to one event loop; `write` and `drain` are called one at a time."""
 
-    def __init__(self, store: Store, chunk: int, *, budget: BufferBudget = buffer_budget) -> None:
+    def __init__(
+        self, store: Store, chunk: int, *, keep: Keep = lambda offset: None, budget: BufferBudget = buffer_budget
+    ) -> None:
         """`chunk`: the file's chunk size; blocks end at multiples of about that."""
         self._store = store
+        self._keep = keep
         self._block_bytes = block_bytes_for(chunk)
         self._share = budget.open_share()
         self._blocks: list[_Block] = []
@@ -112,6 +125,8 @@ class DirtyBlocks:
         at = offset - block.start
         block.buffer[at : at + len(data)] = data
         block.size = max(block.size, at + len(data))
+        if block.kept is not None:
+            block.kept.write(at, data)
         if end == self._block_end(block.start):
             self._send()
         return True
@@ -127,7 +142,7 @@ class DirtyBlocks:
             if not self.try_write(data[at : at + count], here):
                 self._send()
                 await self._make_room(count)
-                self._open = _Block(here)
+                self._open = _Block(here, self._keep(here))
                 self._blocks.append(self._open)
                 # Within what a file has in any case, or what was waited for.
                 if not self._grow(self._open, count):
@@ -163,6 +178,7 @@ class DirtyBlocks:
         lost = sum(block.size for block in self._blocks)
         for block in self._blocks:
             self._share.give(block.share)
+            block.free()
         self._blocks, self._open, self._failure = [], None, None
         return lost
 
@@ -204,6 +220,7 @@ class DirtyBlocks:
             await self._store(memoryview(block.buffer)[: block.size], block.start)
             self._blocks.remove(block)
             self._share.give(block.share)
+            block.free()
             if len(block.buffer) == self._block_bytes:
                 _spare_blocks.give(block.buffer)
         except OSError as wrong:

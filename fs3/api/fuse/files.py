@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
@@ -22,7 +24,7 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.operations import Answer, Later
-from fs3.drivers.fuse.protocol import OpenFlag
+from fs3.drivers.fuse.protocol import UNIQUE_RESEND, OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
@@ -35,6 +37,7 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    number: int
     appends: bool = False
     """It was opened for that: its reads and writes are not of the kernel's pages, which would be filled where the end was."""
     drops: bool = False
@@ -48,9 +51,11 @@ class FileHandle:
 class FileOperations(FuseBase):
     """See `Operations`."""
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        super().__init__(client, options, ledger)
         self._files: dict[int, FileHandle] = {}
+        self._opened_by: dict[int, int] = {}
+        """The handles of an earlier process, by the requests that opened them."""
         self._handles_ahead = 0
         """Handles that read ahead."""
 
@@ -74,21 +79,24 @@ class FileOperations(FuseBase):
         )
         _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
-        if not self.told.knows(result.inode.id):
+        if not self.may_have_pages(result.inode.id):
             self.told.begin(result.inode)
         opened = await self._open(result, data, writes, flags)
         entry = self.entry_told(opened.inode, opened.length)
-        return Created(entry, self._answer(opened, result.inode, writes, flags))
+        return Created(entry, self._answer(request, opened, result.inode, writes, flags))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         here = PathRef(InodeId(request.node), "")
         wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
         result = await self.ask(request, wanted)
         self.told.begin(result.inode)
-        file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
-        opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
-        opened.handles = opened.writers = 1
-        return Created(self.entry_told(opened.inode), self._answer(opened, opened.inode, True, flags))
+        opened = self.inodes.get(result.inode.id)
+        if opened is None:  # else an earlier process has made it
+            file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
+            opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, self.ledger, is_removed=True)
+        opened.handles += 1
+        opened.writers += 1
+        return Created(self.entry_told(opened.inode), self._answer(request, opened, opened.inode, True, flags))
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Answer[Opened]:
         access = flags & os.O_ACCMODE
@@ -100,7 +108,7 @@ class FileOperations(FuseBase):
             return self._open_asking(request, flags, drops_set_ids)
         writes = access == os.O_WRONLY
         if looked_up is not None and self._is_enough(looked_up, writes=writes):
-            return self._open_found(looked_up, self.recent_bytes.find(looked_up), flags)
+            return self._open_found(request, looked_up, self.recent_bytes.find(looked_up), flags)
         if writes:
             return self._open_asking(request, flags, drops_set_ids)
         here = PathRef(InodeId(request.node), "")
@@ -110,7 +118,7 @@ class FileOperations(FuseBase):
             if opened is not None and (opened.is_dirty or opened.is_removed):
                 self.follow(later, self._open_asking(request, flags, drops_set_ids))
             else:
-                later.finish(self._open_found(result.inode, result.data, flags))
+                later.finish(self._open_found(request, result.inode, result.data, flags))
 
         def refused(why: FS3Error, later: Later[Opened]) -> bool:
             if why.code is Code.ACCESS:  # a program that may be run and not be read
@@ -125,7 +133,7 @@ class FileOperations(FuseBase):
             return False
         return writes or not inode.inline or self.recent_bytes.find(inode) is not None
 
-    def _open_found(self, inode: Inode, data: bytes | None, flags: int) -> Opened:
+    def _open_found(self, request: KernelRequest, inode: Inode, data: bytes | None, flags: int) -> Opened:
         """Open a file which nothing has to be done to."""
         _check_file(inode)
         writes = flags & os.O_ACCMODE != os.O_RDONLY
@@ -135,33 +143,34 @@ class FileOperations(FuseBase):
         opened = self.open_inode(inode, data)
         opened.handles += 1
         opened.writers += writes
-        return self._answer(opened, inode, writes, flags)
+        return self._answer(request, opened, inode, writes, flags)
 
     async def _open_asking(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
-        result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
+        result = await self._ask_open(request, meta, reads=access != os.O_WRONLY)
         _check_file(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return self._answer(opened, result.inode, writes, flags)
+        return self._answer(request, opened, result.inode, writes, flags)
 
-    async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
+    async def _ask_open(self, request: KernelRequest, meta: MetaClient, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
+        inode = InodeId(request.node)
         here = PathRef(inode, "")
         opened = self.inodes.get(inode)
         if opened is not None and (opened.is_dirty or opened.is_removed):
             return OpenResult(opened.inode, opened.file.session, opened.file.data)
         if reads:
             try:
-                return await self.ask_as(meta, Open(here, want_data=True))
+                return await self.ask_as(meta, Open(here, want_data=True), request)
             except FS3Error as failure:
                 if failure.code is not Code.ACCESS:
                     raise
                 # A program that may be run and not be read.
-        found = await self.ask_as(meta, Stat(here, follow=False))
+        found = await self.ask_as(meta, Stat(here, follow=False), request)
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
     async def _open(self, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
@@ -179,14 +188,26 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _answer(self, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
+    def _answer(self, request: KernelRequest, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
         """A new handle. `inode`: as the services told it for this open."""
+        number = self._opened_by.pop(request.unique & ~UNIQUE_RESEND, 0) if self._opened_by else 0
+        handle = self._files.get(number)
+        if handle is not None:
+            # An earlier process had opened it, and was not heard: it is this handle, which is counted already.
+            opened.handles -= 1
+            opened.writers -= writes
+            return self._answer_open(handle, inode)
         number = self.next_handle()
-        handle = self._files[number] = FileHandle(opened, writes, bool(flags & os.O_APPEND))
+        handle = self._files[number] = FileHandle(opened, writes, number, bool(flags & os.O_APPEND))
         # A mount with `--direct-io` is for programs that want to see every write of others.
         if flags & os.O_DIRECT and not (writes or self.options.direct_io) and self._handles_ahead < handles_ahead_max:
             handle.ahead = ReadAhead(opened, self.client.meta.clock.now)
             self._handles_ahead += 1
+        self.ledger.note_handle(number, opened.id, request.unique, writes=writes, appends=handle.appends)
+        return self._answer_open(handle, inode)
+
+    def _answer_open(self, handle: FileHandle, inode: Inode) -> Opened:
+        number, opened = handle.number, handle.opened
         if handle.appends or self.options.direct_io:
             return Opened(number, OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES | OpenFlag.KEEP_CACHE)
         if not opened.is_at(inode):
@@ -216,6 +237,7 @@ class FileOperations(FuseBase):
     def release(self, request: KernelRequest, handle: int, owner: int | None) -> Awaitable[None] | None:
         file = self.file(handle)
         del self._files[handle]
+        self.ledger.remove_handle(handle)
         if file.ahead is not None:
             file.ahead.close()
             self._handles_ahead -= 1
@@ -226,11 +248,12 @@ class FileOperations(FuseBase):
         if opened.handles:
             return None
         if opened.has_work:
-            return self._finish(opened)
+            return self.finish(opened)
         self._forget(opened)
         return None
 
-    async def _finish(self, opened: OpenInode) -> None:
+    async def finish(self, opened: OpenInode) -> None:
+        """No handle of a file is left."""
         await opened.finish()
         if not opened.handles:
             self._forget(opened)
@@ -238,12 +261,20 @@ class FileOperations(FuseBase):
     def _forget(self, opened: OpenInode) -> None:
         if self.inodes.get(opened.id) is opened:
             del self.inodes[opened.id]
+            self.ledger.remove_open(opened.id)
             if opened.was_written:
                 self.lookups.forget()
             file = opened.file
             is_of_it = file.inode.id == opened.id and not opened.is_removed
             if is_of_it and file.inode.inline and file.data is not None:
                 self.recent_bytes.keep(file.inode, file.data)
+
+    def inherit_handle(self, file: FileHandle, unique: int) -> None:
+        """An earlier process has opened it, for this request."""
+        self._files[file.number] = file
+        self._opened_by[unique] = file.number
+        file.opened.handles += 1
+        file.opened.writers += file.writes
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""
@@ -257,6 +288,8 @@ class FileOperations(FuseBase):
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
         file = self.file(handle)
         opened = file.opened
+        if file.appends and offset + size > opened.length:
+            return self._read_at_end(opened, offset, size)
         found = opened.read_now(offset, size)
         if found is None:
             if file.ahead is not None and size >= ahead_bytes_min:
@@ -265,12 +298,17 @@ class FileOperations(FuseBase):
         self.client.record_read(opened.file)
         return found
 
+    async def _read_at_end(self, opened: OpenInode, offset: int, size: int) -> bytes | memoryview:
+        """Where the end is, the kernel asks before it reads pages; past them it does not."""
+        await opened.refresh()
+        return await opened.read(offset, size)
+
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
     ) -> Answer[int]:
         opened = self.file(handle).opened
         if flags & os.O_APPEND:
-            return self._append(self.file(handle), data, offset)
+            return self._append(request, self.file(handle), data, offset)
         if offset + len(data) > file_bytes_max:
             raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
         if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
@@ -287,12 +325,12 @@ class FileOperations(FuseBase):
         await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
-    async def _append(self, file: FileHandle, data: memoryview, expected: int) -> int:
+    async def _append(self, request: KernelRequest, file: FileHandle, data: memoryview, expected: int) -> int:
         opened = file.opened
-        at, inode = await opened.append(data)
+        at, inode = await opened.append(data, NotedAppendEnd(self.client.meta, self.ledger, request.unique))
         if file.appends:
             # Other handles may have pages that end where the file did.
-            if self.notifier is not None and self.told.knows(opened.id):
+            if self.notifier is not None and self.may_have_pages(opened.id):
                 await self.notifier.forget_data(opened.id, at)
             self.told.change(inode)
         elif at == expected:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fuse.files import FileHandle, FileOperations
+from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.locks import LockRange
 from fs3.base.ids import InodeId
@@ -27,8 +28,9 @@ _FREE = KernelLock(0, LOCK_END - 1, fcntl.F_UNLCK, 0)
 class LockOperations(FileOperations):
     """See `Operations`."""
 
-    def __init__(self, client: Client, options: FuseOptions) -> None:
-        super().__init__(client, options)
+    def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
+        super().__init__(client, options, ledger)
+        client.locks.on_held = self.ledger.set_locks
         self._range_owners: dict[InodeId, dict[int, int]] = {}
         """Of files, the owners that may hold ranges: their numbers and processes."""
 
@@ -43,12 +45,12 @@ class LockOperations(FileOperations):
         return KernelLock(found.start, found.end - 1, kind, process)
 
     async def setlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
-        await self._set(handle, owner, lock, whole, wait=False)
+        await self._set(request, handle, owner, lock, whole, wait=False)
 
     async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
-        await self._set(handle, owner, lock, whole, wait=True)
+        await self._set(request, handle, owner, lock, whole, wait=True)
 
-    async def _set(self, handle: int, owner: int, lock: KernelLock, whole: bool, *, wait: bool) -> None:
+    async def _set(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool, *, wait: bool) -> None:
         file = self.file(handle)
         held, number, want = _lock_file(file), None if whole else owner, _range(lock, whole)
         if lock.type == fcntl.F_UNLCK:
@@ -63,8 +65,22 @@ class LockOperations(FileOperations):
         async def learn(_: File) -> None:
             await self.show(file.opened, await file.opened.learn())
 
-        if not await self.client.locks.acquire(held, number, want, wait=wait, learn=learn):
+        place, _ = self.ledger.begin_request(request.unique, self.client.meta.seqs) if wait else (0, False)
+        try:
+            is_held = await self.client.locks.acquire(held, number, want, wait=wait, learn=learn, place_in_line=place)
+        finally:
+            if place:
+                self.ledger.end_request(request.unique)
+        if not is_held:
             raise OSError(errno.EAGAIN, "the lock is not free")
+
+    def inherit_locks(self) -> None:
+        """What an earlier process held."""
+        for place, locks in self.ledger.inheritance.locks.items():
+            opened = self._files.get(place.number) if place.by_handle else None
+            self.client.locks.inherit(place, tuple(locks), _lock_file(opened) if opened is not None else None)
+            if not place.by_handle:
+                self._range_owners.setdefault(place.inode, {})[place.number] = 0
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Awaitable[None] | None:
         stored = super().flush(request, handle, owner)
@@ -105,6 +121,7 @@ def _lock_file(file: FileHandle) -> File:
     """Stands for a handle where locks are asked for."""
     if file.lock_file is None:
         file.lock_file = File(file.opened.inode, file.opened.file.path)
+        file.lock_file.lock_number = file.number
     return file.lock_file
 
 

@@ -39,12 +39,14 @@ class NameOperations(FuseBase):
     """See `Operations`."""
 
     def lookup(self, request: KernelRequest, name: bytes) -> Answer[LookupReply]:
+        turn = self.lookups.turn
+
         def found(inode: Inode, later: Later[LookupReply]) -> None:
             opened = self.inodes.get(inode.id)
             if opened is not None and opened.is_dirty:
                 self.follow(later, self.entry(request, inode))
                 return
-            self.lookups.note(request.pid, inode)
+            self.lookups.note(request.pid, inode, turn)
             later.finish(self.entry_told(inode))
             if opened is not None:
                 self.show_later(opened, inode)
@@ -87,7 +89,7 @@ class NameOperations(FuseBase):
         mode = RENAME_MODES.get(flags)
         if mode is None:
             raise OSError(errno.EINVAL, f"flags {flags} of a rename are not known")
-        where = PathRef(InodeId(directory), text_of(target))
+        where = PathRef(self.inode_of(directory), text_of(target))
         kept = await self._keep_open(request, where) if mode is RenameMode.REPLACE else None
         moved = await self.ask(request, Rename(place(request, name), where, mode))
         self.on_attributes(moved)
@@ -98,7 +100,7 @@ class NameOperations(FuseBase):
         where = place(request, name)
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
-            inode = await opened.link(self.identities.meta_for(request), where)
+            inode = await opened.link(lambda wanted: self.ask(request, wanted), where)
         else:
             inode = await self.ask(request, Link(PathRef(InodeId(node), ""), where))
         self.on_attributes(inode)
@@ -116,7 +118,7 @@ class NameOperations(FuseBase):
                 return None
             raise
         opened = self.inodes.get(inode.id)
-        if opened is None or inode.nlink != 1:
+        if opened is None or not opened.handles or inode.nlink != 1:
             return None
         await opened.keep()
         return inode

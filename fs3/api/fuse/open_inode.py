@@ -8,7 +8,9 @@ more is written. `publish` is what close(2) and fsync(2) wait for: bytes durable
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, cast
 
@@ -16,14 +18,16 @@ from msgspec.structs import replace
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.deferred_attributes import DeferredAttributes
 from fs3.api.fuse.dirty_blocks import DirtyBlocks
+from fs3.api.fuse.kept_bytes import KeptBlock, KeptWhole
+from fs3.api.fuse.ledger import MountLedger, OpenFlags, OpenRecord
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.api.fuse.whole_file import WholeFile
 from fs3.base.errors import FS3Error
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
-from fs3.client.meta.client import MetaClient
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Link, Open, Put, SetAttributes, Stat, Truncate
@@ -31,19 +35,24 @@ from fs3.model.requests import Link, Open, Put, SetAttributes, Stat, Truncate
 _GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
 """The file, or what this client had of it, is gone: what it wrote can count no more."""
 
+AskLink = Callable[[Link], Awaitable[Inode]]
+"""Asks for a name for a file, for a user."""
+
 log = logging.getLogger("fs3.fuse")
 
 
 class OpenInode:
     """A regular file with open handles. Belongs to one event loop."""
 
-    def __init__(self, client: Client, told: ToldChanges, file: File, *, is_removed: bool = False) -> None:
+    def __init__(
+        self, client: Client, told: ToldChanges, file: File, ledger: MountLedger | None = None, *, is_removed: bool = False
+    ) -> None:
         """`file`: as it was opened, for reading only or with a session."""
         self._client = client
         self._told = told
+        self._ledger = ledger or MountLedger()
         self.id: Final = file.inode.id
         """Of the inode. When its content is replaced, what is open of the old one has another, until it is looked at again."""
-        self.file = file
         self.handles = 0
         self.writers = 0
         """Of the handles, those that may write."""
@@ -52,14 +61,17 @@ class OpenInode:
         self.is_removed = is_removed
         """It has no name: the last one was taken away, or it never had one."""
         self._whole: WholeFile | None = None
-        self._deferred = DeferredAttributes()
-        self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
+        self._deferred = DeferredAttributes(lambda wanted: self._ledger.note_attributes(self.id, wanted))
         self._appender: File | None = None
         """Another session, for handles that append."""
+        self._lost = ""
+        """Why bytes that were accepted are lost, until that was told."""
         self._lock = asyncio.Lock()
         """Never held while the kernel is told to drop pages: it may wait for a read, and the read for this."""
         self._arriving: list[tuple[int, int]] = []
         """Ranges [start, end) of writes that wait to be taken."""
+        self.file = file
+        self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size, keep=self._keep_block)
 
     @property
     def file(self) -> File:
@@ -72,6 +84,7 @@ class OpenInode:
         self._file = file
         if file.session == READ_ONLY:
             self._client.meta.readers.add(file)
+        self._note()
 
     @property
     def inode(self) -> Inode:
@@ -90,7 +103,7 @@ class OpenInode:
     @property
     def is_dirty(self) -> bool:
         """Others do not see all that was written."""
-        if self._blocks or self.file.modified or self._deferred.wanted is not None:
+        if self._blocks or self.file.modified or self._lost or self._deferred.wanted is not None:
             return True
         return self._whole is not None and self._whole.is_dirty
 
@@ -202,21 +215,29 @@ class OpenInode:
         await self._begin_session()
         await self._blocks.write(data, offset)
 
-    async def append(self, data: memoryview) -> tuple[int, Inode]:
+    async def append(self, data: memoryview, end: NotedAppendEnd) -> tuple[int, Inode]:
         """Bytes at the end, wherever that is by now; where they are, and the inode then. They are durable and seen by all."""
         async with self._lock:
             await self._publish()
             try:
-                return await self._append(data)
+                at = await end.find_earlier(data, unnamed=self.is_removed)
+                if at is not None:
+                    inode = await self._look()
+                    if inode is not None:
+                        self._set_fresh(inode, None)
+                    return at, self.inode
+                return await self._append(data, end)
             except FS3Error as failure:
                 if failure.code not in _GONE:
                     raise
                 # Another content was put in the place of the one that the session was opened on; or its last name is gone.
                 self._appender = None
                 await self._look()
-                return await self._append(data)
+                return await self._append(data, end)
+            finally:
+                end.on_answered()
 
-    async def _append(self, data: memoryview) -> tuple[int, Inode]:
+    async def _append(self, data: memoryview, end: NotedAppendEnd) -> tuple[int, Inode]:
         if self.is_removed:
             at = self.length
             if self._has_whole() and self._whole is not None and at + len(data) <= inline_bytes_default:
@@ -225,7 +246,7 @@ class OpenInode:
             await self._leave_whole()
             await self._begin_session()
         if self.file.session != READ_ONLY:
-            at = await self._client.append(self.file, data, unnamed=self.is_removed)
+            at = await self._client.append(self.file, data, unnamed=self.is_removed, end=end)
             return at, self.inode
         if self._appender is None:
             try:
@@ -234,9 +255,10 @@ class OpenInode:
                 if failure.code is not Code.STALE:
                     raise
                 await self._hold()
-                return await self._append(data)
+                return await self._append(data, end)
             self._appender = self._client.adopt(opened, self.file.path, appends=True)
-        at = await self._client.append(self._appender, data)
+            self._note()
+        at = await self._client.append(self._appender, data, end=end)
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
@@ -270,6 +292,7 @@ class OpenInode:
                 inode = await self._client.meta.ask(Truncate(self.file.inode.content_id, length))
                 self.file.set_inode(inode, b"" if inode.inline and not length else None)
             self._told.change(inode)
+            self._note()
 
     async def fallocate(self, offset: int, length: int, mode: int) -> None:
         """As `Client.fallocate`."""
@@ -304,11 +327,12 @@ class OpenInode:
             await self._begin_session()
 
     async def keep(self) -> None:
-        """The file is about to lose its last name: its bytes stay for those who have it open here."""
+        """The file is about to lose its last name: its bytes stay for those who have it open here, whatever becomes of this
+        process where there is a next one."""
         if self._deferred.wanted is not None:
             with suppress(OSError):  # what cannot be set is no reason to keep the name
                 await self.publish()
-        if self.writers or not self.file.inode.inline or self.file.data is None:
+        if self._ledger.is_kept or self.writers or not self.file.inode.inline or self.file.data is None:
             await self.begin_session()
 
     async def _hold(self) -> None:
@@ -322,23 +346,25 @@ class OpenInode:
                 raise
         self.on_removed()
 
-    async def link(self, meta: MetaClient, target: PathRef) -> Inode:
-        """Give it another name, for a user; its first one where it never had one."""
+    async def link(self, ask: AskLink, target: PathRef) -> Inode:
+        """Give it another name; its first one where it never had one."""
         async with self._lock:
             await self._publish()
             file = self.file
             if not file.unnamed:
-                return await meta.ask(Link(self.here, target))
-            inode = await meta.ask(Link(self.here, target, file.session))
+                return await ask(Link(self.here, target))
+            inode = await ask(Link(self.here, target, file.session))
             file.unnamed, file.path = False, target.path
             file.set_inode(inode)
             self.is_removed = False
+            self._note()
             return inode
 
     def on_removed(self) -> None:
         """It has none."""
         self.is_removed = True
         self.file.set_inode(replace(self.file.inode, nlink=0), self.file.data)
+        self._note()
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -378,7 +404,7 @@ class OpenInode:
                 lost = self._blocks.drop() + (len(self._whole.data) if self._whole is not None else 0)
                 if not self.is_removed:
                     log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
-                self._whole = None
+                self._forget_whole()
                 self._deferred.clear()
                 if self.file.session != READ_ONLY:
                     await self._client.abandon(self.file)
@@ -436,6 +462,9 @@ class OpenInode:
             self._whole = None
 
     async def _publish(self, *, ends: bool = False) -> None:
+        if self._lost:
+            why, self._lost = self._lost, ""
+            raise OSError(errno.EIO, why)
         if self._whole is not None and self._whole.is_dirty and not self.is_removed:
             await self._put()
         if self._blocks:
@@ -448,6 +477,7 @@ class OpenInode:
             appender, self._appender = self._appender, None
             with suppress(FS3Error):  # what it appended is published, and its session ends by itself
                 await self._client.close(appender)
+            self._note()
 
     async def _publish_session(self, *, ends: bool) -> None:
         file = self.file
@@ -462,6 +492,7 @@ class OpenInode:
                 self._give_up_session()
             raise
         self._told.change(file.inode)
+        self._note()
 
     async def _put(self) -> None:
         whole = self._whole
@@ -470,7 +501,10 @@ class OpenInode:
         put = Put(self.here, data, change=self.file.inode.change)
         try:
             wanted = self._deferred.wanted
-            inode = await self._client.meta.ask(put) if wanted is None else await self._put_with(put, wanted)
+            if wanted is None:
+                inode, is_set = await self._client.meta.ask(put), False
+            else:
+                inode, is_set = await self._put_with(put, wanted)
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
@@ -481,20 +515,23 @@ class OpenInode:
                 self.on_removed()
                 return
             raise
-        whole.on_stored()
+        whole.on_stored(inode.change)
+        if is_set:
+            # After the bytes: a process that finds those and not these would give the file another time.
+            self._deferred.clear()
         self.file = self._reader_of(inode, data)
         self._told.change(inode)
 
-    async def _put_with(self, put: Put, attributes: SetAttributes) -> Inode:
-        """Bytes and attributes in one request and one commit. Attributes that are refused are asked for again, by themselves."""
+    async def _put_with(self, put: Put, attributes: SetAttributes) -> tuple[Inode, bool]:
+        """Bytes and attributes in one request and one commit: (the inode, the attributes are set). Those that are refused
+        are asked for again, by themselves."""
         stored, changed = await self._client.meta.batch([put, attributes])
         if isinstance(stored, FS3Error):
             raise stored
         self._told.change(stored)
         if isinstance(changed, FS3Error):
-            return cast("Inode", stored)
-        self._deferred.clear()
-        return cast("Inode", changed)
+            return cast("Inode", stored), False
+        return cast("Inode", changed), True
 
     async def _drain(self) -> None:
         try:
@@ -512,7 +549,7 @@ class OpenInode:
             file = self.file
             if file.session != READ_ONLY or file.data is None or not file.inode.inline or self._blocks or self.is_removed:
                 return False
-            self._whole = WholeFile(file.data)
+            self._whole = WholeFile(file.data, file.inode.change, self._ledger.keep_whole(self.id))
         return True
 
     async def _leave_whole(self) -> None:
@@ -529,8 +566,11 @@ class OpenInode:
             if len(whole.data) > self.length:
                 await self._drain()
                 await self._client.truncate(self.file, len(whole.data))
+            whole.free()
         except OSError:
-            if not self._blocks:
+            if self._blocks:
+                whole.free()
+            else:
                 self._whole = whole
             raise
 
@@ -556,4 +596,55 @@ class OpenInode:
         self.file = self._reader_of(self.file.inode)
 
     async def _store(self, data: memoryview, offset: int) -> int:
-        return await self._client.pwrite(self.file, data, offset)
+        try:
+            return await self._client.pwrite(self.file, data, offset)
+        finally:
+            self._note()
+
+    # --- should this process be killed -------------------------------------------------------------------------------
+
+    def _note(self) -> None:
+        if not self._ledger.is_kept:
+            return
+        file = self._file
+        flags = OpenFlags.MODIFIED * file.modified | OpenFlags.MTIME_IS_SET * file.mtime_is_set
+        flags |= OpenFlags.UNNAMED * file.unnamed | OpenFlags.REMOVED * self.is_removed
+        appender = self._appender.session if self._appender is not None else READ_ONLY
+        content = file.inode.content_id
+        self._ledger.note_open(
+            OpenRecord(self.id, content, file.session, file.acknowledged, file.truncations, OpenFlags(flags), appender)
+        )
+
+    def _keep_block(self, offset: int) -> KeptBlock | None:
+        return self._ledger.keep_block(self.id, offset)
+
+    def _forget_whole(self) -> None:
+        if self._whole is not None:
+            self._whole.free()
+            self._whole = None
+
+    async def inherit(
+        self,
+        blocks: list[tuple[int, bytes]],
+        whole: KeptWhole | None,
+        attributes: SetAttributes | None,
+        appender: File | None,
+        lost: str,
+    ) -> None:
+        """What an earlier process had of it and did not store. `lost`: why it could not keep all of that."""
+        self._appender, self._lost = appender, lost
+        if attributes is not None:
+            self._deferred.inherit(attributes)
+            if self.is_removed:
+                self._deferred.clear()
+        if self.is_removed and self.file.session == READ_ONLY:
+            with suppress(FS3Error):  # then it is told to who reads it
+                await self._client.meta.readers.hold(self.file.inode.content_id)
+        if whole is not None:
+            self._whole = WholeFile.inherit(whole, self._ledger.keep_whole(self.id))
+            if whole.change != self.inode.change or not self.inode.inline or self.is_removed:
+                await self._leave_whole()
+        for offset, data in blocks:
+            await self._begin_session()
+            await self._blocks.write(memoryview(data), offset)
+        self._note()

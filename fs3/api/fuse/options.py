@@ -18,6 +18,8 @@ the look-up was made for. Without it every stat(2) by a path would ask twice."""
 class FuseOptions:
     """What a user says."""
 
+    path: str = ""
+    """The directory of the cluster that is mounted; "": its root."""
     direct_io: bool = False
     """Reads and writes of programs come one by one as they are made, past the kernel's memory."""
     cache_ns: int = 0

@@ -33,10 +33,13 @@ class RecentLookups:
         self._now = now
         self._by_thread: dict[int, tuple[Inode, int]] = {}
         """Its last look-up that found something, and when that was answered."""
+        self.turn = 0
+        """Rises with everything that may make the answer of a look-up that is on its way an old one."""
 
-    def note(self, thread: int, inode: Inode) -> None:
-        """A look-up of a thread is answered now. Thread 0 is of no program that can be seen from here."""
-        if not thread:
+    def note(self, thread: int, inode: Inode, turn: int) -> None:
+        """A look-up of a thread, which was asked for in this turn, is answered now. Thread 0 is of no program that can be seen
+        from here."""
+        if not thread or turn != self.turn:
             return
         if len(self._by_thread) >= threads_kept_max:
             self._by_thread.clear()
@@ -51,4 +54,5 @@ class RecentLookups:
 
     def forget(self) -> None:
         """This mount has changed a file, which it need not know any more: what was looked up before may be older."""
+        self.turn += 1
         self._by_thread.clear()

@@ -27,7 +27,7 @@ class XattrOperations(FuseBase):
     """See `Operations`."""
 
     def getxattr(self, request: KernelRequest, name: bytes) -> Answer[bytes]:
-        if name.startswith(ASKED_BY_THE_KERNEL) and not self.has_xattrs(InodeId(request.node)):
+        if name.startswith(ASKED_BY_THE_KERNEL) and not self.may_have_xattrs(InodeId(request.node)):
             raise OSError(errno.ENODATA, "there is no such attribute")
         return self.ask(request, GetXattr(_here(request), name, follow=False))
 
@@ -51,7 +51,7 @@ class XattrOperations(FuseBase):
             meta = self.client.meta
             if meta.user.uid:
                 return
-        self._on_set(await self.ask_as(meta, RemoveXattr(_here(request), name, follow=False)))
+        self._on_set(await self.ask_as(meta, RemoveXattr(_here(request), name, follow=False), request))
 
     async def _publish(self, request: KernelRequest) -> None:
         """What was written before takes a capability away, and not one that is set now."""

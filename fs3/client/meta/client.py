@@ -11,8 +11,8 @@ import asyncio
 import copy
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
@@ -35,18 +35,20 @@ from fs3.client.meta.hedged_request import HedgedRequest
 from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
 from fs3.client.meta.owners import Directory, directory_of, session_of
 from fs3.client.meta.readers import Readers
+from fs3.client.meta.remembered import RememberedAttributes
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
 from fs3.model.inode import Inode, User
 from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
+from fs3.model.remembered import REMEMBERED
 from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.runtime.tasks import TaskSet
-from fs3.wire.meta import caller_to_pb
+from fs3.wire.meta import caller_to_pb, mark_repeated
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
-from fs3.wire.meta_verbs import verb_of
+from fs3.wire.meta_verbs import Verb, verb_of
 from fs3.wire.methods import META
 
 log = logging.getLogger("fs3.client")
@@ -82,8 +84,10 @@ class MetaClient:
         user: User,
         *,
         timeout_ns: int = call_timeout_ns,
+        seqs: Iterator[int] | None = None,
     ) -> None:
-        """`client_id`: 16 random bytes, never used by another object; request numbers start at 1 with it."""
+        """`client_id`: 16 random bytes, never used by another object at the same time. `seqs`: numbers of its requests, rising,
+        none of which was used with it before; None: those from 1 on."""
         self._routing = routing
         self._clock = clock
         self._caller = caller_to_pb(client_id, user)
@@ -91,7 +95,8 @@ class MetaClient:
         """Whom the services check permissions for."""
         self._timeout_ns = timeout_ns
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
-        self._seqs = itertools.count(1)
+        self.seqs = seqs or itertools.count(1)
+        """Numbers for requests that change something."""
         self._is_view = False
         self._tasks = TaskSet()
         """Of requests that were submitted, and are asked anew."""
@@ -101,6 +106,8 @@ class MetaClient:
         self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
         """What this client has open for reading."""
         self._sessions.on_return = self.readers.on_return
+        self.remembered: RememberedAttributes | None = None
+        """Attributes that need not be asked for; None: all are. See `remember_attributes`."""
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
         self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
 
@@ -132,12 +139,24 @@ class MetaClient:
             return
         self._direct.close()
         await self._tasks.cancel()
+        if self.remembered is not None:
+            await self.remembered.stop()
         await self.readers.stop()
         await self._sessions.stop()
+
+    def remember_attributes(self) -> None:
+        """From now on attributes and names are remembered for as long as the service promises to tell of changes. To be called
+        before there are views of other users."""
+        self.remembered = RememberedAttributes(self._clock, lambda question, deadline: self.ask(question, deadline=deadline))
+        self.remembered.start()
 
     def hold_locks(self, held: bool) -> None:
         """This client holds or wants locks, or no longer does: while it does it says now and then that it lives."""
         self._sessions.hold_locks(held)
+
+    def keep_session(self, session: SessionId) -> None:
+        """A write session of this client was opened by an earlier process of it."""
+        self._sessions.on_open(session)
 
     def draw_seq(self) -> int:
         """A number for a request that changes something: see `ask`."""
@@ -150,15 +169,53 @@ class MetaClient:
         """Of this client."""
         return self._clock
 
-    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0) -> R:
+    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0, repeated: bool = False) -> R:
         """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now. `seq`: its number,
-        for a caller that has to know it (`draw_seq`)."""
+        for a caller that has to know it (`draw_seq`). `repeated`: it may have been sent under this number before."""
         verb = verb_of(request)
+        changes = request.mutates
+        remembered, turn = self.remembered, 0
+        if remembered is not None:
+            if changes:
+                return await self._change(remembered, request, deadline, seq, repeated)
+            known = remembered.find(self.user, request)
+            if known is not None:
+                return cast("R", known)
+            turn = remembered.turn
+        reply, answer = await self._ask(verb, request, deadline, seq, repeated)
+        self._remember(turn, reply, request, answer)
+        return answer
+
+    def _remember(self, turn: int, reply: Any, request: Request[R], answer: R) -> None:
+        """A service has answered with this message what was asked in this turn."""
+        if self.remembered is not None and isinstance(request, REMEMBERED):
+            self.remembered.keep(turn, reply.watch, self.user, request, answer)
+
+    async def _change(self, remembered: RememberedAttributes, request: Request[R], deadline: int, seq: int, repeated: bool) -> R:
+        """`ask` of a change, with what is remembered."""
+        outcome: Any = None
+        remembered.begin_change()
+        try:
+            _, answer = await self._ask(verb_of(request), request, deadline, seq, repeated)
+            outcome = answer
+            return answer
+        except FS3Error as why:
+            outcome = why
+            raise
+        finally:
+            remembered.end_change(request, outcome)
+
+    async def _ask(
+        self, verb: Verb[Request[R], R], request: Request[R], deadline: int, seq: int, repeated: bool
+    ) -> tuple[Any, R]:
+        """(the message, the answer)."""
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
         message = verb.request_to_pb(request, self._caller, (seq or self._next_seq()) if changes else 0)
         if changes:
             message.caller.open_contents.extend(self.readers.told_with(request))
+            if repeated:
+                mark_repeated(message)
         try:
             directory = self._directory_of(request) if self._nodes.has_owners() else None
             reply = await self._send(
@@ -175,11 +232,19 @@ class MetaClient:
             raise
         if changes:
             self._track_sessions(request, answer)
-        return answer
+        return reply, answer
 
     def submit(self, request: Request[R], done: OnAnswer[R]) -> None:
         """`ask` of a request that changes nothing, without a task where a service answers as it should. `done` gets the answer or
         why there is none, on the loop, not before this returns."""
+        assert not request.mutates, "a change has a number, which its caller may have to know"
+        remembered, turn = self.remembered, 0
+        if remembered is not None:
+            known = remembered.find(self.user, request)
+            if known is not None:
+                asyncio.get_running_loop().call_soon(done, cast("R", known), None)
+                return
+            turn = remembered.turn
         place = self._nodes.current_place(self._directory_of(request) if self._nodes.has_owners() else None)
         if place is not None and self.readers.is_attached:
             verb = verb_of(request)
@@ -191,6 +256,7 @@ class MetaClient:
                     except FS3Error as malformed:
                         done(None, malformed)
                     else:
+                        self._remember(turn, reply.message, request, answer)
                         done(answer, None)
                     return
                 assert why is not None
@@ -280,10 +346,26 @@ class MetaClient:
 
     async def _send_batch(self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int) -> Answers:
         """The answers of the first of these requests, at least one: of all of them, or up to the first that has to wait."""
+        changes = any(request.mutates for request in requests)
+        remembered = self.remembered if changes else None
+        if remembered is not None:
+            remembered.begin_change()
+        answers: Answers = []
+        try:
+            answers = await self._send_items(requests, items, deadline, changes=changes)
+            return answers
+        finally:
+            if remembered is not None:
+                for request, answer in itertools.zip_longest(requests, answers):
+                    if request.mutates:
+                        remembered.end_change(request, answer)
+
+    async def _send_items(
+        self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int, *, changes: bool
+    ) -> Answers:
         message = batch_to_pb(items, self._caller)
         message.caller.open_contents.extend(self.readers.told_with(*requests))
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
-        changes = any(request.mutates for request in requests)
         while True:
             directory = self._directory_of(requests[0]) if self._nodes.has_owners() else None
             reply = await self._send(META.Batch, message, "", changes=changes, deadline=deadline, directory=directory)
@@ -305,7 +387,7 @@ class MetaClient:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def _next_seq(self) -> int:
-        return next(self._seqs)
+        return next(self.seqs)
 
     def _track_sessions(self, request: Request[Any], answer: Any) -> None:
         """A change was answered: which sessions are open now?"""

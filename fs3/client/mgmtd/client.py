@@ -51,6 +51,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.event import ClusterEvent
 from fs3.model.machine import (
     JoinAck,
     JoinCluster,
@@ -62,6 +63,7 @@ from fs3.model.machine import (
     RevokeToken,
 )
 from fs3.model.method import Method
+from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Role, Routing
 from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
 from fs3.ports.clock import Clock
@@ -69,6 +71,7 @@ from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
+from fs3.wire.mgmtd_events import events_from_pb, list_events_to_pb
 from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
@@ -292,6 +295,21 @@ class MgmtdClient:
         request = list_namespaces_to_pb(wanted)
         return namespace_page_from_pb(await self._call(MGMTD.ListNamespaces, request, timeout_ns, manager_read_ns))
 
+    async def plan_moves(self, plan: PlanMoves) -> MoveOverview:
+        """Do something about where targets are. Raises FS3Error: UNKNOWN_NODE, NO_SPACE and BUSY with the numbers, INVALID."""
+        answer: MoveOverview = await self._ask(plan)
+        return answer
+
+    async def set_moves(self, settings: SetMoves) -> MoveOverview:
+        """Change how targets move. Raises FS3Error INVALID."""
+        answer: MoveOverview = await self._ask(settings)
+        return answer
+
+    async def list_moves(self) -> MoveOverview:
+        """What moves, and how far it is."""
+        answer: MoveOverview = await self._ask(ListMoves())
+        return answer
+
     async def set_config(self, role: Role, toml: str, expected_version: int = 0) -> int:
         """Distribute a configuration; its version. CONFIG naming the key that is wrong; STALE when another is there already."""
         version: int = await self._ask(SetConfig(role, toml, expected_version))
@@ -367,6 +385,10 @@ class MgmtdClient:
             if self._closed or remaining <= 0 or failure.code not in (*_GONE, *_LOST, Code.BUSY):
                 raise failure
             await backoff.pause(remaining)
+
+    async def list_events(self, after: int = 0, limit: int = 0) -> list[ClusterEvent]:
+        """What happened, oldest first: the newest `limit` events (0: as many as the manager likes) behind number `after`."""
+        return events_from_pb(await self._call(MGMTD.ListEvents, list_events_to_pb(after, limit), attempt_ns=manager_read_ns))
 
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""

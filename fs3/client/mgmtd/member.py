@@ -20,10 +20,11 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
 from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_ns
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
+from fs3.model.domain import NOWHERE, Domain
 from fs3.model.generation import TargetClaim
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
@@ -59,6 +60,14 @@ class MemberOwner(Protocol):
 
     def on_births_stored(self, targets: Set[TargetId]) -> None:
         """The manager has granted a lease to a heartbeat that reported these targets complete, and has stored that they were."""
+        ...
+
+    def on_heard(self, routing_version: int) -> None:
+        """The manager has answered a heartbeat: it knows that the node has routing of this version."""
+        ...
+
+    def on_retired(self, targets: Sequence[TargetId]) -> None:
+        """Targets that the node has mentioned are in no chain any more."""
         ...
 
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
@@ -99,17 +108,18 @@ class Member:
         owner: MemberOwner | None = None,
         configured: ConfiguredService | None = None,
         kept: KeptData | None = None,
+        domain: Domain = NOWHERE,
         proof: MachineProof | None = None,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
         `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
-        wrong with it. `proof`: of the machine it is on, where machines join the cluster."""
+        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
         self.node = NodeId(0)
         self.is_superseded = False
-        """A later start of the same node has registered; this process must not serve any more."""
+        """A later start of the same node has registered, or the node was removed; this process must not serve any more."""
         self._mgmtd = mgmtd
         self._clock = clock
         self._name = name
@@ -118,6 +128,7 @@ class Member:
         self._owner = owner
         self._configured = configured
         self._kept = kept
+        self._domain = domain
         self._proof = proof
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
@@ -147,7 +158,7 @@ class Member:
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
             tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._mgmtd.release, self._proof,
-            by_directory,
+            by_directory, self._domain,
         )  # fmt: skip
         try:
             return await self._register()
@@ -218,6 +229,7 @@ class Member:
             problem=self._kept.describe_problem() if self._kept is not None else "",
             disks=tuple(self._counter.measure_space()),
             release=self._mgmtd.release,
+            wall_ms=self._clock.wall() // MILLISECOND,
         )
 
     async def _heartbeat_loop(self) -> None:
@@ -244,6 +256,13 @@ class Member:
             except TimeoutError:
                 pass
 
+    def _stop_serving(self, why: FS3Error) -> None:
+        """The node was started again elsewhere, or is not one of the cluster any more."""
+        log.error("node %s stops serving: %s", self._name, why)
+        self.is_superseded = True
+        self.lease.until = 0
+        self.leased_targets = frozenset()
+
     async def _send_heartbeat(self) -> None:
         request = self._request()
         sent_at = self._clock.now()
@@ -252,14 +271,17 @@ class Member:
         except FS3Error as failure:
             if failure.code is Code.UNKNOWN_NODE:
                 log.info("the manager does not know node %s; registering again", self._name)
-                await self._register()
+                try:
+                    await self._register()
+                except FS3Error as refusal:
+                    if refusal.code is not Code.NODE_REMOVED:
+                        raise
+                    self._stop_serving(refusal)
+                    return
                 self.heartbeat_now()
                 return
             if failure.code is Code.OLD_INCARNATION:
-                log.error("node %s was started again elsewhere; this process stops serving: %s", self._name, failure)
-                self.is_superseded = True
-                self.lease.until = 0
-                self.leased_targets = frozenset()
+                self._stop_serving(failure)
                 return
             raise
         if ack.lease_ns and ack.seq == request.seq:
@@ -268,6 +290,10 @@ class Member:
             if self._owner is not None:
                 complete = (report.target for report in request.targets if report.state is LocalState.UPTODATE)
                 self._owner.on_births_stored(frozenset(complete))
+        if self._owner is not None:
+            self._owner.on_heard(request.routing_version)
+        if ack.retired and self._owner is not None:
+            self._owner.on_retired(ack.retired)
         if ack.leave and self._owner is not None:
             self._owner.on_leave_requests(ack.leave)
         if ack.routing_version > self._mgmtd.routing.version:

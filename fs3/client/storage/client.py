@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
@@ -27,6 +27,8 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.events import Cursor
 from fs3.model.chunk import UpdateResult
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.model.page_usage import LookupCounters, PinKind
 from fs3.model.routing import Role, Routing
 from fs3.model.upkeep import ChunkPage, ScrubStatus, TargetSpace
@@ -99,6 +101,18 @@ class StorageClient:
             return answer
         (outcome,) = await ReadCall(self._router, self._clock, self.reads, [io], deadline, self._verify).run(answer)
         return outcome
+
+    def samples(self) -> Iterator[Sample]:
+        """Its readings, as a `MetricSource` says them."""
+        reads, updates = self.reads, self.updates
+        yield Sample(catalogue.CHUNK_READS, ("loop",), reads.ios)
+        yield Sample(catalogue.CHUNK_READS, ("thread",), reads.direct)
+        yield Sample(catalogue.CHUNK_READ_BYTES, (), reads.bytes)
+        yield Sample(catalogue.CHUNK_UPDATES, (), updates.updates)
+        yield Sample(catalogue.CHUNK_UPDATE_BYTES, (), updates.bytes)
+        yield Sample(catalogue.CHECKSUM_MISMATCHES, (), reads.checksum_mismatches)
+        for (code, action), count in list(self._router.retries.items()):
+            yield Sample(catalogue.RETRIES, (code.name, action.value), count)
 
     def read_directly(self, io: ReadIO) -> bool:
         """Fill the buffer of a read on the thread that calls, which is not the loop's. False: not done, `read_one` will; see

@@ -51,6 +51,8 @@ class ReplicaRouter(ReplicaHealth):
         self._prober = HealthProber(self)
         self.gate = ReadGate(ReadGrants())
         self._reports: set[asyncio.Future[Reply]] = set()
+        self.retries: dict[tuple[Code, RetryAction], int] = {}
+        """IOs that were refused or not answered, by why and by what was done."""
         self.liveness = LivenessMonitor[NodeRequest](liveness_tick_ns)
         """Reads and finds under way."""
         source.on_change(self._on_routing_changed)
@@ -206,7 +208,9 @@ class ReplicaRouter(ReplicaHealth):
     ) -> RetryAction:
         """The retry table's answer."""
         age = self._clock.now() - self._learned_at
-        return decide(Situation(code, attempt, age, read, repeatable, others, asked_tail))
+        action = decide(Situation(code, attempt, age, read, repeatable, others, asked_tail))
+        self.retries[code, action] = self.retries.get((code, action), 0) + 1
+        return action
 
     async def prepare_retry(self, todo: set[RetryAction], attempt: int, deadline: int) -> None:
         """Do what has to be done before trying again; at most until the deadline."""

@@ -67,7 +67,7 @@ def routing_bytes(nodes: Iterable[Node] = (), chains: Iterable[Chain] = (), tabl
     """At least what these take in an encoded routing info; there is a limit to it (`routing_bytes_max`)."""
     total = 0
     for node in nodes:
-        texts = (node.name, node.host, *node.endpoints)
+        texts = (node.name, node.host, *node.endpoints, node.domain.zone, node.domain.rack)
         total += 40 + sum(3 + len(text.encode()) for text in texts)
     for chain in chains:
         total += 4 + 1 + _varint(chain.id) + 1 + 5

@@ -35,6 +35,7 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
 from fs3.model.settings import SetSettings
 
@@ -55,6 +56,9 @@ class ManagerRequest:
         | ClearNamespace
         | DeleteNamespace
         | SetConfig
+        | PlanMoves
+        | SetMoves
+        | ListMoves
         | JoinCluster
         | MakeToken
         | RevokeToken
@@ -102,7 +106,7 @@ class Rejection:
     message: str
 
 
-Answer: TypeAlias = RegistrationAck | HeartbeatAck | TableId | CacheNamespace | JoinAck | JoinToken | int
+Answer: TypeAlias = RegistrationAck | HeartbeatAck | TableId | CacheNamespace | JoinAck | JoinToken | MoveOverview | int
 """To a request that is granted."""
 
 

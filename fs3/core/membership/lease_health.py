@@ -19,6 +19,7 @@ assumes a running lease of every node it knows (`assume_lease`). A manager that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fs3.base.ids import NodeId, TargetId
@@ -197,6 +198,15 @@ class LeaseHealth:
     def report(self, node: NodeId, target: TargetId) -> TargetReport | None:
         """The newest accepted report of a target."""
         return self._nodes[node].reports.get(target)
+
+    def reports(self, node: NodeId) -> Iterable[TargetReport]:
+        """The newest accepted report of each target of a node."""
+        return self._nodes[node].reports.values()
+
+    def forget_report(self, node: NodeId, target: TargetId) -> None:
+        """The node has the target no more."""
+        self._nodes[node].reports.pop(target, None)
+        self._nodes[node].mentioned_at.pop(target, None)
 
     def lease_left_ns(self, now: int, node: NodeId) -> int:
         """What is left of a node's lease; negative when it has run out. Without the drift: what the node itself may count on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
+from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
 from fs3.model.settings import SettingsVersion
 
@@ -30,6 +31,10 @@ namespace_changes_kept_max = 4096
 
 _RETRY_NS = SECOND
 """After a commit that failed."""
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -44,6 +49,12 @@ class _Batch:
     configs: dict[Role, None] = field(default_factory=dict)
     born: list[TargetId] = field(default_factory=list)
     generations: dict[TargetId, None] = field(default_factory=dict)
+    removed_nodes: dict[NodeId, None] = field(default_factory=dict)
+    moves: dict[ChainId, None] = field(default_factory=dict)
+    departing: dict[NodeId, None] = field(default_factory=dict)
+    retired: dict[TargetId, None] = field(default_factory=dict)
+    removed: dict[str, None] = field(default_factory=dict)
+    has_move_settings: bool = False
     machines: dict[str, None] = field(default_factory=dict)
     removed_machines: dict[str, None] = field(default_factory=dict)
     tokens: dict[str, None] = field(default_factory=dict)
@@ -53,11 +64,13 @@ class _Batch:
     replies: list[Respond] = field(default_factory=list)
 
     def changes_routing(self) -> bool:
-        return bool(self.nodes or self.chains or self.tables or self.namespaces or self.forgotten_namespaces)
+        nodes = self.nodes or self.removed_nodes
+        return bool(nodes or self.chains or self.tables or self.namespaces or self.forgotten_namespaces)
 
     def __bool__(self) -> bool:
+        moves = self.moves or self.departing or self.retired or self.removed or self.has_move_settings
         admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
-        return self.changes_routing() or bool(self.configs or self.born or self.generations or admission)
+        return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission)
 
 
 @dataclass(slots=True)
@@ -124,6 +137,34 @@ class Ledger:
         """Add or change a node."""
         self.state.nodes[node.id] = node
         self._batch.nodes[node.id] = None
+
+    def remove_node(self, node: Node, removed: RemovedNode) -> None:
+        """A node is not one of the cluster any more."""
+        del self.state.nodes[node.id]
+        self._batch.nodes.pop(node.id, None)
+        self._batch.removed_nodes[node.id] = None
+        self.set_removed(node.name, removed)
+
+    def set_removed(self, name: str, removed: RemovedNode | None) -> None:
+        """Remember that a node was removed, or (None) that its name is free again."""
+        _set(self.state.removed, self._batch.removed, name, removed)
+
+    def set_move(self, chain: ChainId, move: Move | None) -> None:
+        """Set the move of a chain; None: there is none any more."""
+        _set(self.state.moves, self._batch.moves, chain, move)
+
+    def set_departing(self, node: NodeId, departing: Departing | None) -> None:
+        """Say that a node is to hold nothing any more, or (None) that it may."""
+        _set(self.state.departing, self._batch.departing, node, departing)
+
+    def set_retired(self, target: TargetId, retired: RetiredTarget | None) -> None:
+        """A target is in no chain any more; None: nothing is left of it."""
+        _set(self.state.retired, self._batch.retired, target, retired)
+
+    def put_move_settings(self, settings: MoveSettings) -> None:
+        """Change how targets move."""
+        self.state.move_settings = settings
+        self._batch.has_move_settings = True
 
     def put_chain(self, chain: Chain) -> None:
         """Add or change a chain."""
@@ -234,6 +275,7 @@ class Ledger:
                 tuple(state.nodes[node] for node in batch.nodes),
                 tuple(state.chains[chain] for chain in batch.chains),
                 tuple(state.tables[table] for table in batch.tables),
+                tuple(batch.removed_nodes),
                 namespace_deletions=state.counters.namespace_deletion,
                 namespaces_version=state.counters.namespace_change,
             )
@@ -247,6 +289,12 @@ class Ledger:
             configs=tuple(state.configs[role] for role in batch.configs),
             born=tuple(batch.born),
             generations=tuple(TargetGeneration(target, state.generations[target]) for target in batch.generations),
+            removed_nodes=tuple(batch.removed_nodes),
+            moves=tuple((chain, state.moves.get(chain)) for chain in batch.moves),
+            departing=tuple((node, state.departing.get(node)) for node in batch.departing),
+            retired=tuple((target, state.retired.get(target)) for target in batch.retired),
+            removed=tuple((name, state.removed.get(name)) for name in batch.removed),
+            move_settings=state.move_settings if batch.has_move_settings else None,
             machines=tuple(state.machines[name] for name in batch.machines),
             removed_machines=tuple(batch.removed_machines),
             tokens=tuple(state.tokens[token] for token in batch.tokens),
@@ -299,3 +347,11 @@ class Ledger:
             return []
         self.retry_at = None
         return [Persist(self._commit.rows)]
+
+
+def _set(kept: dict[K, V], changed: dict[K, None], key: K, value: V | None) -> None:
+    if value is None:
+        kept.pop(key, None)
+    else:
+        kept[key] = value
+    changed[key] = None

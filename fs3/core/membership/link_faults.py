@@ -94,6 +94,11 @@ class LinkFaults:
             return found
         return None
 
+    def is_leaving(self, chain: Chain) -> bool:
+        """A target of the chain was told to leave this version of it."""
+        asked = self._asked.get(chain.id)
+        return asked is not None and asked.chain_version == chain.version
+
     def on_chain_changed(self, before: Chain, after: Chain) -> None:
         """A chain goes on under another version."""
         asked = self._asked.pop(before.id, None)

@@ -7,7 +7,7 @@ clients and nodes may see (`published`, `since`, ...) is only what has been pers
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -17,12 +17,16 @@ from fs3.base.status import Code
 from fs3.base.version import THIS_RELEASE, Release
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
+from fs3.core.membership.departures import Departures
 from fs3.core.membership.events import Answer, Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.generations import Lineage, compare
+from fs3.core.membership.heads import Heads
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
 from fs3.core.membership.machines import Machines
+from fs3.core.membership.move_requests import MoveRequests
+from fs3.core.membership.moves import Moves
 from fs3.core.membership.namespaces import Namespaces
 from fs3.core.membership.node_admission import (
     RequestRejected,
@@ -30,6 +34,7 @@ from fs3.core.membership.node_admission import (
     check_cluster,
     check_heartbeat,
     check_release,
+    check_removed,
     check_targets,
 )
 from fs3.core.membership.placement import place
@@ -43,6 +48,7 @@ from fs3.model.cluster import (
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
+    LeaveRequest,
     NodeSettings,
     NodeStatus,
     OpenNamespace,
@@ -55,6 +61,7 @@ from fs3.model.cluster import (
 )
 from fs3.model.generation import TargetGeneration
 from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.moves import ListMoves, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport
@@ -80,6 +87,10 @@ class Manager:
         """The targets of each node, and which chain they are in."""
         self._health = LeaseHealth(config)
         self._link_faults = LinkFaults(config, self._health)
+        self._departures = Departures()
+        self._heads = Heads(now)
+        self._moves = Moves(self._ledger, self._health, self)
+        self._move_requests = MoveRequests(self._ledger, self._health, self._moves, self)
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
             self._health.assume_lease(now, node, state.counters.routing if config.reconfigure else 0)
@@ -141,6 +152,12 @@ class Manager:
                     answer = self.namespaces.delete(deletion)
                 case SetConfig() as config:
                     answer = self._set_config(config)
+                case PlanMoves() as wanted:
+                    answer = self._move_requests.plan(now, wanted)
+                case SetMoves() as setting:
+                    answer = self._move_requests.set(setting)
+                case ListMoves():
+                    answer = self._move_requests.describe()
                 case JoinCluster() as joining:
                     answer = self.machines.join(joining)
                 case MakeToken() as wish:
@@ -171,6 +188,9 @@ class Manager:
         if self._review_due_at is not None and now >= self._review_due_at:
             self._review_due_at = None
             self._reconfigure(now, self._state.chains)
+        if self._config.reconfigure:
+            self._moves.advance(now)
+            self._heads.advance(now, self._state.chains, self._state.moves)
         return effects
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -249,10 +269,13 @@ class Manager:
         if known is None and len(self._state.nodes) >= nodes_max:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
-        check_targets(number, event, self._targets_by_node, self._state.nodes)
+        removed = self._state.removed.get(event.name)
+        if removed is not None and known is None:
+            check_removed(removed, event)
+        check_targets(number, event, self._targets_by_node, self._state.nodes, self._state.retired)
         node = Node(
             number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
-            directory=event.directory, by_directory=event.by_directory,
+            directory=event.directory, by_directory=event.by_directory, domain=event.domain,
         )  # fmt: skip
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
@@ -262,6 +285,8 @@ class Manager:
             self._bytes += more
             self._ledger.set_counters(node=max(self._state.counters.node, number))
             self._names[node.name] = number
+            if removed is not None:
+                self._ledger.set_removed(event.name, None)
             self._ledger.put_node(node)
         self._begin_generations(number, event)
         self._make_first_table(now)
@@ -310,6 +335,12 @@ class Manager:
                 if report.state is LocalState.UPTODATE and report.target in own:
                     self._on_complete(report)
         self._link_faults.on_heartbeat(heartbeat, own)
+        heard = (
+            chain
+            for target, chain in own.items()
+            if self._departures.on_heard(self._state.chains[chain], target, heartbeat.routing_version)
+        )
+        self._reconfigure(now, heard)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
         later = heartbeat.leaving or not self._ledger.pending_births.isdisjoint(own)
         ack = HeartbeatAck(
@@ -317,9 +348,25 @@ class Manager:
             lease_ns=self._config.lease_ns if granted else 0,
             routing_version=self._ledger.last_version if later else self.published.version,
             config_version=self.role_config(node.role).version,
-            leave=self._link_faults.targets_to_leave(now, own, self._state.chains),
+            leave=self._targets_to_leave(now, own),
+            retired=tuple(report.target for report in heartbeat.targets if self._is_retired(report.target, node.id)),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
+
+    def _targets_to_leave(self, now: int, own: Mapping[TargetId, ChainId]) -> tuple[LeaveRequest, ...]:
+        """Those with a broken link; and those whose place another target takes, unless another one of the chain leaves."""
+        broken = self._link_faults.targets_to_leave(now, own, self._state.chains)
+        moved = self._moves.leavers(own) + self._heads.leavers(own)
+        return broken + tuple(
+            LeaveRequest(target, chain.version, is_replaced=True)
+            for target, chain in moved
+            if not self._link_faults.is_leaving(chain)
+        )
+
+    def _is_retired(self, target: TargetId, node: NodeId) -> bool:
+        """It is in no chain any more, and that is stored."""
+        retired = self._state.retired.get(target)
+        return retired is not None and retired.node == node and self.published.chains[retired.chain].slot(target) is None
 
     def _on_complete(self, report: TargetReport) -> None:
         """A target has everything: for the first time, or again, in a directory that was empty or an old copy."""
@@ -353,21 +400,50 @@ class Manager:
                 for slot in chain.slots
                 if (state := self._health.local_state(now, slot.node, slot.target, chain.version)) is not None
             }
-            following = next_chain(chain, states)
+            following = next_chain(chain, self._departures.without_returns(chain, states))
             if following is chain:
                 continue
-            for slot in chain.serving_slots():
-                after = following.slot(slot.target)
-                if after is None or after.state is not PublicState.SERVING:
-                    # It may not know yet that it has been replaced: no new lease before it does.
-                    self._health.fence(slot.node, self._ledger.next_version)
-            self._link_faults.on_chain_changed(chain, following)
-            self._ledger.put_chain(following)
+            following = self._departures.on_chain_changed(chain, following, self._ledger.next_version)
+            self._replace_chain(chain, following)
             for slot in following.serving_slots():
                 # It begins to serve because it is complete. Were that not stored with the chain, an empty disk in its place would
                 # count as that of a new target, and serve.
                 if slot not in chain.slots and slot.target not in self._state.born:
                     self._ledger.put_born(slot.target)
+
+    def _replace_chain(self, chain: Chain, following: Chain) -> None:
+        for slot in chain.serving_slots():
+            after = following.slot(slot.target)
+            if (after is None or after.state is not PublicState.SERVING) and slot.node in self._state.nodes:
+                # It may not know yet that it has been replaced: no new lease before it does.
+                self._health.fence(slot.node, self._ledger.next_version)
+        self._link_faults.on_chain_changed(chain, following)
+        self._heads.on_chain_changed(self._last_step_at, chain.id)
+        self._ledger.put_chain(following)
+
+    def change_chain(self, now: int, before: Chain, after: Chain) -> None:
+        """See `ChainEditor`: its members change, and none that serves is left out."""
+        self._bytes += routing_bytes(chains=[after]) - routing_bytes(chains=[before])
+        self._replace_chain(before, after)
+        for slot in before.slots:
+            if after.slot(slot.target) is None:
+                self._targets_by_node.get(slot.node, {}).pop(slot.target, None)
+                self._health.forget_report(slot.node, slot.target)
+        for slot in after.slots:
+            if before.slot(slot.target) is None:
+                self._targets_by_node.setdefault(slot.node, {})[slot.target] = after.id
+                self._health.on_assigned(now, slot.node, slot.target)
+
+    def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
+        """See `ChainEditor`."""
+        return self._targets_by_node.get(node, {})
+
+    def remove_node(self, node: Node, removed: RemovedNode) -> None:
+        """See `ChainEditor`."""
+        self._bytes -= routing_bytes([node])
+        self._ledger.remove_node(node, removed)
+        self._names.pop(node.name, None)
+        self._targets_by_node.pop(node.id, None)
 
     def _index_targets(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:
@@ -377,7 +453,12 @@ class Manager:
     def _storage_nodes(self) -> list[Node]:
         """Those that are here, by id."""
         return sorted(
-            (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive), key=lambda node: node.id
+            (
+                node
+                for node in self._state.nodes.values()
+                if node.role is Role.STORAGE and node.alive and node.id not in self._state.departing
+            ),
+            key=lambda node: node.id,
         )
 
     def _ensure_table(self, now: int, replicas: int) -> ChainTable:
@@ -390,6 +471,10 @@ class Manager:
             if table.replicas == replicas:
                 return table
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
+        if self._state.tables:
+            # They have all been here; some of them may have been removed since.
+            kept = (node for node in self._state.nodes.values() if node.role is Role.STORAGE)
+            expected = min(expected, sum(node.id not in self._state.departing for node in kept))
         if here < expected:
             # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
@@ -411,10 +496,12 @@ class Manager:
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
-            places = place(len(nodes), per_node, replicas, seed=number)
+            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes])
         except ValueError as problem:
             raise RequestRejected(Code.INVALID, str(problem)) from None
         chains = []
+        # Nodes of a small domain may have got more than the others.
+        per_node = max([per_node, *(ordinal + 1 for members in places for _, ordinal in members)])
         for index, members in enumerate(places):
             slots = [
                 Slot(TargetId(counters.target + 1 + node * per_node + ordinal), nodes[node].id, PublicState.SERVING)

@@ -10,6 +10,7 @@ from fs3.base.version import Release, explain_conflict
 from fs3.core.membership.events import Rejection
 from fs3.core.membership.state import ClusterRow
 from fs3.model.cluster import Heartbeat, RegisterNode
+from fs3.model.moves import RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 
 
@@ -70,15 +71,28 @@ def check_targets(
     event: RegisterNode,
     targets_by_node: Mapping[NodeId, Mapping[TargetId, ChainId]],
     nodes: Mapping[NodeId, Node],
+    retired: Mapping[TargetId, RetiredTarget],
 ) -> None:
-    """RequestRejected when the process has data of a target that is not this node's."""
+    """RequestRejected when the process has data of a target that is not this node's. `retired`: in no chain any more; the node
+    will be told to delete them."""
     own = targets_by_node.get(number, {})
     for target in event.targets:
-        if target in own:
+        if target in own or ((gone := retired.get(target)) is not None and gone.node == number):
             continue
         owner = next((node for node, targets in targets_by_node.items() if target in targets), None)
         where = f"it belongs to node {nodes[owner].name!r}" if owner else "it belongs to no chain"
         raise RequestRejected(Code.INVALID, f"node {event.name!r} has data of target {target}, but {where}")
+
+
+def check_removed(removed: RemovedNode, event: RegisterNode) -> None:
+    """RequestRejected when a process comes back with the directory of a node that is not one of the cluster any more."""
+    if event.cluster or event.targets:
+        how = "forgotten, because it was not heard" if removed.was_forgotten else "removed"
+        raise RequestRejected(
+            Code.NODE_REMOVED,
+            f"node {event.name!r} was {how}: what it had is on other nodes. Its directory is of no use any more; with an "
+            "empty one it joins as a new node",
+        )
 
 
 def check_heartbeat(node: Node | None, event: Heartbeat, newest_version: int) -> Node:

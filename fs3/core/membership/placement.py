@@ -3,7 +3,9 @@
 A table over n nodes with k targets each and r replicas has n*k//r chains. What is promised:
 
 - no two targets of a chain are on one node, and a target is in at most one chain;
-- nodes are used equally, to one target;
+- no two targets of a chain are in one failure domain, as long as there are enough of them (`domain_groups`);
+- nodes are used equally, to one target, where domains allow it: one that is smaller than the others gets its share of every
+  chain all the same, so its nodes get more targets;
 - a node is at each position of its chains (head, ..., tail) equally often, to one chain;
 - pairs of nodes share chains as evenly as the search below can make it: what a lost node held is then read back from all the
   others, and no single neighbour carries the recovery.
@@ -16,11 +18,14 @@ the tests guard that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fs3.base.limits import replicas_max
 from fs3.base.prng import Prng
 from fs3.core.membership.cyclic_placement import choose_shifted
+from fs3.core.membership.domains import Apart, choose_apart, domain_groups
+from fs3.model.domain import Domain
 
 _CANDIDATES = 64
 """Nodes looked at for one place. With more nodes than these most chains are made by shifts."""
@@ -35,10 +40,13 @@ class TargetPosition(NamedTuple):
     ordinal: int
 
 
-def place(nodes: int, targets_per_node: int, replicas: int, seed: int) -> list[tuple[TargetPosition, ...]]:
+def place(
+    nodes: int, targets_per_node: int, replicas: int, seed: int, domains: Sequence[Domain] = ()
+) -> list[tuple[TargetPosition, ...]]:
     """The chains of a table, in chain order (head first). ValueError naming what cannot be met.
 
-    At most r - 1 targets are left over when n*k is not a multiple of r.
+    `domains`: of the nodes, in their order; empty when nothing is known of them. At most r - 1 targets are left over when n*k is
+    not a multiple of r.
     """
     if nodes < 1:
         raise ValueError("a chain table needs at least one storage node")
@@ -50,12 +58,16 @@ def place(nodes: int, targets_per_node: int, replicas: int, seed: int) -> list[t
         raise ValueError(f"{replicas} replicas need {replicas} storage nodes, there are {nodes}: two replicas never share a node")
     prng = Prng(seed)
     chains: list[list[int]] = []
-    if nodes > _CANDIDATES:
-        # A greedy choice over so many nodes takes seconds; it makes what shifts leave over.
-        chains = choose_shifted(nodes, targets_per_node // replicas, replicas, prng)
-    left = targets_per_node - len(chains) * replicas // nodes
-    chains += _choose_members(chains, nodes, left, replicas, prng)
-    _even_out(chains, nodes, prng)
+    if any(str(domain) for domain in domains):
+        chains = choose_apart(domains, targets_per_node, replicas, prng)
+        _even_out(chains, nodes, prng, Apart(domains, domain_groups(domains, replicas)))
+    else:
+        if nodes > _CANDIDATES:
+            # A greedy choice over so many nodes takes seconds; it makes what shifts leave over.
+            chains = choose_shifted(nodes, targets_per_node // replicas, replicas, prng)
+        left = targets_per_node - len(chains) * replicas // nodes
+        chains += _choose_members(chains, nodes, left, replicas, prng)
+        _even_out(chains, nodes, prng)
     ordered = _choose_order(chains, nodes, replicas)
     used = [0] * nodes
     placed = []
@@ -108,13 +120,14 @@ def _count_pairs(chains: list[list[int]], nodes: int) -> list[list[int]]:
     return shared
 
 
-def _even_out(chains: list[list[int]], nodes: int, prng: Prng) -> None:
-    """Exchange members between chains, in place, while that lowers the sum of squared pair counts.
+def _even_out(chains: list[list[int]], nodes: int, prng: Prng, apart: Apart | None = None) -> None:
+    """Exchange members between chains, in place, while that lowers the sum of squared pair counts. `apart`: what has to stay
+    apart, as it is.
 
     An exchange leaves every node's number of chains as it is. Exchanges that change nothing are taken too: they lead out of
     dead ends. Stops when the counts differ by one at most, which nothing can improve.
     """
-    replicas = len(chains[0])
+    replicas = len(chains[0]) if chains else 0
     if replicas < 2 or replicas == nodes or len(chains) < 2:
         return
     shared = _count_pairs(chains, nodes)
@@ -132,6 +145,8 @@ def _even_out(chains: list[list[int]], nodes: int, prng: Prng) -> None:
             continue
         firsts = [node for node in first if node != a]
         seconds = [node for node in second if node != b]
+        if apart is not None and not apart.may_exchange(a, firsts, b, seconds):
+            continue
         change = _move(shared, a, firsts, seconds) + _move(shared, b, seconds, firsts)
         if change <= 0:
             first[a_at], second[b_at] = b, a

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
@@ -9,8 +12,12 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
+from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.settings import SettingsVersion
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 FORMAT = 1
 """Of the rows; another one is refused."""
@@ -45,6 +52,14 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """Rises with each change of the settings."""
 
 
+def _update(kept: dict[K, V], changes: Iterable[tuple[K, V | None]]) -> None:
+    for key, value in changes:
+        if value is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = value
+
+
 class State(msgspec.Struct):
     """Everything, as it was stored."""
 
@@ -61,10 +76,47 @@ class State(msgspec.Struct):
     that an empty store is a lost one. Who begins to serve after its chain was made is always one of them."""
     generations: dict[TargetId, Generation] = {}
     """The newest start of each target that was born; see `generations`."""
+    moves: dict[ChainId, Move] = {}
+    departing: dict[NodeId, Departing] = {}
+    retired: dict[TargetId, RetiredTarget] = {}
+    removed: dict[str, RemovedNode] = {}
+    """By name."""
+    move_settings: MoveSettings = MoveSettings()
     machines: dict[str, Machine] = {}
     tokens: dict[str, JoinToken] = {}
     settings: dict[int, SettingsVersion] = {}
     """What is kept of the history of the settings."""
+
+    def apply(self, rows: Rows) -> None:
+        """Take over what one commit has changed."""
+        self.counters = rows.counters
+        self.nodes.update((node.id, node) for node in rows.nodes)
+        for gone in rows.removed_nodes:
+            self.nodes.pop(gone, None)
+        self.chains.update((chain.id, chain) for chain in rows.chains)
+        self.tables.update((table.id, table) for table in rows.tables)
+        for forgotten in rows.forgotten_namespaces:
+            if (found := self.namespaces.get(forgotten.name)) is not None and found.id == forgotten.id:
+                del self.namespaces[forgotten.name]
+        self.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
+        self.configs.update((config.role, config) for config in rows.configs)
+        self.born.update(rows.born)
+        self.generations.update((each.target, each.generation) for each in rows.generations)
+        _update(self.moves, rows.moves)
+        _update(self.departing, rows.departing)
+        _update(self.retired, rows.retired)
+        _update(self.removed, rows.removed)
+        if rows.move_settings is not None:
+            self.move_settings = rows.move_settings
+        for machine in rows.removed_machines:
+            self.machines.pop(machine, None)
+        for token in rows.removed_tokens:
+            self.tokens.pop(token, None)
+        for version in rows.removed_settings:
+            self.settings.pop(version, None)
+        self.machines.update((machine.name, machine) for machine in rows.machines)
+        self.tokens.update((token.id, token) for token in rows.tokens)
+        self.settings.update((settings.version, settings) for settings in rows.settings)
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -92,6 +144,13 @@ class Rows(msgspec.Struct, frozen=True):
     configs: tuple[RoleConfig, ...] = ()
     born: tuple[TargetId, ...] = ()
     generations: tuple[TargetGeneration, ...] = ()
+    removed_nodes: tuple[NodeId, ...] = ()
+    moves: tuple[tuple[ChainId, Move | None], ...] = ()
+    """None, here and below: the row is deleted."""
+    departing: tuple[tuple[NodeId, Departing | None], ...] = ()
+    retired: tuple[tuple[TargetId, RetiredTarget | None], ...] = ()
+    removed: tuple[tuple[str, RemovedNode | None], ...] = ()
+    move_settings: MoveSettings | None = None
     machines: tuple[Machine, ...] = ()
     removed_machines: tuple[str, ...] = ()
     tokens: tuple[JoinToken, ...] = ()

@@ -16,6 +16,7 @@
 | LOCK 1(1) inode(8) | all locks of a file, and who waits for one |
 | LOCK 2(1) client(16) | a client with locks: their epoch, how many they are, where it waits |
 | DUTY | which service does the duties |
+| LEAS | which service gives leases on attributes: 16 bytes that name its process |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
 | CNTR service(4) | the tally of one metadata service |
@@ -40,6 +41,7 @@ COUNTERS: Final = b"CNTR"
 CLIENT: Final = b"LIFE"
 PRUNED: Final = b"PRUN"
 DUTIES: Final = b"DUTY"
+LEASES: Final = b"LEAS"
 STORE: Final = b"CLUS"
 TRIM: Final = b"TRIM"
 DATA: Final = b"DATA"

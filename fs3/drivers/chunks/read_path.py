@@ -14,6 +14,7 @@ from fs3.base.status import Code
 from fs3.drivers.chunks import range_reads as reading
 from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.block_writes import BlockDamaged, describe_range
+from fs3.drivers.chunks.disk_counts import DiskCounts
 from fs3.drivers.chunks.files import read_all, read_warm
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
@@ -51,8 +52,16 @@ class ReadPath:
     """The read path of a store. Belongs to the loop, but for what it hands to its reader threads."""
 
     def __init__(
-        self, rows: RowCache, reclaimer: BlockReclaimer, bad_chunks: BadChunks, clock: Clock, name: str, cold_readers: int
+        self,
+        rows: RowCache,
+        reclaimer: BlockReclaimer,
+        bad_chunks: BadChunks,
+        clock: Clock,
+        name: str,
+        cold_readers: int,
+        counts: DiskCounts,
     ) -> None:
+        self._counts = counts
         self._rows = rows
         self._reclaimer = reclaimer
         self._bad_chunks = bad_chunks
@@ -235,9 +244,11 @@ class ReadPath:
         if version.place < 0:
             return read_verified(version, chunk, offset, stop)
         pin = self._reclaimer.pin(version.place)
+        began_at = self._clock.now()
         future = self._on_reader(lambda: read_verified(version, chunk, offset, stop))
         try:
             result = await asyncio.shield(future)
+            self._counts.cold_reads.add(self._clock.now() - began_at)
         except asyncio.CancelledError:
             # The thread reads on; the block is its until it is done, and the caller will not release what it found.
             future.add_done_callback(lambda _: self.release(pin, sent=False))

@@ -43,7 +43,7 @@ Memory: one byte per block, the pending set, the bad chunks, and `row_cache_byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,6 +56,7 @@ from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpointer
 from fs3.drivers.chunks.config import ChunkStoreConfig
+from fs3.drivers.chunks.disk_counts import DiskCounts
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles, path_of
 from fs3.drivers.chunks.index import Index
@@ -75,6 +76,8 @@ from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateResult
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.ports.chunk_store import (
     OnStaged,
     Prewritten,
@@ -148,6 +151,8 @@ class FileChunkStore:
         opened_at: int | None,
     ) -> None:
         """`opened_at`: since when the lock is held; None: the directory is new. Takes over what the log has."""
+        self.counts = DiskCounts()
+        """What its disk does."""
         self._directory = directory
         self._clock = clock
         self._config = config
@@ -177,9 +182,12 @@ class FileChunkStore:
             self._reclaimer,
             self._planner,
             self._pending_changes,
+            self.counts,
         )
         self._prewriter = Prewriter(files, self._allocator, self._planner)
-        self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
+        self._read_path = ReadPath(
+            self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers, self.counts
+        )
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -343,6 +351,12 @@ class FileChunkStore:
             index_map_bytes=self._index.index.map_bytes,
             rows_in_log=self._index.rows_in_log,
         )
+
+    def samples(self, target: TargetId) -> Iterator[Sample]:
+        """Its readings, as a `MetricSource` says them."""
+        yield from self.counts.samples(str(target))
+        yield Sample(catalogue.ROWS_CACHED, (str(target),), self._rows.row_count)
+        yield Sample(catalogue.ROWS_LOGGED, (str(target),), self._index.rows_in_log)
 
     def get_space(self) -> StoreSpace:
         """`ChunkStore.get_space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""

@@ -21,6 +21,7 @@ from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.barrier import Barrier, ChangeSet
 from fs3.drivers.chunks.block_writes import COPY_BYTES, WriteJob
 from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
+from fs3.drivers.chunks.disk_counts import DiskCounts
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.pending_changes import PendingChanges
 from fs3.drivers.chunks.planner import Deferral, Planner
@@ -77,9 +78,11 @@ class WritePath:
         reclaimer: BlockReclaimer,
         planner: Planner,
         pending_changes: PendingChanges,
+        counts: DiskCounts,
     ) -> None:
         """It makes itself the scheduler of `pending_changes.count` and the observer of the checkpoints; `commit_sync_ns`,
         `logged_bytes_max`: see `ChunkStoreConfig`."""
+        self.counts = counts
         self._directory = files.directory
         self._commit_sync_ns = commit_sync_ns
         self._logged_bytes_max = logged_bytes_max
@@ -292,7 +295,8 @@ class WritePath:
         barrier = Barrier(jobs, changes, self._reclaimer.take_retired(), vacant, self._count.made, measure)
         self._barrier = barrier
         self._barrier_done = asyncio.get_running_loop().create_future()
-        self._on_disk(lambda: barrier.run(self._files, self._log, self._scratch, self._logged_bytes_max))
+        handed_at = self._clock.now()
+        self._on_disk(lambda: self._run_barrier(barrier, handed_at))
 
     def _sweep(self) -> None:
         """The next few rows of what goes through all rows by and by."""
@@ -336,6 +340,13 @@ class WritePath:
                 self._give_up(prewritten)
                 self._answer(update, on_staged, planned, repairs=repairs)
         return jobs, False
+
+    def _run_barrier(self, barrier: Barrier, handed_at: int) -> None:
+        began_at = self._clock.now()
+        self.counts.waited.add(began_at - handed_at)
+        barrier.run(self._files, self._log, self._scratch, self._logged_bytes_max)
+        self.counts.written.add(self._clock.now() - began_at)
+        self.counts.grouped += len(barrier.jobs)
 
     def _on_disk(self, work: Callable[[], None]) -> None:
         self._disk.run(work, self._on_barrier_done)

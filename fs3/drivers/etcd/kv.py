@@ -25,7 +25,7 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Sized
 from typing import Any, Self, TypeVar
 
 from fs3.base.checksum import is_sealed
@@ -50,6 +50,8 @@ from fs3.drivers.etcd.row_cache import EtcdRowCache
 from fs3.drivers.etcd.state import EtcdState, EtcdStats, find_state
 from fs3.drivers.etcd.transaction import OperationRun
 from fs3.drivers.kv.write_set import WriteSet
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KVRow, KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 from fs3.runtime.tasks import start_background
@@ -400,6 +402,16 @@ class EtcdKV:
     def problem(self) -> str:
         """See `ScrubbedKV`: members that do not answer, alarms such as a quota of space that is used up."""
         return "; ".join(self._state.problems) if self._state is not None else ""
+
+    def samples(self) -> Iterator[Sample]:
+        """See `ScrubbedKV`."""
+        stats = self.stats
+        yield Sample(catalogue.STORE_TRANSACTIONS, (), stats.transactions)
+        yield Sample(catalogue.STORE_COMMITS, (), stats.commits)
+        yield Sample(catalogue.STORE_ROWS, (), stats.rows)
+        yield Sample(catalogue.STORE_CONFLICTS, (), stats.conflicts)
+        yield Sample(catalogue.STORE_RERUNS, (), stats.reruns)
+        yield Sample(catalogue.STORE_FAILED, (), stats.failed)
 
     @property
     def description(self) -> str:

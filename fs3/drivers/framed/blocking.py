@@ -17,6 +17,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
@@ -31,8 +32,10 @@ _TIMEVAL = struct.Struct("@ll")
 class BlockingConnection:
     """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it, but a refusal."""
 
-    def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int) -> None:
-        """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's."""
+    def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int, counts: RpcCounts | None = None) -> None:
+        """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's. `counts`: where its calls are
+        counted; when threads count at the same instant, one of them may be missed."""
+        self._counts = counts
         self._endpoint = endpoint
         self._socket = sock
         self._timeout_ns = timeout_ns
@@ -57,12 +60,22 @@ class BlockingConnection:
         """
         if self.is_closed:
             raise error(Code.DISCONNECTED, f"the connection to {self._endpoint} was closed")
+        counts = None if self._counts is None else self._counts.of_called(method)
+        begun_at = 0
+        if counts is not None:
+            counts.begun += 1
+            begun_at = counts.now()
         try:
             code, header, count = self._exchange(method, request, into)
             message = None if code else method.reply.FromString(header)
         except BaseException:  # an interrupt as well: where in the stream it came is not known
+            if counts is not None:
+                counts.end(Code.DISCONNECTED, begun_at)
             self.close()
             raise
+        if counts is not None:
+            counts.received_bytes += count
+            counts.end(code, begun_at)
         if code:
             raise decode_error(code, header, self._endpoint)
         return message, count

@@ -25,6 +25,7 @@ from fs3.drivers.framed.passed_files import PassedFiles
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.wire.errors import decode_error
@@ -109,6 +110,8 @@ class ClientConnection(Connection):
                 call.set_exception(problem)
         else:
             if not call.done():  # by `into`
+                if call.counts is not None:
+                    call.counts.end(0, call.begun_at)
                 call.set_result(Reply(message))
 
     def _receive_payload(self, call: PendingCall, frame: Frame, header: bytes | bytearray | memoryview) -> None:
@@ -162,6 +165,9 @@ class ClientConnection(Connection):
         if problem is not None:
             call.set_exception(problem)
         else:
+            if call.counts is not None:
+                call.counts.received_bytes += length
+                call.counts.end(0, call.begun_at)
             call.set_result(Reply(message, targets[0] if len(targets) == 1 else None))
 
     def _receive_part(self) -> int:
@@ -182,6 +188,9 @@ class ClientConnection(Connection):
         del self._pending[call.request_id]
         if call.wire_state is not None:
             self.take_back(call.wire_state)
+        if call.counts is not None:
+            call.counts.received_bytes += self._expected
+            call.counts.end(0, call.begun_at)
         call.set_result(Reply(message, payload))
 
     def _receive_message(self, call: StreamCall, header: bytes | bytearray | memoryview) -> None:
@@ -236,8 +245,9 @@ class FramedChannel(ClientChannel):
         clock: Clock,
         sockets: StreamSockets,
         calls_max: int = calls_per_connection_max,
+        counts: RpcCounts | None = None,
     ) -> None:
-        super().__init__(endpoint, clock, calls_max)
+        super().__init__(endpoint, clock, calls_max, counts)
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
         self._sockets = sockets

@@ -100,10 +100,16 @@ class FramedCall(ServerCall):
         self.reserved_bytes = 0
         """Reply memory promised to it."""
 
+    @property
+    def request_number(self) -> int:
+        """Of its request."""
+        return self.request_id
+
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None
         if payload is not None:
+            self._on_released()
             self._connection.release_payload(payload)
 
     def _on_end(self) -> None:
@@ -189,6 +195,8 @@ class ServerConnection(Connection):
         self._room_missing_since = 0
         self._last_frames = self._last_received_bytes = self._last_sent_bytes = 0
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
+        if self._admission.counts is not None:
+            self._admission.counts.connections += 1
         self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
         super().__init__(context.loop, sock)
 
@@ -223,14 +231,16 @@ class ServerConnection(Connection):
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return
-        deadline = self._now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
+        now = self._now()
+        deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
         takes_places = frame.code == TAKES_PLACES and self._passer is not None
         call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+        call.arrived_at = now
         if length:
             self._incoming = (call, binding)
             self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(request)))
         else:
-            self._admit(call, binding)
+            self._admit(call, binding, now)
 
     def _decline(self, frame: Frame, refusal: RequestRefused) -> None:
         """Answer without a handler, and throw the payload away."""
@@ -239,7 +249,7 @@ class ServerConnection(Connection):
             self._expect(frame.payload_length, [])
         self.check_queue()
 
-    def _admit(self, call: FramedCall, binding: MethodBinding) -> None:
+    def _admit(self, call: FramedCall, binding: MethodBinding, now: int) -> None:
         """Serve a call, or read no further until there is room for its reply."""
         length = reply_bytes_of(binding.method, call.request) if binding.method.is_sized else 0
         if length:
@@ -252,7 +262,7 @@ class ServerConnection(Connection):
                     self._replies.wait(length, self)
                 return
             self._reserved_bytes += length
-        self._serve(call, binding)
+        self._serve(call, binding, now)
 
     def _fits_reply(self, length: int) -> bool:
         """The connection's own share has room for a reply; a single one is always served."""
@@ -269,21 +279,27 @@ class ServerConnection(Connection):
         self._loop.call_soon(self._serve_late, call, binding)
 
     def _serve_late(self, call: FramedCall, binding: MethodBinding) -> None:
+        now = self._now()
         if self.is_closed:
             call.release()
-        elif self._now() >= call.deadline:
+        elif now >= call.deadline:
             self.send_error(
                 call.method.id, call.request_id, Code.DEADLINE, f"there was no room for the reply of {call.method!r}", 0
             )
             self.on_answered(call)
             call.release()
         else:
-            self._serve(call, binding)
+            self._serve(call, binding, now)
         self.resume(_NO_REPLY_ROOM)
 
-    def _serve(self, call: FramedCall, binding: MethodBinding) -> None:
+    def _serve(self, call: FramedCall, binding: MethodBinding, now: int) -> None:
         self._calls[call.request_id] = call
         self._open_calls += 1
+        counts = binding.counts
+        if counts is not None:
+            if now != call.arrived_at:
+                counts.waited.add(now - call.arrived_at)
+            call.count(counts, now, binding.slow)
         call.dispatch(binding.handler)
         self.check_queue()
 
@@ -291,12 +307,13 @@ class ServerConnection(Connection):
         assert self._incoming is not None
         (call, binding), self._incoming = self._incoming, None
         call.payload, self._destination, self._reception = self._destination, None, None
-        if self._now() >= call.deadline:
+        now = self._now()
+        if now >= call.deadline:
             # The client has given the call up: the work would be for nothing.
             self.send_error(call.method.id, call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late", 0)
             call.release()
         else:
-            self._admit(call, binding)
+            self._admit(call, binding, now)
 
     def _reserve_header(self, length: int) -> None:
         self._begin(length, self.pool.headers)
@@ -525,6 +542,8 @@ class ServerConnection(Connection):
             self._replies.cancel(self)
             unserved[0].release()
         self._count_replies(0)
+        if self._admission.counts is not None:
+            self._admission.counts.connections -= 1
         self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:

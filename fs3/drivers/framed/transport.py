@@ -19,6 +19,7 @@ from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, BlockingChannel, Channel, Listener
 
@@ -39,14 +40,17 @@ class FramedTransport:
         bounds: ServerLimits | None = None,
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
+        counts: RpcCounts | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`, `replies`: memory of servers for
-        requests and replies; by default all listeners of a loop share one of each."""
+        requests and replies; by default all listeners of a loop share one of each. `counts`: where calls are counted; None: they
+        are not."""
         self._clock = clock
         self._calls_max = calls_max
         self._bounds = bounds or ServerLimits()
         self._pool = pool
         self._replies = replies
+        self._counts = counts
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
@@ -75,7 +79,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, self, self._calls_max)
+        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts)
 
     def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
         """See `fs3.ports.rpc.BlockingTransport.connect_blocking`."""
@@ -89,7 +93,7 @@ class FramedTransport:
             sock.connect(address)
             sock.settimeout(None)
             self._tune(sock)
-            return BlockingConnection(endpoint, sock, timeout_ns)
+            return BlockingConnection(endpoint, sock, timeout_ns, self._counts)
         except BaseException:
             sock.close()
             raise
@@ -140,7 +144,7 @@ class FramedTransport:
         return ServerContext(
             loop=loop,
             clock=self._clock,
-            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max),
+            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max, self._counts),
             limits=self._bounds,
             pool=self._pool if self._pool is not None else pool_of(loop),
             replies=self._replies if self._replies is not None else reply_budget_of(loop),

@@ -157,7 +157,7 @@ def _mount_directly(path: str, options: MountOptions) -> int:
             data.append("allow_other")
         flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if options.read_only else 0)
         kind = f"fuse.{options.subtype}".encode()
-        if _libc.mount(options.source.encode(), os.fsencode(path), kind, flags, ",".join(data).encode()):
+        if _libc.mount(os.fsencode(options.source), os.fsencode(path), kind, flags, ",".join(data).encode()):
             number = ctypes.get_errno()
             raise OSError(number, f"mount(2) refused: {os.strerror(number)}", path)
     except BaseException:

@@ -24,6 +24,7 @@ ALWAYS = (
     | InitFlag.HANDLE_KILLPRIV_V2
     | InitFlag.INIT_EXT
     | InitFlag.DIRECT_IO_ALLOW_MMAP
+    | InitFlag.HAS_RESEND
 )
 """Asked for by every mount. Never `WRITEBACK_CACHE`: with it the kernel decides the length and the times of a file, and another
 client that wrote it is not seen. Not `AUTO_INVAL_DATA`: it asks for the attributes at every read. `DONT_MASK`: the umask comes

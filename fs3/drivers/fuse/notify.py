@@ -31,11 +31,13 @@ class Notifier:
 
     async def forget_data(self, node: int, offset: int = 0, length: int = 0) -> None:
         """Attributes and bytes of an inode from an offset on (length 0: all behind it; offset negative: attributes only)."""
-        await self._send(protocol.NOTIFY_INVAL_INODE, protocol.INVAL_INODE_OUT.pack(node, offset, length))
+        body = protocol.INVAL_INODE_OUT.pack(self._session.kernel_node(node), offset, length)
+        await self._send(protocol.NOTIFY_INVAL_INODE, body)
 
     async def forget_name(self, directory: int, name: bytes) -> None:
         """What a name of a directory stands for."""
-        await self._send(protocol.NOTIFY_INVAL_ENTRY, protocol.INVAL_ENTRY_OUT.pack(directory, len(name), 0) + name + b"\0")
+        head = protocol.INVAL_ENTRY_OUT.pack(self._session.kernel_node(directory), len(name), 0)
+        await self._send(protocol.NOTIFY_INVAL_ENTRY, head + name + b"\0")
 
     async def _send(self, code: int, body: bytes) -> None:
         data = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(body), code, 0) + body

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from fs3.drivers.fuse.protocol import Opcode
+from fs3.drivers.fuse.protocol import ROOT_NODE, Opcode
 from fs3.drivers.fuse.records import (
     AttributesReply,
     Changes,
@@ -69,6 +69,8 @@ class Operations:
 
     init_options = InitOptions()
     """What it wants of the kernel."""
+    root_node = ROOT_NODE
+    """What the kernel's root is here: requests about it come as requests about this."""
 
     def on_start(self, negotiated: Negotiated) -> None:
         """The mount begins."""

@@ -132,6 +132,8 @@ RELEASE_FLOCK_UNLOCK: Final = 1 << 1
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
 NOTIFY_RESEND: Final = 7
+UNIQUE_RESEND: Final = 1 << 63
+"""In the number of a request: it was read before, maybe by another process, and was not answered."""
 
 IN_HEADER: Final = Struct("=IIQQIIIHH")  # len opcode unique nodeid uid gid pid total_extlen padding
 OUT_HEADER: Final = Struct("=IiQ")  # len error unique

@@ -34,17 +34,22 @@ _HEAD_ROOM_BYTES = 4096
 _ANSWER_GONE = (errno.ENOENT, errno.EINTR)
 """Of a write to the device: the request was aborted meanwhile. Of a read: one was taken back before it was read."""
 
+RESEND = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size, protocol.NOTIFY_RESEND, 0)
+"""Asks for the requests again that were read and not answered."""
+
 log = logging.getLogger("fs3.fuse")
 
 
 class Session:
     """The requests of one mount. Belongs to one event loop; `close` ends it, and so does the end of the mount."""
 
-    def __init__(self, fd: int, operations: Operations) -> None:
-        """`fd`: of /dev/fuse, of a mount; it is owned from now on."""
+    def __init__(self, fd: int, operations: Operations, agreed: Negotiated | None = None) -> None:
+        """`fd`: of /dev/fuse, of a mount; it is owned from now on. `agreed`: what the kernel and an earlier process agreed on;
+        then the kernel is asked for the requests again that this one had read and not answered."""
         self._fd = fd
         self._operations = operations
         self._loop = asyncio.get_running_loop()
+        self._root = operations.root_node
         self._buffer_bytes = operations.init_options.max_write_bytes + _HEAD_ROOM_BYTES
         self._spare: list[bytearray] = []
         self._tasks: dict[int, tuple[asyncio.Future[Any], int]] = {}
@@ -56,11 +61,19 @@ class Session:
         self._ready: asyncio.Future[Negotiated] = self._loop.create_future()
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._on_readable)
+        if agreed is not None:
+            operations.on_start(agreed)
+            self._ready.set_result(agreed)
+            self._write((RESEND,))
 
     @property
     def fd(self) -> int:
         """Of the device; -1 once the session has ended."""
         return self._fd
+
+    def kernel_node(self, node: int) -> int:
+        """What the kernel calls an inode."""
+        return protocol.ROOT_NODE if node == self._root else node
 
     @property
     def under_way(self) -> int:
@@ -130,6 +143,8 @@ class Session:
             log.error("%s", wrong)
             self._keep(buffer)
             return
+        if request.node == protocol.ROOT_NODE and self._root != protocol.ROOT_NODE:
+            request = request._replace(node=self._root)
         if request.opcode != Opcode.WRITE:
             data = memoryview(bytes(data))
             self._keep(buffer)

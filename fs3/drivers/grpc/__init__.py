@@ -14,6 +14,7 @@ from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.reply_budget import ReplyBudget
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
 from fs3.wire.endpoints import parse_host_port
@@ -32,14 +33,17 @@ class GrpcTransport:
         server_calls_max: int = calls_per_connection_max,
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
+        counts: RpcCounts | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `server_calls_max`: per peer of a server. `pool`: what the payloads of
-        requests are counted against, `replies`: the same of replies; by default those of the loop."""
+        requests are counted against, `replies`: the same of replies; by default those of the loop. `counts`: where calls are
+        counted; None: they are not."""
         self._clock = clock
         self._calls_max = calls_max
         self._server_calls_max = server_calls_max
         self._pool = pool
         self._replies = replies
+        self._counts = counts
 
     @property
     def scheme(self) -> str:
@@ -52,7 +56,7 @@ class GrpcTransport:
         _prepare()
         from fs3.drivers.grpc.channel import GrpcChannel
 
-        return GrpcChannel(endpoint, self._clock, self._calls_max)
+        return GrpcChannel(endpoint, self._clock, self._calls_max, self._counts)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`. Adds the standard health and reflection services."""
@@ -60,7 +64,7 @@ class GrpcTransport:
         _prepare()
         from fs3.drivers.grpc.server import serve
 
-        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool, self._replies)
+        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool, self._replies, self._counts)
 
 
 def require_grpc() -> None:

@@ -16,6 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.drivers.grpc.codes import OPTIONS, error_of, take_payload, with_payload
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
@@ -34,8 +35,8 @@ _CHANNEL_OPTIONS = (
 class GrpcChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` on grpc.aio. The library keeps the connection; `ClientChannel` the places, deadlines and errors."""
 
-    def __init__(self, endpoint: str, clock: Clock, calls_max: int) -> None:
-        super().__init__(endpoint, clock, calls_max)
+    def __init__(self, endpoint: str, clock: Clock, calls_max: int, counts: RpcCounts | None = None) -> None:
+        super().__init__(endpoint, clock, calls_max, counts)
         self._channel: grpc.aio.Channel | None = None
         self._callables: dict[Method, Any] = {}
 
@@ -115,6 +116,8 @@ class GrpcChannel(ClientChannel):
         self.pending.pop(call.request_id, None)
         if not call.done():
             if isinstance(outcome, Reply):
+                if call.counts is not None:
+                    call.counts.end(0, call.begun_at)
                 call.set_result(outcome)
             else:
                 call.set_exception(outcome)

@@ -23,6 +23,7 @@ from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
@@ -82,6 +83,8 @@ class GrpcCall(ServerCall):
 
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
+        if self.payload is not None:
+            self._on_released()
         self.payload = None
         held, self._charged_bytes = self._charged_bytes, 0
         if held:
@@ -165,12 +168,19 @@ class GrpcListener:
     """`fs3.ports.rpc.Listener` on grpc.aio."""
 
     def __init__(
-        self, endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool, replies: ReplyBudget
+        self,
+        endpoint: str,
+        bindings: Bindings,
+        clock: Clock,
+        calls_max: int,
+        pool: ReceivePool,
+        replies: ReplyBudget,
+        counts: RpcCounts | None,
     ) -> None:
         self.pool = pool
         self.replies = replies
         self._now = clock.now
-        self._admission = RequestAdmission(bindings, endpoint, calls_max)
+        self._admission = RequestAdmission(bindings, endpoint, calls_max, counts)
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
         self._drain = Drain(self)
         self._is_stopped = False
@@ -279,16 +289,24 @@ class GrpcListener:
             context.add_done_callback(lambda _: call.hold_reply(0))
             await call.reserve_reply(length)
         self._calls[peer] += 1
+        if binding.counts is not None:
+            call.count(binding.counts, self._now(), binding.slow)
         call.dispatch(binding.handler)
         return call
 
 
 async def serve(
-    endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool | None, replies: ReplyBudget | None
+    endpoint: str,
+    bindings: Bindings,
+    clock: Clock,
+    calls_max: int,
+    pool: ReceivePool | None,
+    replies: ReplyBudget | None,
+    counts: RpcCounts | None,
 ) -> GrpcListener:
     """A listener at `endpoint`."""
     loop = asyncio.get_running_loop()
-    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(loop), replies or reply_budget_of(loop))
+    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(loop), replies or reply_budget_of(loop), counts)
     await listener.start()
     return listener
 

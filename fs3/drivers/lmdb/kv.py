@@ -33,7 +33,7 @@ import logging
 import os
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -62,6 +62,8 @@ from fs3.drivers.lmdb.scrub import scrub_pages
 from fs3.drivers.lmdb.snapshots import Snapshots, read_pages
 from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
 from fs3.drivers.lmdb.write_lock import WriteLockTimer
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KVRow, KVScrubStep, OnDone, ReadOp, RoomMaker, WriteOp, future_callback
 from fs3.runtime.worker_threads import WorkerThreads
@@ -490,6 +492,17 @@ class LmdbKV:
     def problem(self) -> str:
         """See `ScrubbedKV`: none, there is no engine beside the files."""
         return ""
+
+    def samples(self) -> Iterator[Sample]:
+        """See `ScrubbedKV`."""
+        stats = self.stats
+        yield Sample(catalogue.STORE_TRANSACTIONS, (), stats.transactions)
+        yield Sample(catalogue.STORE_COMMITS, (), stats.commits)
+        yield Sample(catalogue.STORE_ROWS, (), stats.rows)
+        yield Sample(catalogue.STORE_SECONDS, (), stats.commit_ns / SECOND)
+        yield Sample(catalogue.STORE_CONFLICTS, (), stats.conflicts)
+        yield Sample(catalogue.STORE_RERUNS, (), stats.reruns)
+        yield Sample(catalogue.LMDB_BYTES, (), self._environment.measure_used_bytes())
 
     @property
     def description(self) -> str:

@@ -5,6 +5,7 @@
     <data dir>/targets/<id>/              the store of one target
     <data dir>/reserve                    room for these small files when the disk is full
     <data dir>/targets/<id>.damaged-<n>/  a store that could not be trusted any more, kept for people
+    <data dir>/targets/<id>.retired/      a store that is being deleted, because its target is in no chain any more
 
 One directory per disk. Every one of them knows all targets that were ever made on this node, so that one whose files are gone (a
 replaced disk) is known to be lost and is never taken for one that is merely new: an empty store in its place is not *whole*, and
@@ -16,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -38,6 +41,8 @@ log = logging.getLogger("fs3.storage")
 FORMAT = 1
 _CLUSTER_BYTES = 16
 _DAMAGED_MAX = 1000
+_RETIRED = ".retired"
+"""Of a directory that is being deleted."""
 _RECENCY = "recency"
 """Beside target.json: in which order the pages of the target go."""
 
@@ -269,6 +274,26 @@ class DataDirectories:
         del self._notes[target]
         return str(place)
 
+    async def discard(self, target: TargetId) -> None:
+        """See `Disks.discard`."""
+        home = self._homes.get(target)
+        self._known_targets.discard(target)
+        for identity in self._identities.values():
+            if target in identity.targets:
+                identity.targets.remove(target)
+        if home is not None:
+            # Out of the way first, so that half of it is never opened; what a loss of power leaves is deleted at the next start.
+            place = home.with_name(f"{home.name}{_RETIRED}")
+            try:
+                home.rename(place)
+                sync_directory(home.parent)
+            except OSError as problem:
+                raise error(Code.DISK, f"it cannot be deleted: {problem.strerror}", str(home)) from problem
+            del self._homes[target]
+            del self._notes[target]
+            await asyncio.get_running_loop().run_in_executor(self._thread, partial(shutil.rmtree, place, ignore_errors=True))
+        self._save_all()
+
     def draw_token(self) -> bytes:
         """See `Disks.draw_token`."""
         return os.urandom(GENERATION_TOKEN_BYTES)
@@ -323,6 +348,8 @@ class DataDirectories:
             self._leave_out(path, f"it cannot be read: {problem.strerror}")
             return
         for home in homes:
+            if home.name.endswith(_RETIRED):
+                shutil.rmtree(home, ignore_errors=True)
             if not home.name.isdecimal():
                 continue
             target = TargetId(int(home.name))

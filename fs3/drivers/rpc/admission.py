@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from fs3.base.status import Code
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import MethodBinding, bindings_by_id
 from fs3.ports.rpc import Bindings
 
@@ -23,11 +24,13 @@ class RequestRefused(Exception):
 class RequestAdmission:
     """What one listener requires of a request before its handler sees it."""
 
-    __slots__ = ("_calls_max", "endpoint", "is_closing", "table")
+    __slots__ = ("_calls_max", "counts", "endpoint", "is_closing", "table")
 
-    def __init__(self, bindings: Bindings, endpoint: str, calls_max: int) -> None:
+    def __init__(self, bindings: Bindings, endpoint: str, calls_max: int, counts: RpcCounts | None = None) -> None:
         """`endpoint`: where the server listens, for messages. `calls_max`: calls of one connection under way."""
-        self.table = bindings_by_id(bindings)
+        self.table = bindings_by_id(bindings, counts)
+        self.counts = counts
+        """None: nothing is counted."""
         self.endpoint = endpoint
         self.is_closing = False
         """The listener takes no new requests any more."""
@@ -41,14 +44,19 @@ class RequestAdmission:
         """
         binding = self.table.get(method_id)
         if binding is None:
-            raise RequestRefused(Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
+            raise self._refuse(Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
         if payload_length and not binding.takes_payload:
-            raise RequestRefused(Code.INVALID, f"requests of {binding.method!r} carry no payload")
+            raise self._refuse(Code.INVALID, f"requests of {binding.method!r} carry no payload")
         if open_calls >= self._calls_max:
-            raise RequestRefused(Code.BUSY, f"{open_calls} calls of this connection are under way")
+            raise self._refuse(Code.BUSY, f"{open_calls} calls of this connection are under way")
         if self.is_closing:
-            raise RequestRefused(Code.SHUTTING_DOWN, f"{self.endpoint} is shutting down")
+            raise self._refuse(Code.SHUTTING_DOWN, f"{self.endpoint} is shutting down")
         try:
             return binding, binding.parse(data)
         except DecodeError as problem:
-            raise RequestRefused(Code.INVALID, f"the request of {binding.method!r} cannot be read: {problem}") from problem
+            raise self._refuse(Code.INVALID, f"the request of {binding.method!r} cannot be read: {problem}") from problem
+
+    def _refuse(self, code: Code, message: str) -> RequestRefused:
+        if self.counts is not None:
+            self.counts.count_refused(code)
+        return RequestRefused(code, message)

@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from fs3.base.counting import CallCounts
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     call_timeout_ns,
@@ -38,6 +39,7 @@ from fs3.base.limits import (
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER, SECOND
 from fs3.drivers.rpc.payload import copy_parts, destinations, payload_length
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
@@ -55,7 +57,20 @@ _get_running_loop = asyncio.get_running_loop
 class PendingCall(asyncio.Future[Reply]):
     """One request of the client, from `start` to its outcome."""
 
-    __slots__ = ("channel", "data", "deadline", "into", "length", "method", "parts", "request_id", "timeout_ns", "wire_state")
+    __slots__ = (
+        "begun_at",
+        "channel",
+        "counts",
+        "data",
+        "deadline",
+        "into",
+        "length",
+        "method",
+        "parts",
+        "request_id",
+        "timeout_ns",
+        "wire_state",
+    )
 
     channel: ClientChannel
     method: Method
@@ -73,11 +88,23 @@ class PendingCall(asyncio.Future[Reply]):
     """0 while it waits for a place."""
     wire_state: Any
     """What the wire keeps of the request while it is being sent."""
+    counts: CallCounts | None
+    """None: it is not counted. The wire counts the answers that are OK, this class the rest."""
+    begun_at: int
+    """Of the channel's clock."""
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """As `Future.set_exception`."""
+        if self.counts is not None:
+            self.counts.end(exception.code if isinstance(exception, FS3Error) else Code.INTERNAL, self.begun_at)
+        super().set_exception(exception)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As `Future.cancel`. The server is told, and the place goes to the next caller."""
         if not super().cancel(msg):
             return False
+        if self.counts is not None:
+            self.counts.end(Code.CANCELLED, self.begun_at)
         self.channel.on_call_cancelled(self)
         return True
 
@@ -143,8 +170,12 @@ class StreamCall(PendingCall):
 class ClientChannel:
     """`fs3.ports.rpc.Channel` on top of a wire. It belongs to the event loop it is first used on and to its process."""
 
-    def __init__(self, endpoint: str, clock: Clock, calls_max: int = calls_per_connection_max) -> None:
+    def __init__(
+        self, endpoint: str, clock: Clock, calls_max: int = calls_per_connection_max, counts: RpcCounts | None = None
+    ) -> None:
+        """`counts`: where its calls are counted; None: they are not."""
         self.endpoint = endpoint
+        self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
@@ -280,6 +311,14 @@ class ClientChannel:
         call.timeout_ns = timeout_ns
         call.deadline = deadline = now + timeout_ns
         call.wire_state = None
+        call.begun_at = now
+        counts = self._counts
+        if counts is None or method.streaming:
+            call.counts = None
+        else:
+            call.counts = called = counts.of_called(method)
+            called.begun += 1
+            called.sent_bytes += length
         if deadline < self._alarm.due_ns:  # here, not in `set`: this runs for every call and is seldom true
             self._alarm.set(deadline, now)
         if self._is_open and not self.waiting and len(self.pending) < self._calls_max:

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fs3.base.counting import CallCounts
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
+from fs3.model.slow import SlowOperation, Span
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
+from fs3.runtime.slow_operations import SlowOperations
 
 log = logging.getLogger("fs3.transport")
 
@@ -24,12 +28,23 @@ class MethodBinding(NamedTuple):
     parse: Callable[[bytes | bytearray], Any]
     """The message of a request. Raises DecodeError."""
     takes_payload: bool
+    counts: CallCounts | None
+    """Of its calls; None: they are not counted. Streams never are: they last as long as their clients like."""
+    slow: SlowOperations | None
+    """Where those that are answered late are kept."""
 
 
-def bindings_by_id(bindings: Bindings) -> Mapping[int, MethodBinding]:
+def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int, MethodBinding]:
     """A server's table by method number."""
     return {
-        method.id: MethodBinding(method, handler, method.request.FromString, method.payload is PayloadSide.REQUEST)
+        method.id: MethodBinding(
+            method,
+            handler,
+            method.request.FromString,
+            method.payload is PayloadSide.REQUEST,
+            None if counts is None or method.streaming else counts.of_served(method),
+            None if counts is None else counts.slow,
+        )
         for method, handler in bindings.items()
     }
 
@@ -45,7 +60,21 @@ def run_guarded(callback: OnSent | OnCancel) -> None:
 class ServerCall:
     """`fs3.ports.rpc.Call` without a wire: a subclass sends the answers."""
 
-    __slots__ = ("_callbacks", "_ended", "deadline", "is_cancelled", "method", "payload", "peer", "request")
+    __slots__ = (
+        "_begun_at",
+        "_callbacks",
+        "_counts",
+        "_ended",
+        "_released_at",
+        "_slow",
+        "arrived_at",
+        "deadline",
+        "is_cancelled",
+        "method",
+        "payload",
+        "peer",
+        "request",
+    )
 
     def __init__(self, method: Method, request: Any, peer: str, deadline: int) -> None:
         self.method = method
@@ -56,6 +85,12 @@ class ServerCall:
         self.is_cancelled = False
         self._ended = False
         self._callbacks: list[OnCancel] | None = None
+        self._counts: CallCounts | None = None
+        self._slow: SlowOperations | None = None
+        self._begun_at = 0
+        self._released_at = 0
+        self.arrived_at = 0
+        """When its header did; 0: when its handler began."""
 
     def __repr__(self) -> str:
         state = "cancelled" if self.is_cancelled else "ended" if self._ended else "under way"
@@ -92,7 +127,7 @@ class ServerCall:
     def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: OnSent | None = None) -> None:
         """See `fs3.ports.rpc.Call.reply`."""
         if self._ended or self.is_cancelled:
-            self._mark_ended()
+            self._mark_ended(Code.CANCELLED)
             if on_sent is not None:
                 run_guarded(on_sent)
             return
@@ -100,12 +135,15 @@ class ServerCall:
             data, length = self._check_reply(message, parts)
         except FS3Error as problem:
             # A mistake of the handler, not of the client: the client gets INTERNAL, the log says what is wrong.
-            log.error("%r cannot be answered: %s", self, problem)
+            log.error("%r cannot be answered: %s", self, problem, extra=self._log_context)
             self.fail(Code.INTERNAL, f"the answer of {self.method!r} cannot be sent: {problem}")
             if on_sent is not None:
                 run_guarded(on_sent)
             return
-        self._mark_ended()
+        counts = self._counts
+        if counts is not None:
+            counts.sent_bytes += length
+        self._mark_ended(0)
         if not self.method.streaming:
             self._send_reply(data, parts, length, on_sent)
             return
@@ -119,7 +157,7 @@ class ServerCall:
     def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
         """See `fs3.ports.rpc.Call.fail`."""
         unanswered = not self._ended and not self.is_cancelled
-        self._mark_ended()
+        self._mark_ended(Code.CANCELLED if self.is_cancelled else code)
         if unanswered:
             self._send_error(code, message, routing_version)
 
@@ -154,19 +192,60 @@ class ServerCall:
         for callback in callbacks or ():
             run_guarded(callback)
 
+    def count(self, counts: CallCounts, begun_at: int, slow: SlowOperations | None) -> None:
+        """Its handler begins at this moment: count it from then on."""
+        counts.begun += 1
+        self._slow = slow
+        if self.payload is not None:
+            counts.received_bytes += len(self.payload)
+        self._counts = counts
+        self._begun_at = begun_at
+
     def dispatch(self, handler: Handler) -> None:
         """Hand the call to its handler; what that raises fails the call as INTERNAL."""
         try:
             handler(self)
         except Exception as problem:
-            log.exception("the handler of %r failed", self.method)
+            log.exception("the handler of %r failed", self.method, extra=self._log_context)
             self.fail(Code.INTERNAL, f"{self.method!r} failed: {type(problem).__name__}: {problem}")
 
-    def _mark_ended(self) -> None:
+    def _mark_ended(self, code: int) -> None:
         if not self._ended:
             self._ended = True
             self._callbacks = None
+            if self._counts is not None:
+                elapsed_ns = self._counts.end(code, self._begun_at)
+                if self._slow is not None and elapsed_ns >= self._slow.threshold_ns:
+                    self._note_slow(self._slow, code, elapsed_ns)
             self._on_end()
+
+    def _on_released(self) -> None:
+        """The handler needs the payload no longer: what remains to be done is done by others. To be called by the wire."""
+        if self._slow is not None and not self._ended:
+            assert self._counts is not None
+            self._released_at = self._counts.now()
+
+    def _note_slow(self, slow: SlowOperations, code: int, elapsed_ns: int) -> None:
+        waited_ns = self._begun_at - self.arrived_at if self.arrived_at else 0
+        spans = [Span("waiting", waited_ns)] if waited_ns else []
+        if self._released_at:
+            stored_ns = self._released_at - self._begun_at
+            spans += [Span("storing", stored_ns), Span("next replicas", elapsed_ns - stored_ns)]
+        else:
+            spans.append(Span("serving", elapsed_ns))
+        wall, took = slow.wall(), waited_ns + elapsed_ns
+        number = self.request_number
+        slow.add(SlowOperation(wall, took, self.method.full_name, Code.from_wire(code), self.peer, number, tuple(spans)))
+
+    @property
+    def request_number(self) -> int:
+        """Of the request on its connection, where the wire has such; else 0."""
+        return 0
+
+    @property
+    def _log_context(self) -> Mapping[str, object]:
+        """What lines about it are about."""
+        return {"verb": self.method.full_name, "peer": self.peer, "request_id": self.request_number}
 
     def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:
         """The serialised message and the length of the payload. Raises FS3Error for an answer this method cannot give."""

@@ -19,10 +19,11 @@ from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 from fs3.model.requests import Close, Request, Sync, Truncate
-from fs3.ports.kv import KV, OnDone, RoomMaker, WriteOp
+from fs3.ports.kv import KV, OnDone
 from fs3.runtime.tasks import TaskSet
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.inline_mover import InlineMover
+from fs3.services.meta.leased_kv import ClientOp
 from fs3.services.meta.trimmer import Trimmer
 
 log = logging.getLogger("fs3.meta")
@@ -131,14 +132,14 @@ class ChangeExecutor:
         return replace(request, length=length, truncations=inode.truncations)
 
 
-def _write_op(ctx: OpContext, request: Request[R]) -> WriteOp[R]:
+def _write_op(ctx: OpContext, request: Request[R]) -> ClientOp[R]:
     """The operation that answers a request, for a transaction of its own."""
     operation = operation_of(request)
 
     def op(txn: Txn) -> Awaitable[R]:
         return operation(txn, ctx, request)
 
-    return RoomMaker(op) if request.may_use_reserve else op
+    return ClientOp(op, ctx.client, makes_room=request.may_use_reserve)
 
 
 def truncates(request: Request[Any]) -> bool:

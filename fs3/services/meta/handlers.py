@@ -21,10 +21,13 @@ from fs3.core.txn import KVRowDamaged, ReadTxn
 from fs3.model.lock import Lock
 from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
+from fs3.model.remembered import REMEMBERED, inodes_told
 from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
+from fs3.model.watch import Watch, WatchNews
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
+from fs3.services.meta.attribute_leases import AttributeLeases
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
 from fs3.services.meta.contexts import RequestContexts
@@ -36,7 +39,7 @@ from fs3.wire.methods import META
 
 log = logging.getLogger("fs3.meta")
 
-assert set(OPERATIONS) == set(VERBS) - {StatFs, KeepAlive}, "a verb has no operation"
+assert set(OPERATIONS) == set(VERBS) - {StatFs, KeepAlive, Watch}, "a verb has no operation"
 
 _REPLY_FULL = MetaError(Code.TOO_LARGE, "the answers before this one fill the reply; ask again for the rest")
 
@@ -56,6 +59,7 @@ class VerbHandlers:
         appends: AppendQueue,
         locks: LockQueue,
         capacity: CapacityCache,
+        leases: AttributeLeases,
     ) -> None:
         self._kv = kv
         self._contexts = contexts
@@ -63,12 +67,16 @@ class VerbHandlers:
         self._appends = appends
         self._locks = locks
         self._capacity = capacity
+        self.operations: dict[type[Any], int] = dict.fromkeys(VERBS, 0)
+        """How many of each kind were asked for, those in batches included."""
+        self._leases = leases
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
         found: dict[Method, Handler] = {VERBS[record].method: self._handler(VERBS[record]) for record in OPERATIONS}
         found[META.StatFs] = self._statfs
         found[META.KeepAlive] = self._keep_alive
+        found[META.Watch] = self._watch
         found[META.Batch] = self._batch
         return found
 
@@ -78,8 +86,11 @@ class VerbHandlers:
         kv, changes, appends, locks, contexts = self._kv, self._changes, self._appends, self._locks, self._contexts
         operation = OPERATIONS[verb.record]
         is_repair = verb.record is Repair
+        counted, record = self.operations, verb.record
+        leases, is_remembered = self._leases, verb.record in REMEMBERED
 
         def handle(call: Call) -> None:
+            counted[record] += 1
             message = call.request
             try:
                 request = verb.request_from_pb(message)
@@ -95,8 +106,12 @@ class VerbHandlers:
                     return
                 if is_repair and answer.done:
                     log.warning("repaired for user %d: %s; %s", ctx.user.uid, describe(request.problem), answer.what)
-                call.reply(verb.reply_to_pb(answer))
+                reply = verb.reply_to_pb(answer)
+                if is_remembered and is_at_once:
+                    reply.watch = leases.note(ctx.client, inodes_told(request, answer))
+                call.reply(reply)
 
+            is_at_once = True
             if isinstance(request, Append):
                 appends.submit(ctx, request, done, call)
             elif isinstance(request, Lock):
@@ -105,11 +120,30 @@ class VerbHandlers:
                 changes.submit(ctx, request, done)
             else:
                 kv.submit_read(lambda txn: operation(txn, ctx, request), done)
+                # What an engine has to be asked for may have changed before its answer is here, and is not noted.
+                is_at_once = False
 
         return handle
 
+    def _watch(self, call: Call) -> None:
+        try:
+            caller = caller_from_pb(call.request.caller)
+            request = VERBS[Watch].request_from_pb(call.request)
+        except FS3Error as why:
+            call.fail(why.code, why.strerror or "")
+            return
+
+        def answer(news: WatchNews | None, why: FS3Error | None) -> None:
+            if why is not None or news is None:
+                _fail(call, self._contexts.context_of(caller, mutates=False), why, "")
+            else:
+                call.reply(VERBS[Watch].reply_to_pb(news))
+
+        self._leases.ask(caller.client, request, answer)
+
     def _statfs(self, call: Call) -> None:
         """The namespace says how much it holds, storage how much more would fit."""
+        self.operations[StatFs] += 1
         try:
             ctx = self._contexts.context_of(caller_from_pb(call.request.caller), mutates=False)
         except FS3Error as why:
@@ -130,6 +164,7 @@ class VerbHandlers:
         self._kv.submit_read(statfs, counted)
 
     def _keep_alive(self, call: Call) -> None:
+        self.operations[KeepAlive] += 1
         try:
             caller = caller_from_pb(call.request.caller)
             request = VERBS[KeepAlive].request_from_pb(call.request)
@@ -163,6 +198,10 @@ class VerbHandlers:
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
+        counted = self.operations
+        for item in items:
+            if not isinstance(item, FS3Error):
+                counted[type(item.request)] += 1
         if any(not isinstance(item, FS3Error) and item.request.mutates for item in items):
             self._contexts.record_heartbeat(whole.client)
             self._batch_of_changes(call, caller, whole, items)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -15,6 +16,7 @@ from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.lease_giver import GIVER_BYTES
 from fs3.core.txn import Txn
 from fs3.model.cluster import RoleConfig
 from fs3.model.inode import Inode, User
@@ -23,6 +25,7 @@ from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings
 from fs3.runtime.config import parse_config
 from fs3.services.meta.append_queue import AppendQueue
+from fs3.services.meta.attribute_leases import AttributeLeases
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.chunk_client import ChunkClient
@@ -36,6 +39,7 @@ from fs3.services.meta.duties.requests import RequestsDuty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.meta.duties.trims import TrimsDuty
 from fs3.services.meta.handlers import VerbHandlers
+from fs3.services.meta.leased_kv import LeasedKV
 from fs3.services.meta.lock_queue import LockQueue
 from fs3.services.meta.trimmer import Trimmer
 from fs3.wire.methods import META
@@ -61,6 +65,8 @@ class MetaService:
 
         The KV store belongs to the caller, who closes it after `stop`.
         """
+        self.leases = AttributeLeases(kv, clock, routing, entropy(GIVER_BYTES))
+        kv = LeasedKV(kv, self.leases)
         self._kv = kv
         self._clock = clock
         self._routing = routing
@@ -73,7 +79,7 @@ class MetaService:
         self._contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._appends = AppendQueue(self._changes)
         self._locks = LockQueue(kv, clock, self._changes)
-        self._handlers = VerbHandlers(kv, self._contexts, self._changes, self._appends, self._locks, self._capacity)
+        self._handlers = VerbHandlers(kv, self._contexts, self._changes, self._appends, self._locks, self._capacity, self.leases)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
@@ -125,6 +131,11 @@ class MetaService:
         for duty in self._duties:
             duty.start()
 
+    @property
+    def operations(self) -> Mapping[type[Any], int]:
+        """How many operations of each kind were asked for."""
+        return self._handlers.operations
+
     def on_config(self, config: RoleConfig) -> str:
         """Take a newer configuration of the role, while requests go on; returns why it cannot be applied, "" when it is.
 
@@ -161,6 +172,7 @@ class MetaService:
         for duty in self._duties:
             await duty.stop()
         await self.lease.stop()
+        await self.leases.stop()
         self._appends.stop()
         self._locks.stop()
         await self._changes.stop()

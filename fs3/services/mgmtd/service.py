@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.ids import NodeId
 from fs3.base.limits import status_message_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
@@ -36,8 +37,9 @@ from fs3.core.membership.events import (
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
+from fs3.model.moves import MoveOverview
 from fs3.model.routing import Delta
 from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
@@ -45,6 +47,7 @@ from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.runtime.alarm import Alarm
 from fs3.services.mgmtd.candidate import Candidate
+from fs3.services.mgmtd.event_log import EventLog
 from fs3.services.mgmtd.publisher import RoutingPublisher
 from fs3.services.mgmtd.schemas import Schemas, check_config
 from fs3.services.mgmtd.store import MgmtdStore
@@ -52,6 +55,7 @@ from fs3.services.mgmtd.watchers import Watchers
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
+from fs3.wire.mgmtd_events import events_to_pb, list_events_from_pb
 from fs3.wire.mgmtd_machines import machines_to_pb, settings_history_to_pb
 from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
@@ -65,7 +69,8 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_to_pb,
 )
-from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb, known_routing_of
+from fs3.wire.mgmtd_verb import MgmtdVerb
+from fs3.wire.mgmtd_verbs import VERBS, known_routing_of
 from fs3.wire.routing_parts import EncodedStatus, split_routing, split_status
 
 log = logging.getLogger("fs3.mgmtd")
@@ -116,6 +121,7 @@ class MgmtdService:
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
         describe_store: StoreDescriber = describe_nothing,
+        keeps_events: bool = False,
         release: Release = THIS_RELEASE,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
@@ -127,6 +133,7 @@ class MgmtdService:
         called once, when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
+        `keeps_events`: what happens is told to ListEvents, and kept in the store.
         `release`: what this manager runs.
         """
         try:
@@ -134,6 +141,7 @@ class MgmtdService:
         except ValueError as wrong:
             raise error(Code.CONFIG, f"configuration of the manager: {wrong}") from wrong
         self._store = MgmtdStore(kv)
+        self._events = EventLog(self._store, clock) if keeps_events else None
         self._clock = clock
         self._config = config
         self._entropy = entropy
@@ -165,6 +173,8 @@ class MgmtdService:
         """In a row."""
         self._on_given_up = on_given_up
         self._watchers = Watchers(clock.now())
+        self._skews: dict[NodeId, int] = {}
+        """How far the clocks of the nodes are ahead of this one, in milliseconds."""
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._calls: dict[int, tuple[Call, MgmtdVerb]] = {}
@@ -206,6 +216,16 @@ class MgmtdService:
         self._candidate.set_endpoints(endpoints)
 
     @property
+    def manager(self) -> Manager | None:
+        """The machine, to be asked and not to be stepped; there while this is the primary."""
+        return self._manager
+
+    @property
+    def epoch(self) -> int:
+        """Of its term; 0 while it stands by."""
+        return self._lease_record.epoch if self._lease_record is not None else 0
+
+    @property
     def is_primary(self) -> bool:
         """It leads, and may act."""
         return self._manager is not None and self._candidate.may_act()
@@ -224,6 +244,7 @@ class MgmtdService:
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
             MGMTD.ListMachines: self._list_machines,
             MGMTD.GetSettings: self._get_settings,
+            MGMTD.ListEvents: self._list_events,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -261,12 +282,15 @@ class MgmtdService:
             state = await self._store.create(cluster, lease_record)
             log.info("initialised cluster %s (%s)", state.cluster.name, state.cluster.id.hex())
         self._check_cluster(state)
+        events = await self._store.load_events() if self._events is not None else []
         if self._stopped or not self._candidate.may_act():
             return
         self._lease_record = lease_record
         self._terms_failed = 0
         self._primary_since = self._clock.now()
         self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES), self._release)
+        if self._events is not None:
+            self._events.begin_term(lease_record, self._manager.published, events)
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
@@ -297,6 +321,8 @@ class MgmtdService:
 
     def _end_term(self, code: Code, why: str) -> None:
         self._manager = self._lease_record = None
+        if self._events is not None:
+            self._events.end_term()
         self._publisher.forget()
         self._inbox.clear()
         self._alarm.cancel()
@@ -333,11 +359,37 @@ class MgmtdService:
             except FS3Error as wrong:
                 call.fail(wrong.code, str(wrong))
                 return
+            if isinstance(body, Heartbeat):
+                self._note_clock(body)
             self._last_token += 1
             self._calls[self._last_token] = (call, verb)
             self._step(ManagerRequest(self._last_token, body))
 
         return handle
+
+    def _note_clock(self, heartbeat: Heartbeat) -> None:
+        manager = self._manager
+        if heartbeat.wall_ms and manager is not None and heartbeat.node in manager.published.nodes:
+            self._skews[heartbeat.node] = heartbeat.wall_ms - self._clock.wall() // MILLISECOND
+
+    def describe_status(self) -> ClusterStatus | None:
+        """What the primary knows of its cluster; None when this manager stands by. May be called from any thread."""
+        manager, now = self._manager, self._clock.now()
+        if manager is None:
+            return None
+        return ClusterStatus(
+            software=self._release.software,
+            routing=manager.published,
+            nodes=tuple(
+                msgspec.structs.replace(node, clock_skew_ms=self._skews.get(node.node.id)) for node in manager.node_statuses(now)
+            ),
+            targets=tuple(manager.target_statuses(now)),
+            namespaces=manager.namespaces.count,
+            managers=self._publisher.managers(),
+            epoch=self.epoch,
+            primary_for_ns=now - self._primary_since,
+            store=self._describe_store(),
+        )
 
     def _refuse_unless_primary(self, call: Call) -> bool:
         if self._stopped:
@@ -464,10 +516,15 @@ class MgmtdService:
             assert self._manager is not None
             call.reply(settings_history_to_pb(self._manager.settings.history()))
 
+    def _list_events(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            after, limit = list_events_from_pb(call.request)
+            call.reply(events_to_pb(self._events.newest(after, limit) if self._events is not None else []))
+
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
-        status = self._describe_status()
+        status = self._encode_status()
         if (size := status.ByteSize()) > status_message_bytes_max:
             call.fail(
                 Code.TOO_LARGE,
@@ -479,27 +536,16 @@ class MgmtdService:
     def _read_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
-        for part in split_status(self._describe_status()):
+        for part in split_status(self._encode_status()):
             if not call.send(part):
                 call.fail(Code.BUSY, "the client does not take the status")
                 return
         call.reply(None)
 
-    def _describe_status(self) -> EncodedStatus:
-        manager, now = self._manager, self._clock.now()
-        assert manager is not None
-        status = ClusterStatus(
-            software=self._release.software,
-            routing=manager.published,
-            nodes=tuple(manager.node_statuses(now)),
-            targets=tuple(manager.target_statuses(now)),
-            namespaces=manager.namespaces.count,
-            managers=self._publisher.managers(),
-            epoch=self._lease_record.epoch if self._lease_record is not None else 0,
-            primary_for_ns=now - self._primary_since,
-            store=self._describe_store(),
-        )
-        return status_to_pb(status, self._publisher.encode_full(manager.published))
+    def _encode_status(self) -> EncodedStatus:
+        status = self.describe_status()
+        assert status is not None
+        return status_to_pb(status, self._publisher.encode_full(status.routing))
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -527,11 +573,16 @@ class MgmtdService:
                 self._store.save(effect.rows, lease_record, partial(self._on_saved, manager))
             case Publish():
                 self._watchers.publish(self._clock.now(), self._publisher.encode(effect.delta, manager.cluster))
+                if self._events is not None:
+                    self._events.on_published(effect.delta)
             case Respond():
                 call, verb = self._calls.pop(effect.token)
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
+                    if isinstance(effect.answer, MoveOverview) and verb.method is MGMTD.PlanMoves:
+                        for note in effect.answer.notes:
+                            log.warning("moves: %s", note)
                     routing = self._routing_message(known_routing_of(call.request)) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
 

@@ -9,9 +9,16 @@
     mgmtd/config/<role>      RoleConfig
     mgmtd/born/<target>      nothing           the target has been complete at least once
     mgmtd/generation/<target>  Generation      the newest start of a target
+    mgmtd/move/<chain>       Move
+    mgmtd/departing/<node>   Departing
+    mgmtd/retired/<target>   RetiredTarget
+    mgmtd/removed/<name>     RemovedNode
+    mgmtd/moves              MoveSettings
     mgmtd/machine/<name>     Machine           that has joined
     mgmtd/token/<id>         JoinToken
     mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
+
+    mgmtd/event/<number>     ClusterEvent      what happened, for people; numbers as 8 bytes
 
     mgmtd/lease              LeaseRecord       who is the primary
     mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
@@ -22,6 +29,7 @@ manager that writes is still the primary: NOT_PRIMARY, and nothing is written, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -35,8 +43,10 @@ from fs3.core.membership.state import FORMAT, ClusterRow, IdCounters, Rows, Stat
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinToken, Machine
+from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 from fs3.model.settings import SettingsVersion
 from fs3.ports.kv import KV, OnDone, RoomMaker
@@ -53,9 +63,15 @@ _NAMESPACE = _PREFIX + b"namespace/"
 _CONFIG = _PREFIX + b"config/"
 _BORN = _PREFIX + b"born/"
 _GENERATION = _PREFIX + b"generation/"
+_MOVE = _PREFIX + b"move/"
+_DEPARTING = _PREFIX + b"departing/"
+_RETIRED = _PREFIX + b"retired/"
+_REMOVED = _PREFIX + b"removed/"
+_MOVE_SETTINGS = _PREFIX + b"moves"
 _MACHINE = _PREFIX + b"machine/"
 _TOKEN = _PREFIX + b"token/"
 _SETTINGS = _PREFIX + b"settings/"
+_EVENT = _PREFIX + b"event/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
 _PAGE = 1024
@@ -158,9 +174,50 @@ class MgmtdStore:
                 txn.put(_numbered(_BORN, target), b"\x01")
             for each in rows.generations:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
+            _save_moves(txn, rows)
             _save_admission(txn, rows)
 
         self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
+
+    async def load_events(self) -> list[ClusterEvent]:
+        """The events that are kept, oldest first. FS3Error naming a row that cannot be read."""
+
+        async def op(txn: ReadTxn) -> list[ClusterEvent]:
+            return await _rows(txn, _EVENT, ClusterEvent)
+
+        return await self._kv.read(op)
+
+    def save_events(self, events: Sequence[ClusterEvent], first: int, lease_record: LeaseRecord, done: OnDone[None]) -> None:
+        """Store events, and forget those before number `first`. `done`, `lease_record`: as of `save`."""
+
+        async def op(txn: Txn) -> None:
+            await _check(txn, lease_record)
+            for key, _ in await txn.scan(_EVENT, _event_key(first), _PAGE):
+                txn.delete(key)
+            for event in events:
+                txn.put(_event_key(event.seq), _encode(event))
+
+        self._kv.submit(op, done)
+
+
+def _event_key(number: int) -> bytes:
+    return _EVENT + number.to_bytes(8, "big")
+
+
+def _save_moves(txn: Txn, rows: Rows) -> None:
+    for gone in rows.removed_nodes:
+        txn.delete(_numbered(_NODE, gone))
+    changes: list[tuple[bytes, Any]] = [(_numbered(_MOVE, chain), move) for chain, move in rows.moves]
+    changes += [(_numbered(_DEPARTING, node), departing) for node, departing in rows.departing]
+    changes += [(_numbered(_RETIRED, target), retired) for target, retired in rows.retired]
+    changes += [(_REMOVED + name.encode(), removed) for name, removed in rows.removed]
+    for key, record in changes:
+        if record is None:
+            txn.delete(key)
+        else:
+            txn.put(key, _encode(record))
+    if rows.move_settings is not None:
+        txn.put(_MOVE_SETTINGS, _encode(rows.move_settings))
 
 
 async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion) -> None:
@@ -245,6 +302,7 @@ async def _load(txn: ReadTxn) -> State | None:
     counters = await txn.get(_COUNTERS)
     if counters is None:
         raise error(Code.DISK, f"the manager's row {_COUNTERS!r} is missing")
+    settings = await txn.get(_MOVE_SETTINGS)
     return State(
         cluster,
         _decode(IdCounters, _COUNTERS, counters),
@@ -254,6 +312,11 @@ async def _load(txn: ReadTxn) -> State | None:
         namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, CacheNamespace)},
         configs={config.role: config for config in await _rows(txn, _CONFIG, RoleConfig)},
         born={TargetId(_number_of(key)) for key, _ in await _scan(txn, _BORN)},
+        moves={move.chain: move for move in await _rows(txn, _MOVE, Move)},
+        departing={departing.node: departing for departing in await _rows(txn, _DEPARTING, Departing)},
+        retired={retired.target: retired for retired in await _rows(txn, _RETIRED, RetiredTarget)},
+        removed={removed.name: removed for removed in await _rows(txn, _REMOVED, RemovedNode)},
+        move_settings=MoveSettings() if settings is None else _decode(MoveSettings, _MOVE_SETTINGS, settings),
         generations={TargetId(_number_of(key)): _decode(Generation, key, value) for key, value in await _scan(txn, _GENERATION)},
         machines={machine.name: machine for machine in await _rows(txn, _MACHINE, Machine)},
         tokens={token.id: token for token in await _rows(txn, _TOKEN, JoinToken)},

@@ -176,10 +176,11 @@ class _ReadJob:
         except FS3Error as failure:
             result = ReadResult(failure.code, message=failure.strerror or "")
         except Exception as failure:
-            log.exception("a cold read of chunk %s failed", chunk.hex())
+            log.exception("a cold read of chunk %s failed", chunk.hex(), extra={"chunk": chunk.hex()})
             result = ReadResult(Code.INTERNAL, message=str(failure))
         if result.code not in (Code.OK, Code.NOT_FOUND):
-            log.warning("chunk %s cannot be read: %s %s", chunk.hex(), result.code.name, result.message)
+            about = {"chunk": chunk.hex(), "peer": self._call.peer}
+            log.warning("chunk %s cannot be read: %s %s", chunk.hex(), result.code.name, result.message, extra=about)
         batch.put(index, store, result)
         self._cold.count -= 1
         self._left -= 1
@@ -203,6 +204,10 @@ class ReadHandler:
 
     def __init__(self, targets: TargetMap, context: NodeContext) -> None:
         self.cold = ColdReads()
+        self.ios = 0
+        """Pieces that were asked for."""
+        self.cold_ios = 0
+        """Of those, pieces that had to come from a disk."""
         self._by_chain = targets.by_chain
         self._context = context
         self._clock = context.clock
@@ -220,6 +225,7 @@ class ReadHandler:
             return
         batch = ReadGather(offsets, lengths)
         count = len(chains)
+        self.ios += count
         job: _ReadJob | None = None
         page = chunks[0] if count and chunks[0][0] >= _FIRST_PAGE_BYTE and not request.without_use else b""
         arrived = now = self._clock.now()
@@ -236,6 +242,7 @@ class ReadHandler:
                 shell.cache.note_reads(chunks if len(which) == count else [chunks[index] for index in which])
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:
+                self.cold_ios += len(cold)
                 if job is None:
                     job = _ReadJob(self, call, batch, arrived, page)
                 job.add(shell, version, chunks, cold)

@@ -20,6 +20,7 @@ from fs3.client.mgmtd.member import Member
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
+from fs3.model.domain import NOWHERE, Domain
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -91,10 +92,11 @@ class StorageService:
         connector: Connector,
         config: StorageConfig,
         proof: MachineProof | None = None,
+        domain: Domain = NOWHERE,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`: see `Member`."""
+        `proof`: see `Member`. `domain`: where the node stands."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -103,7 +105,9 @@ class StorageService:
         self._connector = connector
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
-        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof)
+        self._member = Member(
+            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain
+        )
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()
@@ -121,6 +125,8 @@ class StorageService:
         self._pushes = PushHandler(targets, self._updates.payloads)
         self._queries = Queries(targets, self)
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
+        self.last_reports: tuple[TargetReport, ...] = ()
+        """What the manager was told of the targets last."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
@@ -258,6 +264,11 @@ class StorageService:
         return self._duties
 
     @property
+    def reads(self) -> ReadHandler:
+        """What serves reads, to be looked at."""
+        return self._reads
+
+    @property
     def caches(self) -> CacheKeepers:
         """What keeps KVCache pages within their limits, to be looked at."""
         return self._caches
@@ -383,7 +394,9 @@ class StorageService:
 
     def target_reports(self) -> list[TargetReport]:
         """See `MemberOwner`."""
-        return [self._complete_report(report) for report in self._keeper.make_reports()]
+        reports = [self._complete_report(report) for report in self._keeper.make_reports()]
+        self.last_reports = tuple(reports)
+        return reports
 
     def _complete_report(self, report: TargetReport) -> TargetReport:
         """The report with what others than the store know of a target that is open."""
@@ -415,12 +428,20 @@ class StorageService:
         """See `MemberOwner`."""
         self._keeper.on_births_stored(targets)
 
+    def on_heard(self, routing_version: int) -> None:
+        """See `MemberOwner`."""
+        self._keeper.on_heard(routing_version)
+
+    def on_retired(self, targets: Sequence[TargetId]) -> None:
+        """See `MemberOwner`."""
+        self._keeper.on_retired(targets)
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""
         for request in requests:
             shell = self.targets.get(request.target)
             if shell is not None:
-                shell.on_leave_request(request.chain_version)
+                shell.on_leave_request(request.chain_version, is_replaced=request.is_replaced)
 
     def on_config(self, config: RoleConfig) -> str:
         """See `ConfiguredService`. One that cannot be read is logged, and the one before stays in force."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fs3.base.errors import FS3Error, error
@@ -169,6 +169,11 @@ class TargetShell:
         return len(self._waiters)
 
     @property
+    def _log_context(self) -> Mapping[str, int]:
+        """What its lines are about."""
+        return {"target": self.target, "chain": self.chain.id if self.chain is not None else 0}
+
+    @property
     def replica(self) -> Replica:
         """The machine, to be asked and not to be stepped."""
         return self._machine
@@ -303,17 +308,23 @@ class TargetShell:
             return True
         return not self.failure and self._announce_withdrawal(self._withdrawal.begin(self._machine.chain, why))
 
-    def on_leave_request(self, chain_version: int) -> None:
-        """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
-        if not self.failure:
+    def on_leave_request(self, chain_version: int, *, is_replaced: bool = False) -> None:
+        """The manager asks this target to leave, because another one serves in its place or a link within the chain carries
+        nothing. Harmless when it cannot."""
+        chain = self._machine.chain
+        if self.failure or self._withdrawal.reason:
+            return
+        if not is_replaced:
             now = self._clock.now()
-            self._announce_withdrawal(
-                self._withdrawal.begin_on_request(now, self._machine.chain, chain_version, self.unreachable_successor)
-            )
+            does = self._withdrawal.begin_on_request(now, chain, chain_version, self.unreachable_successor)
+            self._announce_withdrawal(does)
+        elif chain is not None and chain.version == chain_version:
+            self._announce_withdrawal(self._withdrawal.begin(chain, "another target takes its place"))
 
     def _announce_withdrawal(self, does: bool) -> bool:
         if does:
-            log.warning("target %d leaves its chain for a while: %s", self.target, self._withdrawal.reason)
+            reason = self._withdrawal.reason
+            log.warning("target %d leaves its chain for a while: %s", self.target, reason, extra=self._log_context)
             self._context.on_target_changed()
         return does
 
@@ -514,13 +525,13 @@ class TargetShell:
             self.is_store_damaged = isinstance(failure, StoreDamaged)
             self._go_offline(str(failure))
         else:
-            log.error("target %d: its replication machine failed", self.target, exc_info=failure)
+            log.error("target %d: its replication machine failed", self.target, exc_info=failure, extra=self._log_context)
             self._go_offline(f"internal error: {type(failure).__name__}: {failure}")
 
     def _go_offline(self, reason: str) -> None:
         """The target cannot go on: tell the manager, which lets the chain go on without it."""
         self.failure = reason
-        log.error("target %d is offline: %s", self.target, reason)
+        log.error("target %d is offline: %s", self.target, reason, extra=self._log_context)
         if self._broken:
             # What is still being staged drops its bytes when the store is done with them (`on_staged`).
             for event in self._inbox:

@@ -7,6 +7,7 @@
     a store that is damaged, while others of the chain serve                it is moved away, and an empty one made: ONLINE
     a store that is damaged, and no other target serves                     nothing is touched: OFFLINE, with the reason
     a store on a disk that does not work, or is not this node's             nothing is touched: OFFLINE, with the reason
+    a store of a target that is in no chain any more, as the manager says       it is deleted
     a store in an old copy of its directory (`generations`)                 it is opened, and is not whole: ONLINE
     a store whose manager's store is an old copy                            nothing is touched: OFFLINE, with the reason
 
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence, Set
+from collections.abc import Coroutine, Iterable, Sequence, Set
 from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.core.membership.departures import must_be_heard
 from fs3.core.membership.generations import Lineage
 from fs3.model.chain import Chain, PublicState
 from fs3.model.cluster import RegistrationAck
@@ -89,6 +91,9 @@ class TargetKeeper:
         self._shells = targets.by_id
         self._listeners = listeners
         self._generations = TargetGenerations(disks, registry)
+        self._unheard: dict[TargetId, tuple[int, int]] = {}
+        """Targets that go on without another one once the manager has heard of it (`must_be_heard`), each with the version of its
+        chain, and the routing version that a heartbeat must have named."""
         self._born: set[TargetId] = set()
         """The manager has stored that they have been complete."""
         self._lost: set[TargetId] = set()
@@ -139,10 +144,29 @@ class TargetKeeper:
     def on_routing_changed(self, routing: Routing) -> None:
         """Newer routing."""
         self._learn(routing)
+        news = False
         for target, shell in self._shells.items():
-            shell.on_chain_changed(self.chains.get(target))
+            chain = self.chains.get(target)
+            if chain is None or not must_be_heard(shell.chain, chain, target):
+                self._unheard.pop(target, None)
+                shell.on_chain_changed(chain)
+            elif self._unheard.get(target, (0, 0))[0] < chain.version:
+                self._unheard[target] = (chain.version, routing.version)
+                news = True
         self._targets.index_chains()
-        if self._reconcile():
+        if self._reconcile() or news:
+            self._context.on_target_changed()
+
+    def on_heard(self, routing_version: int) -> None:
+        """The manager has answered a heartbeat that named this routing version: targets may go on without others that left."""
+        heard = [target for target, (_, unheard) in self._unheard.items() if unheard <= routing_version]
+        for target in heard:
+            del self._unheard[target]
+            shell = self._shells.get(target)
+            if shell is not None:
+                shell.on_chain_changed(self.chains.get(target))
+        if heard:
+            self._targets.index_chains()
             self._context.on_target_changed()
 
     def on_births_stored(self, targets: Set[TargetId]) -> None:
@@ -268,6 +292,22 @@ class TargetKeeper:
         store = await self._open_store(target)
         if store is not None:
             self._start(target, store, self._next_incarnation())
+
+    def on_retired(self, targets: Iterable[TargetId]) -> None:
+        """The manager says that these targets are in no chain any more: what is here of them is deleted."""
+        for target in targets:
+            if not self._closed and target not in self.chains and target not in self._making:
+                self._start_making(target, self._discard(target))
+
+    async def _discard(self, target: TargetId) -> None:
+        log.info("target %d is in no chain any more: its data is deleted here", target)
+        await self._close_shell(target)
+        self.open_failures[target] = OpenFailure("it is being deleted")
+        await self._disks.discard(target)
+        del self.open_failures[target]
+        self._born.discard(target)
+        self._lost.discard(target)
+        self._unheard.pop(target, None)
 
     async def _close_shell(self, target: TargetId) -> None:
         shell = self._targets.remove(target)

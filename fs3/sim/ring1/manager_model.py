@@ -100,6 +100,9 @@ class ManagerModel:
             dict(stored.tables),
             born=set(stored.born),
             generations=dict(stored.generations),
+            moves=dict(stored.moves),
+            departing=dict(stored.departing),
+            retired=dict(stored.retired),
         )
         self.machine = self._machine_type(self.env.manager_clock, self.config, state, b"")
         self._tokens: dict[int, tuple[int, int]] = {}
@@ -164,12 +167,7 @@ class ManagerModel:
 
     def store(self, rows: Rows) -> None:
         """These rows are durable."""
-        stored = self.stored
-        stored.counters = rows.counters
-        stored.nodes.update((node.id, node) for node in rows.nodes)
-        stored.chains.update((chain.id, chain) for chain in rows.chains)
-        stored.born.update(rows.born)
-        stored.generations.update((each.target, each.generation) for each in rows.generations)
+        self.stored.apply(rows)
 
     def _on_persisted(self, rows: Rows) -> None:
         self.store(rows)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from fs3.base.ids import NodeId
 from fs3.base.status import Code
-from fs3.core.membership import generations
+from fs3.core.membership import departures, generations
 from fs3.core.membership.events import Rejection
 from fs3.core.membership.generations import Lineage
-from fs3.model.chain import LocalState
+from fs3.model.chain import Chain, LocalState
 from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
 from fs3.model.generation import Generation, TargetClaim
 from fs3.model.target_report import TargetReport
@@ -43,6 +43,7 @@ class _SentHeartbeat:
     sent_ns: int
     state: LocalState | None
     """What it reports of the target. None: nothing, and the lease that it may be granted does not let the target serve."""
+    routing: int
 
 
 class NodeModel:
@@ -55,7 +56,9 @@ class NodeModel:
         self.is_registered = False
         self.is_leaving = False
         self.routing = 0
-        """Routing version that was applied."""
+        """Routing version that is known here."""
+        self._held: ChainNotice | None = None
+        """A chain that is not applied before the manager has heard that it is known here."""
         self._seq = 0
         self._call = 0
         self._unanswered: dict[int, _SentHeartbeat] = {}
@@ -90,7 +93,7 @@ class NodeModel:
         if state is not None and chain is not None:
             newest = host.chunks.generations[-1] if host.chunks.generations else None
             reports = (TargetReport(host.target, state, chain.version, generation=newest),)
-        self._unanswered[self._seq] = _SentHeartbeat(host.clock, reports[0].state if reports else None)
+        self._unanswered[self._seq] = _SentHeartbeat(host.clock, reports[0].state if reports else None, self.routing)
         heartbeat = Heartbeat(NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
         self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, heartbeat))
 
@@ -104,8 +107,7 @@ class NodeModel:
         """A message of the manager. False: it is for the target."""
         if isinstance(message, ChainNotice):
             if message.routing >= self.routing and self.is_registered:
-                self.routing = message.routing
-                self.host.receive(MANAGER, message)
+                self._learn(message)
             return True
         answer = message.answer
         if isinstance(answer, Rejection):
@@ -124,6 +126,19 @@ class NodeModel:
         else:
             self._on_heartbeat_ack(message.call, answer)
         return True
+
+    def _learn(self, notice: ChainNotice) -> None:
+        self.routing = notice.routing
+        if not self.must_be_heard(self.host.chain, notice.chain):
+            self._held = None
+            self.host.receive(MANAGER, notice)
+        elif self._held is None or self._held.chain.version < notice.chain.version:
+            self._held = notice
+            self.heartbeat()
+
+    def must_be_heard(self, applied: Chain | None, newer: Chain) -> bool:
+        """`fs3.core.membership.departures.must_be_heard`, for a planted bug to exchange."""
+        return departures.must_be_heard(applied, newer, self.host.target)
 
     def is_born(self, answer: RegistrationAck) -> bool:
         """The target was complete once: when there is no store for it, that was lost."""
@@ -150,6 +165,9 @@ class NodeModel:
         heartbeat = self._unanswered.pop(seq, None)
         if heartbeat is None:
             return
+        if self._held is not None and heartbeat.routing >= self._held.routing:
+            held, self._held = self._held, None
+            self.host.receive(MANAGER, held)
         if self.is_leaving:
             self.env.on_exit(self.host)
             return

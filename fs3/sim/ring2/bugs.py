@@ -66,12 +66,14 @@ from fs3.sim.ring2.lock_bugs import (
     LOCK_BUGS,
 )
 from fs3.sim.ring2.mount_bugs import MOUNT_BUGS
+from fs3.sim.ring2.move_bugs import MOVE_BUGS
 from fs3.sim.ring2.namespace_bugs import (
     NAMESPACE_BUGS,
 )
 from fs3.sim.ring2.page_bugs import PAGE_BUGS, believe_the_buffer
 from fs3.sim.ring2.posix_bugs import POSIX_BUGS
 from fs3.sim.ring2.reader_bugs import READER_BUGS
+from fs3.sim.ring2.remembered_bugs import REMEMBERED_BUGS
 from fs3.sim.ring2.replace_bugs import (
     REPLACE_BUGS,
 )
@@ -448,12 +450,14 @@ BUGS: dict[str, ServiceBug] = {
     ),
     **APPEND_BUGS,
     **INLINE_BUGS,
+    **MOVE_BUGS,
     **REPLACE_BUGS,
     **READER_BUGS,
     **HOLE_BUGS,
     **XATTR_BUGS,
     **LOCK_BUGS,
     **LEASE_BUGS,
+    **REMEMBERED_BUGS,
     "frees_page_block": ServiceBug(
         "the block of a page that is evicted is used again while somebody reads it",
         [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],

@@ -20,6 +20,7 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
+from fs3.model.domain import NOWHERE, Domain
 from fs3.model.inode import User
 from fs3.model.routing import Role, Routing
 from fs3.runtime.incarnation import GivenIncarnation
@@ -284,7 +285,8 @@ class Cluster:
             cache_file_room_bytes=0,
             cache_exchange_ms=self.swarm.cache_exchange_ms,
         )
-        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config)
+        domain = Domain(f"zone-{int(host.name.rpartition('-')[2]) % self.swarm.zones}") if self.swarm.zones else NOWHERE
+        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain)
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
         stack.push_async_callback(service.stop)

@@ -308,6 +308,13 @@ class SimDisks:
         self._lost[target] = f"the data of target {target} was moved away"
         return f"quarantine {self.quarantined}"
 
+    async def discard(self, target: TargetId) -> None:
+        """See `Disks.discard`."""
+        self.stores.pop(target, None)
+        self._notes.pop(target, None)
+        self._recency.pop(target, None)
+        self._lost.pop(target, None)
+
     def draw_token(self) -> bytes:
         """See `Disks.draw_token`: never the same again, whatever is put back."""
         self._tokens += 1

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from fs3.api.fuse import open_inode
+from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.attributes import AttributeOperations
 from fs3.api.fuse.dirty_blocks import DirtyBlocks
 from fs3.api.fuse.files import FileHandle, FileOperations
@@ -70,9 +71,9 @@ async def _close_later(opened: OpenInode) -> None:
 _real_close_writer = OpenInode.close_writer
 
 
-async def append_and_keep(self: FileOperations, file: FileHandle, data: memoryview, expected: int) -> int:
+async def append_and_keep(self: FileOperations, request: KernelRequest, file: FileHandle, data: memoryview, expected: int) -> int:
     """The page in which a file ended stays, without what was appended."""
-    _, inode = await file.opened.append(data)
+    _, inode = await file.opened.append(data, NotedAppendEnd(self.client.meta, self.ledger, request.unique))
     self.told.change(inode)
     return len(data)
 

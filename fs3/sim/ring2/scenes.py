@@ -28,10 +28,12 @@ from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.lock_scenes import LOCK_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.mount_scenes import MOUNT_SCENES
+from fs3.sim.ring2.move_scenes import MOVE_SCENES, MOVING_STORAGES, MOVING_ZONES
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.posix_scenes import POSIX_SCENES
 from fs3.sim.ring2.reader_scenes import GARBAGE_DELAY_MS, READER_SCENES
+from fs3.sim.ring2.remembered_scenes import REMEMBERED_SCENES
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
@@ -468,7 +470,9 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **READER_SCENES,
     **REPLACE_SCENES,
     **LEASE_SCENES,
+    **REMEMBERED_SCENES,
     **LOCK_SCENES,
+    **MOVE_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
     **XATTR_SCENES,
@@ -498,6 +502,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in REMEMBERED_SCENES:
+                swarm = replace(swarm, inline_bytes=INLINE_BYTES)
             if name in MOUNT_SCENES:
                 swarm = replace(swarm, inline_bytes=inline_bytes_default)
             if name in XATTR_SCENES:
@@ -506,6 +512,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
                 swarm = replace(swarm, metas=2, garbage_delay_ms=GARBAGE_DELAY_MS)
             if name in LOCK_SCENES:
                 swarm = replace(swarm, metas=2)
+            if name in MOVE_SCENES:
+                swarm = replace(swarm, storages=MOVING_STORAGES, targets_per_node=2, zones=MOVING_ZONES)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

@@ -75,6 +75,9 @@ class ClusterSwarm:
     users: tuple[User, ...] = ()
     """Whose the first clients are; all others are root's. Likewise."""
 
+    zones: int = 0
+    """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
+
     def describe(self) -> str:
         """One line, for people."""
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))

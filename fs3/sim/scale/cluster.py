@@ -209,6 +209,12 @@ class ScaleNode(ScaleProcess):
     def on_config(self, config: RoleConfig) -> None:
         """See `MemberOwner`."""
 
+    def on_heard(self, routing_version: int) -> None:
+        """See `MemberOwner`."""
+
+    def on_retired(self, targets: Sequence[TargetId]) -> None:
+        """See `MemberOwner`."""
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""
 

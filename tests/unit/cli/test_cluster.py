@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.cli.cluster import check_name, choose_shape, role_of
-from fs3.cli.directory import Shape
+from fs3.cli.cluster import check_name, choose_shape, role_of, serve_command
+from fs3.cli.directory import ClusterDirectory, Shape
 
 
 def test_nobody_moves_when_managers_and_metadata_processes_are_added() -> None:
@@ -36,6 +36,16 @@ def test_names_this_cluster_does_not_have() -> None:
     check_name(Shape(mgmtds=2), "mgmtd-2", "--only")
     with pytest.raises(FS3Error, match="--only meta-2: this cluster has mgmtd, mgmtd-2, meta, storage-1"):
         check_name(Shape(mgmtds=2), "meta-2", "--only")
+
+
+def test_storage_processes_stand_in_zones_by_turns(tmp_path: Path) -> None:
+    shape = choose_shape({"storage": 5, "zones": 2}, None, tmp_path)
+    assert [shape.zone(f"storage-{number}") for number in range(1, 6)] == ["zone-1", "zone-2", "zone-1", "zone-2", "zone-1"]
+    command = serve_command(shape, ClusterDirectory(tmp_path), "storage-2")
+    assert command[command.index("--zone") + 1] == "zone-2"
+    assert "--zone" not in serve_command(Shape(), ClusterDirectory(tmp_path), "storage-2")
+    with pytest.raises(FS3Error, match="--zones 4: 0 to 3, one storage process for each zone"):
+        choose_shape({"zones": 4}, None, tmp_path)
 
 
 def test_managers_can_be_added_and_not_removed(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_a_machine_runs(tmp_path: Path) -> None:
 
 def test_the_command_line_of_a_process(tmp_path: Path) -> None:
     text = WHOLE.replace("/var/lib/fs3", str(tmp_path / "lib"))
-    config = load(tmp_path, text)
+    config = load(tmp_path, 'zone = "north"\n' + text)
     storage = config.command(config.processes[2])
     assert storage[storage.index("serve") : storage.index("serve") + 2] == ["serve", "storage"]
     assert storage[storage.index("--listen") + 1] == "[fd00::1]:8010"
@@ -56,6 +56,8 @@ def test_the_command_line_of_a_process(tmp_path: Path) -> None:
     assert storage[storage.index("--data-dir") + 1] == "/data/1"
     assert storage[storage.index("--disk") + 1] == "/data/2"
     assert storage[storage.index("--mgmtd") + 1] == "[fd00::1]:8000,h2:9000"
+    assert storage[storage.index("--zone") + 1] == "north"
+    assert storage[storage.index("--rack") + 1] == ""
     assert "--mgmtd" not in config.command(config.processes[0])
 
 
@@ -100,6 +102,7 @@ def test_the_first_machine_needs_no_managers(tmp_path: Path) -> None:
         (WHOLE.replace('kv = "lmdb:/var/lib/fs3/kv"\n', ""), "[mgmtd] needs kv"),
         (WHOLE.replace("lmdb:/var/lib/fs3/kv", "redis://x"), "redis://x' is not DIRECTORY, lmdb:DIRECTORY or etcd://"),
         (WHOLE.replace('"h1"', '"h 1"'), "machine 'h 1' is no name: 1 to 63 letters"),
+        ('rack = "4/2"\n' + WHOLE, "rack '4/2' is no name: 1 to 63 letters"),
         (WHOLE.replace('"fd00::1"\n', '"::"\n'), "address ::: the others cannot reach it"),
         (WHOLE.replace('"fd00::1"\n', '"a b"\n'), "address 'a b' is neither a name nor an address"),
         (WHOLE.replace("h2:9000", "fd00::2:9000"), "managers: "),

@@ -46,6 +46,7 @@ from fs3.model.requests import (
     Truncate,
     XattrMode,
 )
+from fs3.model.watch import Watch, WatchNews
 from fs3.wire.meta import caller_from_pb, caller_to_pb, fill_inode, inode_bytes_max, inode_from_pb
 from fs3.wire.meta_batch import (
     VERB_OF_ITEM,
@@ -142,6 +143,7 @@ ALONE = {
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),
+    Watch: st.builds(Watch, U64, U64),
     Mknod: st.builds(Mknod, PATH, TYPE, MODE, U64),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
@@ -167,6 +169,7 @@ ANSWERS_ALONE = {
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.lists(ID, max_size=4),
+    Watch: st.builds(WatchNews, U64, U64, st.lists(ID, max_size=4).map(tuple), FLAG, U64),
     Mknod: INODE,
     CheckRows: st.builds(
         CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,

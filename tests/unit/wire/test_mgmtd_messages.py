@@ -8,12 +8,15 @@ from fs3.base.errors import InvalidArgument
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.cluster import ManagerInfo, RoutingUpdate
+from fs3.model.domain import Domain
 from fs3.model.routing import Delta, Node, Role
 from fs3.wire.mgmtd import endpoints_from_pb, name_from_pb, routing_from_pb, routing_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 CLUSTER = b"0123456789abcdef"
-NODE = Node(NodeId(3), "storage-1", Role.STORAGE, ("tcp://h:1", "grpc://h:2"), "host", 9, alive=True, pid=44)
+NODE = Node(
+    NodeId(3), "storage-1", Role.STORAGE, ("tcp://h:1", "grpc://h:2"), "host", 9, alive=True, pid=44, domain=Domain("z1", "r7")
+)
 SLOTS = tuple(Slot(TargetId(number), NodeId(number), state) for number, state in enumerate(PublicState, 1))
 DELTA = Delta(4, 6, (NODE,), (Chain(ChainId(8), 2, SLOTS),), (ChainTable(TableId(1), 1, 3, (ChainId(8),)),), (NodeId(7),))
 UPDATE = RoutingUpdate(DELTA, CLUSTER, (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2")))

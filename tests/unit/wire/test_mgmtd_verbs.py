@@ -38,6 +38,7 @@ from fs3.model.cluster import (
     SetNamespace,
     TargetStatus,
 )
+from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
 from fs3.model.machine import (
     JoinAck,
@@ -49,6 +50,19 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+)
+from fs3.model.moves import (
+    Departing,
+    ListMoves,
+    Move,
+    MoveAction,
+    MoveOverview,
+    MoveProgress,
+    MoveReason,
+    MoveSettings,
+    NodeShare,
+    PlanMoves,
+    SetMoves,
 )
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.settings import SetSettings, SettingsHistory, SettingsVersion
@@ -101,6 +115,7 @@ TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
 ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, 5, 6)
 UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 
+TARGETS = (TargetId(5), TargetId(7))
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
@@ -116,11 +131,12 @@ REQUESTS = [
         ("tcp://s:1",),
         "h",
         9,
-        (TargetId(5), TargetId(7)),
+        TARGETS,
         CLAIMS,
         "1:2",
         proof=PROOF,
         by_directory=True,
+        domain=Domain("z1", "r7"),
     ),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no"),
     EnsureTable(3),
@@ -129,6 +145,9 @@ REQUESTS = [
     ClearNamespace("dsv3", 3),
     DeleteNamespace("dsv3", 3),
     SetConfig(Role.STORAGE, "a = 1", 7),
+    PlanMoves(MoveAction.REPLACE, "storage-1", "storage-2", is_dry_run=True, accept_loss=True),
+    SetMoves(is_paused=False, per_node=3, forget_after_ns=90 * SECOND),
+    ListMoves(),
     JoinCluster("fs3-0-0-0", "h2", b"K" * 32),
     MakeToken(PROOF, "0123abcd", b"d" * 32, 3, 1000),
     RevokeToken(PROOF, "0123abcd"),
@@ -137,15 +156,25 @@ REQUESTS = [
         {"storage.read_only": True, "meta.stripe": 4, "storage.cache_share_max": 0.5, "meta.space_age_ms": None}, 3, "me"
     ),
 ]
+MOVES = MoveOverview(
+    MoveSettings(is_paused=True, per_node=3, forget_after_ns=90 * SECOND),
+    (MoveProgress(Move(CHAIN.id, TargetId(5), NodeId(2), MoveReason.DRAIN, TargetId(9)), NodeId(1), 1 << 40, 1 << 39, 7),),
+    (Departing(NodeId(1), MoveReason.REPLACE, NodeId(2)),),
+    (NodeShare(NodeId(1), 1 << 40, 1 << 42, 3, 1),),
+    ("something to know",),
+)
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
-    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
+    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),)),
     TableId(2),
     NAMESPACE,
     NAMESPACE,
     NAMESPACE,
     None,
     8,
+    MOVES,
+    MOVES,
+    MOVES,
     JoinAck(CLUSTER, "prod"),
     TOKEN,
     TOKEN,
@@ -174,6 +203,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.ListNamespaceChanges,
         MGMTD.ListMachines,
         MGMTD.GetSettings,
+        MGMTD.ListEvents,
     }
 
 

@@ -163,7 +163,8 @@ class Repairer:
                     self._on_bad(chunk)  # found bad again meanwhile
                 continue
             if not trouble.failures:
-                log.error("target %d: chunk %s cannot be repaired: %s", self._shell.target, chunk.hex(), failure.why)
+                about = {"target": self._shell.target, "chunk": chunk.hex()}
+                log.error("target %d: chunk %s cannot be repaired: %s", self._shell.target, chunk.hex(), failure.why, extra=about)
             if failure.is_lost and is_page(chunk) and self._shell.cache is not None:
                 self._shell.cache.remove_lost(chunk)
             trouble.why = failure.why

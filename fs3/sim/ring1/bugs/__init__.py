@@ -117,6 +117,14 @@ BUGS: dict[str, ProtocolBug] = {
     "leave_and_serve": ProtocolBug(
         "a clean stop is announced while the target still serves", Parts(node=members.LeaveAndServe), 2000
     ),
+    "counts_those_that_left": ProtocolBug(
+        "a target that left counts as last serving although another one went on alone",
+        Parts(manager=members.CountsThoseThatLeft),
+        60,
+    ),
+    "goes_on_unheard": ProtocolBug(
+        "a target goes on without another one before the manager knows that it does", Parts(node=members.GoesOnUnheard), 2000
+    ),
     "anybody_restarts": ProtocolBug(
         "any target restarts a chain that all were lost of", Parts(manager=members.AnybodyRestarts), 60
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from fs3.core.craq.completeness import Completeness
 from fs3.core.craq.position import ChainPosition
 from fs3.core.craq.replica import Replica
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.departures import Departures
 from fs3.core.membership.generations import Lineage
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import State
@@ -65,6 +66,31 @@ class NoDrift(Manager):
     def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
         super().__init__(now, config, state, entropy)
         self._health._config = msgspec.structs.replace(config, drift_ns=0)
+
+
+class GoesOnUnheard(NodeModel):
+    """A target goes on without another one before the manager knows that it does."""
+
+    def must_be_heard(self, applied: Chain | None, newer: Chain) -> bool:
+        return False
+
+
+class _NeverHeard(Departures):
+    """What those that go on say is not listened to."""
+
+    def on_heard(self, chain: Chain, target: TargetId, routing_version: int) -> bool:
+        return False
+
+    def without_returns(self, chain: Chain, states: Mapping[TargetId, LocalState]) -> Mapping[TargetId, LocalState]:
+        return states
+
+
+class CountsThoseThatLeft(Manager):
+    """Who left counts as last serving, although another one is known to have gone on alone."""
+
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        super().__init__(now, config, state, entropy)
+        self._departures = _NeverHeard()
 
 
 class AnybodyRestarts(Manager):

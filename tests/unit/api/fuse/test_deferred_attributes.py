@@ -48,3 +48,26 @@ def test_what_more_follows_from_does_not_wait(inode: Inode, wanted: SetAttribute
     deferred = DeferredAttributes()
     assert deferred.add(inode, wanted) is None
     assert deferred.wanted is None
+
+
+def test_what_waits_is_written_down() -> None:
+    noted: list[SetAttributes | None] = []
+    is_room = True
+
+    def note(wanted: SetAttributes | None) -> bool:
+        noted.append(wanted)
+        return is_room
+
+    deferred = DeferredAttributes(note)
+    deferred.clear()
+    deferred.add(INODE, replace(HERE, mode=0o640))
+    deferred.add(INODE, replace(HERE, mtime_ns=50))
+    deferred.on_written()
+    deferred.on_written()
+    deferred.clear()
+    assert noted == [replace(HERE, mode=0o640), replace(HERE, mode=0o640, mtime_ns=50), replace(HERE, mode=0o640), None]
+    is_room = False
+    assert deferred.add(INODE, replace(HERE, mode=0o640)) is None
+    assert deferred.wanted is None
+    deferred.inherit(replace(HERE, uid=5))
+    assert deferred.wanted == replace(HERE, uid=5)

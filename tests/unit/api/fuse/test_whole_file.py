@@ -48,7 +48,7 @@ def test_stored_is_clean() -> None:
     whole = WholeFile(b"abc")
     whole.write(memoryview(b"x"), 1)
     whole.truncate(2)
-    whole.on_stored()
+    whole.on_stored(change=2)
     assert not whole.is_dirty
     assert whole.cut is None
     assert whole.written() == []

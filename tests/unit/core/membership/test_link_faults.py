@@ -176,7 +176,8 @@ class Cluster:
         report = TargetReport(slot.target, state, version or self.chain.version, unreachable=unreachable)
         [reply] = self.step(ManagerRequest(0, Heartbeat(node, 1, self.seq, (report,), self.manager.published.version)))
         assert isinstance(reply.answer, HeartbeatAck)
-        return reply.answer.leave
+        assert not any(request.is_replaced for request in reply.answer.leave)
+        return tuple((request.target, request.chain_version) for request in reply.answer.leave)
 
     def beat_all(self) -> None:
         for slot in self.chain.slots:
@@ -211,6 +212,7 @@ def test_a_syncing_successor_is_told_as_well() -> None:
     cluster = Cluster()
     _, middle, tail = cluster.chain.slots
     cluster.beat(tail.node, state=LocalState.OFFLINE)
+    cluster.beat(middle.node)  # it goes on without the tail
     cluster.beat(tail.node)
     assert cluster.order()[2] == (tail.node, SYNCING)
     cluster.beat(middle.node, tail.target)

@@ -30,6 +30,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport
@@ -62,27 +63,7 @@ class Cluster:
         self.manager = Manager(self.now, self.config, msgspec.convert(msgspec.to_builtins(self.stored), State), b"entropy")
 
     def store(self, rows: Rows) -> None:
-        self.stored.counters = rows.counters
-        self.stored.nodes.update((node.id, node) for node in rows.nodes)
-        self.stored.chains.update((chain.id, chain) for chain in rows.chains)
-        self.stored.tables.update((table.id, table) for table in rows.tables)
-        self.stored.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
-        for forgotten in rows.forgotten_namespaces:
-            if self.stored.namespaces[forgotten.name].id == forgotten.id:
-                del self.stored.namespaces[forgotten.name]
-        self.stored.configs.update((config.role, config) for config in rows.configs)
-        self.stored.born.update(rows.born)
-        self.stored.generations.update((each.target, each.generation) for each in rows.generations)
-        for removed, kept in (
-            (rows.removed_machines, self.stored.machines),
-            (rows.removed_tokens, self.stored.tokens),
-            (rows.removed_settings, self.stored.settings),
-        ):
-            for key in removed:
-                del kept[key]  # type: ignore[attr-defined]
-        self.stored.machines.update((machine.name, machine) for machine in rows.machines)
-        self.stored.tokens.update((token.id, token) for token in rows.tokens)
-        self.stored.settings.update((version.version, version) for version in rows.settings)
+        self.stored.apply(rows)
 
     def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
@@ -180,6 +161,22 @@ def test_the_default_table_is_made_when_the_last_expected_node_registers() -> No
     targets = [slot.target for chain in routing.chains.values() for slot in chain.slots]
     assert sorted(targets) == [1, 2, 3, 4, 5, 6]
     assert cluster.published == [1, 2, 3, 4]
+
+
+def test_no_chain_of_a_table_has_two_replicas_in_one_rack() -> None:
+    cluster = Cluster(msgspec.structs.replace(CONFIG, storage_nodes=5, targets_per_node=6))
+    racks = ["r1", "r1", "r1", "r2", "r3"]
+    for number, rack in enumerate(racks, 1):
+        cluster.register(f"storage-{number}", domain=Domain("z", rack))
+    chains = cluster.routing.chains.values()
+    assert len(chains) == 10
+    assert all({racks[slot.node - 1] for slot in chain.slots} == {"r1", "r2", "r3"} for chain in chains)
+    targets = [slot.target for chain in chains for slot in chain.slots]
+    assert len(set(targets)) == len(targets)
+    cluster.register("storage-6", domain=Domain("z", "r4"))
+    cluster.ask(ManagerRequest(cluster.next_token(), EnsureTable(2)))
+    again = [slot.target for chain in cluster.routing.chains.values() for slot in chain.slots]
+    assert len(set(again)) == len(again), "targets of the second table are others"
 
 
 def test_the_default_table_is_made_when_a_node_that_fell_silent_is_heard_again() -> None:

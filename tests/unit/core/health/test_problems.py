@@ -11,14 +11,14 @@ from rich.console import Console
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.units import MILLISECOND, SECOND, format_size
-from fs3.cli.health import ClusterHealth, health_of, problems_of
-from fs3.cli.status import status_document, with_verdict
 from fs3.cli.status_view import PROBLEMS_SHOWN_MAX, render
+from fs3.core.health.document import status_document
+from fs3.core.health.problems import health_of, problems_of, with_verdict
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import ClusterStatus, DiskSpace, ManagerInfo, NodeStatus, TargetStatus
+from fs3.model.health import ENGINE_PROBLEM, ClusterHealth, HealthKind
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import UpkeepProgress
-from fs3.runtime.store_scrub import ENGINE_PROBLEM
 
 UP, ON, OFF = LocalState.UPTODATE, LocalState.ONLINE, LocalState.OFFLINE
 SERVING, SYNCING, LASTSRV, GONE = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV, PublicState.OFFLINE
@@ -44,7 +44,7 @@ def reply(*states: tuple[PublicState, LocalState | None], dead: tuple[str, ...] 
         nodes=tuple(NodeStatus(node, 2 * SECOND, (12_000 if node.name in dead else 300) * MILLISECOND) for node in nodes),
         targets=tuple(targets),
         namespaces=0,
-        managers=(ManagerInfo("mgmtd", ("tcp://m:1",), is_primary=True), ManagerInfo("mgmtd-2")),
+        managers=(ManagerInfo("mgmtd", ("tcp://127.0.0.1:1",), is_primary=True), ManagerInfo("mgmtd-2")),
         epoch=3,
         primary_for_ns=5 * SECOND,
     )
@@ -64,7 +64,7 @@ def test_an_engine_that_is_not_well_degrades_and_is_not_waited_for() -> None:
     nodes = (replace(made.nodes[0], problem=f"{ENGINE_PROBLEM}etcd at h:1 does not answer"), *made.nodes[1:])
     (problem,) = problems_of(status_document(replace(made, nodes=nodes)))
     assert problem.health is ClusterHealth.DEGRADED
-    assert not problem.passes
+    assert not problem.may_pass
 
 
 def test_what_a_node_says_of_its_store_is_shown() -> None:
@@ -193,7 +193,7 @@ def test_a_disk_that_is_nearly_full_is_named(free: int, total: int, is_named: bo
             f"the disk of {name}" for name in ("mgmtd", "meta", "storage-1", "storage-2")
         }
         assert f"/data has {format_size(free)} free of {format_size(total)} ({100 * free / max(1, total):.1f} %)" in found[0].text
-        assert not any(problem.passes for problem in found)
+        assert not any(problem.may_pass for problem in found)
         assert health_of(found) is ClusterHealth.DEGRADED
 
 
@@ -201,3 +201,51 @@ def test_a_target_that_serves_and_is_read_only_is_a_problem() -> None:
     [problem] = problems_of(status_document(reply(WELL, WELL, reason="its disk is full: read-only")))
     assert problem.health is ClusterHealth.DEGRADED
     assert problem.text.endswith("target 2 on storage-2 serves: its disk is full: read-only")
+
+
+def test_a_notice_leaves_the_cluster_healthy_and_comes_last() -> None:
+    made = reply(WELL, WELL, (GONE, OFF), dead=("storage-3",))
+    managers = (replace(made.managers[0], endpoints=("tcp://10.0.0.1:8000", "local:///x")), *made.managers[1:])
+    document = with_verdict(status_document(replace(made, managers=managers)))
+    assert document["health"] == "degraded"
+    last = document["problems"][-1]
+    assert (last["code"], last["severity"], last["health"]) == ("unsecured", "notice", "healthy")
+    assert last["text"].endswith(": mgmtd")
+    well = reply(WELL, WELL, WELL)
+    found = problems_of(status_document(replace(well, managers=managers)))
+    assert health_of(found) is ClusterHealth.HEALTHY
+    assert [problem.kind for problem in found] == [HealthKind.UNSECURED]
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "grpc://[::1]:1", "tcp://localhost:1", "local:///run/x", "memory://a"])
+def test_what_only_this_machine_reaches_is_no_notice(endpoint: str) -> None:
+    well = reply(WELL, WELL, WELL)
+    managers = tuple(replace(manager, endpoints=(endpoint,)) for manager in well.managers)
+    assert not problems_of(status_document(replace(well, managers=managers)))
+
+
+def test_a_resync_says_when_it_will_be_over() -> None:
+    made = reply(WELL, (SYNCING, ON))
+    sending = changed(
+        made.targets[0], resync_target_id=2, resync_done_chunks=4, resync_total_chunks=10, resync_bytes_per_second=2
+    )
+    found = problems_of(status_document(replace(made, targets=(sending, made.targets[1]))))
+    behind, alone = sorted(found, key=lambda problem: problem.kind is HealthKind.CHAIN_ONE_COPY)
+    assert behind.text.endswith("it is being brought up to date, at most 5 min left")
+    assert (behind.eta_seconds, alone.eta_seconds) == (300, 300)
+    assert alone.text == "chain 7: 1 of 2 replicas serves; what is written now has one copy"
+
+
+@pytest.mark.parametrize(("skew_ms", "words"), [(1000, ""), (1001, "1.0 s ahead of"), (-60_000, "60.0 s behind"), (None, "")])
+def test_clocks_that_are_apart(skew_ms: int | None, words: str) -> None:
+    made = reply(WELL, WELL, WELL)
+    nodes = (replace(made.nodes[0], clock_skew_ms=skew_ms), *made.nodes[1:])
+    found = problems_of(status_document(replace(made, nodes=nodes)))
+    assert [problem.text for problem in found] == ([f"the clock of node meta is {words} the manager's"] if words else [])
+
+
+def test_a_node_that_has_been_away_for_an_hour_is_another_kind() -> None:
+    made = reply(WELL, WELL, (GONE, OFF), dead=("storage-3",))
+    nodes = tuple(replace(node, heartbeat_age_ns=3_600 * SECOND) if not node.node.alive else node for node in made.nodes)
+    kinds = {problem.kind for problem in problems_of(status_document(replace(made, nodes=nodes)))}
+    assert kinds == {HealthKind.NODE_GONE, HealthKind.TARGET_BEHIND}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fs3.base.units import GIB, format_size
-from fs3.cli.runbooks import Runbook
-from fs3.runtime.store_scrub import ENGINE_PROBLEM
+from fs3.base.units import GIB, format_seconds, format_size
+from fs3.core.health.document import list_resyncs
+from fs3.model.health import ENGINE_PROBLEM, ClusterHealth, HealthKind
 
 disk_warn_free_percent = 10
 disk_warn_free_bytes = 20 * GIB
@@ -21,44 +20,71 @@ names_shown_max = 8
 """Names of processes in one problem."""
 
 
-class ClusterHealth(StrEnum):
-    """Of a whole cluster, best first."""
-
-    HEALTHY = "healthy"
-    """Every replica of everything serves."""
-    DEGRADED = "degraded"
-    """Everything can be read and written, with fewer replicas, processes or less room than there should be."""
-    DOWN = "down"
-    """Something can not be read or written."""
+node_gone_ms = 3_600_000
+"""A node that was heard of so long ago will hardly come back by itself."""
+clock_skew_ms_max = 1000
+"""Clocks that differ by more are worth a word: times of files come from them, and logs are hard to read."""
+_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class HealthProblem(NamedTuple):
     """One thing that is not as it should be."""
 
-    health: ClusterHealth
-    """Of the cluster because of it."""
+    kind: HealthKind
     text: str
-    runbook: Runbook
-    """What to do about it."""
-    passes: bool = True
-    """It may pass by itself, so that it makes sense to wait for that."""
+    """One sentence with the numbers."""
+    eta_seconds: float | None = None
+    """When it will be over, at the latest, where that can be told."""
+
+    @property
+    def health(self) -> ClusterHealth:
+        """Of the cluster because of it."""
+        return self.kind.row.health
+
+    @property
+    def may_pass(self) -> bool:
+        """It may pass by itself, so that it makes sense to wait for that."""
+        return self.kind.row.passes
+
+    def to_document(self) -> dict[str, Any]:
+        """As `fs3 status --json` has it."""
+        return {
+            "code": self.kind.value, "severity": self.kind.row.severity, "health": self.health.value, "text": self.text,
+            "runbook": self.kind.page, "eta_seconds": self.eta_seconds,
+        }  # fmt: skip
 
 
 def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     """What is wrong with a cluster, the worst first."""
     nodes = {node["name"]: node for node in document["nodes"]}
+    replicas = {chain: table["replicas"] for table in document["tables"] for chain in table.get("chains", ())}
     found = [
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
         *_of_disks([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
         *_of_releases([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
-        *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
+        *_of_chains(
+            document["chains"], {target["target"]: target for target in document["targets"]}, nodes, _etas(document), replicas
+        ),
+        *_of_clocks(document["nodes"]),
+        *_of_tables(document["tables"]),
+        *_of_listening([*document["managers"], *document["nodes"]]),
     ]
     if not document["tables"]:
-        found.append(
-            HealthProblem(ClusterHealth.DOWN, "there is no chain table yet: storage nodes are missing", Runbook.NO_CHAINS)
-        )
-    return sorted(found, key=lambda problem: problem.health is not ClusterHealth.DOWN)
+        found.append(HealthProblem(HealthKind.NO_CHAINS, "there is no chain table yet: storage nodes are missing"))
+    order = list(ClusterHealth)
+    return sorted(found, key=lambda problem: -order.index(problem.health))
+
+
+def with_verdict(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with what follows from it: health, problems, resyncs."""
+    problems = problems_of(document)
+    return {
+        "health": health_of(problems).value,
+        "problems": [problem.to_document() for problem in problems],
+        **document,
+        "resyncs": list(list_resyncs(document)),
+    }
 
 
 def health_of(problems: Iterable[HealthProblem]) -> ClusterHealth:
@@ -69,7 +95,7 @@ def health_of(problems: Iterable[HealthProblem]) -> ClusterHealth:
 
 def _of_managers(managers: list[dict[str, Any]]) -> list[HealthProblem]:
     return [
-        HealthProblem(ClusterHealth.DEGRADED, f"manager {manager['name']} does not answer", Runbook.MANAGER_SILENT)
+        HealthProblem(HealthKind.MANAGER_SILENT, f"manager {manager['name']} does not answer")
         for manager in managers
         if not manager["answers"]
     ]
@@ -78,32 +104,27 @@ def _of_managers(managers: list[dict[str, Any]]) -> list[HealthProblem]:
 def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
     metas = [node for node in nodes if node["role"] == "meta"]
     found = [
-        HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']} {why_dead(node)}", Runbook.NODE_DEAD)
+        HealthProblem(
+            HealthKind.NODE_GONE if node["silent_ms"] >= node_gone_ms else HealthKind.NODE_DEAD,
+            f"node {node['name']} {why_dead(node)}",
+        )
         for node in nodes
         if not node["alive"]
     ]
     found += [
         HealthProblem(
-            ClusterHealth.DEGRADED,
-            f"node {node['name']}: {node['problem']}",
-            Runbook.ENGINE if is_of_engine(node) else Runbook.NODE_STORE,
-            passes=not is_of_engine(node),
+            HealthKind.ENGINE if is_of_engine(node) else HealthKind.NODE_STORE, f"node {node['name']}: {node['problem']}"
         )
         for node in nodes
         if node["problem"]
     ]
     found += [
-        HealthProblem(
-            ClusterHealth.DEGRADED,
-            f"node {node['name']} goes by older settings: {node['config_problem']}",
-            Runbook.SETTINGS_BEHIND,
-            passes=False,
-        )
+        HealthProblem(HealthKind.SETTINGS_BEHIND, f"node {node['name']} goes by older settings: {node['config_problem']}")
         for node in nodes
         if node["config_problem"]
     ]
     if not any(node["alive"] for node in metas):
-        found.append(HealthProblem(ClusterHealth.DOWN, "no metadata node is alive: files cannot be opened", Runbook.NO_METADATA))
+        found.append(HealthProblem(HealthKind.NO_METADATA, "no metadata node is alive: files cannot be opened"))
     return found
 
 
@@ -114,12 +135,7 @@ def is_of_engine(node: dict[str, Any]) -> bool:
 
 def _of_disks(processes: list[dict[str, Any]]) -> list[HealthProblem]:
     return [
-        HealthProblem(
-            ClusterHealth.DEGRADED,
-            f"the disk of {process['name']} is nearly full: {_describe(disk)}",
-            Runbook.DISK_NEARLY_FULL,
-            passes=False,
-        )
+        HealthProblem(HealthKind.DISK_NEARLY_FULL, f"the disk of {process['name']} is nearly full: {_describe(disk)}")
         for process in processes
         for disk in process["disks"]
         if is_nearly_full(disk["free_bytes"], disk["total_bytes"])
@@ -138,7 +154,50 @@ def _of_releases(processes: list[dict[str, Any]]) -> list[HealthProblem]:
         f"{f'fs3 {software} ' if software else ''}level {level}: {_list_names(named)}"
         for (level, software), named in sorted(names.items())
     )
-    return [HealthProblem(ClusterHealth.DEGRADED, f"versions are mixed: {'; '.join(runs)}", Runbook.VERSIONS_MIXED, passes=False)]
+    return [HealthProblem(HealthKind.VERSIONS_MIXED, f"versions are mixed: {'; '.join(runs)}")]
+
+
+def _of_clocks(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
+    """Nodes whose clock differs from the primary manager's. How long their heartbeats travel is in the difference."""
+    return [
+        HealthProblem(
+            HealthKind.CLOCKS_APART,
+            f"the clock of node {node['name']} is {abs(skew) / 1000:.1f} s {'ahead of' if skew > 0 else 'behind'} the manager's",
+        )
+        for node in nodes
+        if node["alive"] and (skew := node.get("clock_skew_ms")) is not None and abs(skew) > clock_skew_ms_max
+    ]
+
+
+def _of_tables(tables: list[dict[str, Any]]) -> list[HealthProblem]:
+    return [
+        HealthProblem(
+            HealthKind.ONE_COPY,
+            f"chain table {table['table']} keeps one copy of every chunk: a disk that is lost takes its data along",
+        )
+        for table in tables
+        if table["replicas"] == 1
+    ]
+
+
+def _of_listening(processes: list[dict[str, Any]]) -> list[HealthProblem]:
+    """No wire of this version knows who calls: a process that others reach is open to whatever reaches it."""
+    names = [process["name"] for process in processes if any(_is_reachable(endpoint) for endpoint in process["endpoints"])]
+    if not names:
+        return []
+    return [HealthProblem(HealthKind.UNSECURED, f"reached from other machines without authentication: {_list_names(names)}")]
+
+
+def _is_reachable(endpoint: str) -> bool:
+    scheme, _, address = endpoint.partition("://")
+    return scheme in ("tcp", "grpc") and not address.strip("[").startswith(_LOOPBACK)
+
+
+def _etas(document: dict[str, Any]) -> dict[int, float]:
+    """How long until a syncing target is up to date, at most, by target."""
+    return {
+        resync["target_id"]: resync["seconds_left"] for resync in list_resyncs(document) if resync["seconds_left"] is not None
+    }
 
 
 def _list_names(names: list[str]) -> str:
@@ -158,12 +217,18 @@ def is_nearly_full(free_bytes: int, total_bytes: int) -> bool:
 
 
 def _of_chains(
-    chains: list[dict[str, Any]], targets: dict[int, dict[str, Any]], nodes: dict[str, dict[str, Any]]
+    chains: list[dict[str, Any]],
+    targets: dict[int, dict[str, Any]],
+    nodes: dict[str, dict[str, Any]],
+    etas: dict[int, float],
+    replicas: dict[int, int],
 ) -> list[HealthProblem]:
+    """`replicas`: how many each chain should have."""
     found = []
     for chain in chains:
         slots = chain["targets"]
         serving = [slot for slot in slots if slot["state"] == "serving"]
+        is_full = len(serving) >= replicas.get(chain["chain"], len(slots))
         for slot in slots:
             target = targets.get(slot["target"])
             if target is None:
@@ -171,23 +236,30 @@ def _of_chains(
             named = f"chain {chain['chain']}: target {target['target']} on {target['node']}"
             if target["bad_blocks"]:
                 text = f"{named} has {target['bad_blocks']} bad blocks without a good copy"
-                found.append(HealthProblem(ClusterHealth.DEGRADED, text, Runbook.BAD_BLOCKS))
+                found.append(HealthProblem(HealthKind.BAD_BLOCKS, text))
+            if is_full and slot["state"] != "serving":
+                continue  # a target that moves here, beside as many as there should be
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
                 if target["reason"]:
                     text = f"{named} serves: {target['reason']}"
-                    found.append(HealthProblem(ClusterHealth.DEGRADED, text, Runbook.TARGET_NOTE, passes=False))
+                    found.append(HealthProblem(HealthKind.TARGET_NOTE, text))
                 continue
             why = why_not_serving(target, nodes.get(target["node"]))
             if slot["state"] == "lastsrv":
                 what = "served last, but" if target["local_state"] == "online" else "has the newest data and"
-                found.append(HealthProblem(ClusterHealth.DOWN, f"{named} {what} {why}", Runbook.LAST_SERVING_MISSING))
+                found.append(HealthProblem(HealthKind.LAST_SERVING_MISSING, f"{named} {what} {why}"))
             elif slot["state"] == "serving":
-                found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves, and {why}", Runbook.TARGET_UNCONFIRMED))
+                found.append(HealthProblem(HealthKind.TARGET_UNCONFIRMED, f"{named} serves, and {why}"))
             else:
-                found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} is {slot['state']}: {why}", Runbook.TARGET_BEHIND))
+                eta = etas.get(target["target"])
+                left = "" if eta is None else f", at most {format_seconds(eta)} left"
+                found.append(HealthProblem(HealthKind.TARGET_BEHIND, f"{named} is {slot['state']}: {why}{left}", eta))
+        if len(serving) == 1 and len(slots) > 1:
+            text = f"chain {chain['chain']}: 1 of {len(slots)} replicas serves; what is written now has one copy"
+            found.append(HealthProblem(HealthKind.CHAIN_ONE_COPY, text, max(etas.values(), default=None)))
         if not serving:
             text = f"chain {chain['chain']}: nobody serves, its chunks can not be read or written{_way_out(slots, targets)}"
-            found.append(HealthProblem(ClusterHealth.DOWN, text, Runbook.CHAIN_UNSERVED))
+            found.append(HealthProblem(HealthKind.CHAIN_UNSERVED, text))
     return found
 
 

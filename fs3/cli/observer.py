@@ -1,0 +1,139 @@
+"""What is counted in one service process, and who may look: its metrics, its event loop, the port they are served on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.cli.directory import host_port
+from fs3.cli.options import METRICS_HOST, ServeOptions
+from fs3.drivers.http.metrics_server import MetricsServer
+from fs3.drivers.rpc.receive_pool import pool_of
+from fs3.drivers.rpc.reply_budget import reply_budget_of
+from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.model.cluster import DiskSpace
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
+from fs3.model.slow import SlowReport
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Bindings, Call
+from fs3.runtime.alarm import Alarm
+from fs3.runtime.loop_monitor import LoopMonitor
+from fs3.runtime.metric_sources import MetricSources
+from fs3.runtime.process_metrics import ProcessMetrics
+from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
+from fs3.runtime.worker_threads import WorkerThreads
+from fs3.wire.exposition import text_of
+from fs3.wire.methods import PROCESS
+from fs3.wire.process import metrics_to_pb, slow_to_pb
+
+log = logging.getLogger("fs3.metrics")
+
+DiskMeter = Callable[[], Sequence[DiskSpace]]
+"""Says how much room the disks of a process have."""
+
+
+class ProcessObserver:
+    """Of one process. `counts` is None when nothing is to be counted."""
+
+    def __init__(self, options: ServeOptions, clock: Clock) -> None:
+        self.sources = MetricSources()
+        self.monitor = LoopMonitor()
+        self.slow = SlowOperations(clock)
+        self.counts = RpcCounts(clock, self.slow) if options.counting else None
+        self._options = options
+        self._clock = clock
+        self._alarm = Alarm(self._begin_window)
+        self._reader = WorkerThreads(1, "fs3-metrics-reader")
+        self._asking: list[Call] = []
+        """Calls that wait for the reading under way."""
+        if self.counts is not None:
+            self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
+            self.sources.add("event loop", self.monitor.samples)
+            self.sources.add("calls", self.counts.samples)
+            self.sources.add("memory of calls", _budgets_of(asyncio.get_running_loop()))
+
+    def start(self, stack: AsyncExitStack) -> None:
+        """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
+        stack.callback(self._reader.shutdown)
+        if self.counts is None:
+            return
+        self.monitor.start()
+        stack.push_async_callback(self.monitor.stop)
+        self._set_alarm()
+        stack.callback(self._alarm.cancel)
+        if self._options.metrics:
+            server = MetricsServer(self.sources.samples)
+            found = server.start(*parse_metrics_port(self._options.metrics))
+            stack.callback(server.close)
+            log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(*found))
+
+    def bindings(self) -> Bindings:
+        """What every process answers about itself, beside what it is for."""
+        return {PROCESS.GetMetrics: self._get_metrics, PROCESS.GetSlow: self._get_slow}
+
+    def _get_metrics(self, call: Call) -> None:
+        """Read on a thread: a manager of a large cluster looks at many targets. Calls that come meanwhile share the reading."""
+        self._asking.append(call)
+        if len(self._asking) > 1:
+            return
+        text = ""
+
+        def read() -> None:
+            nonlocal text
+            text = text_of(self.sources.samples())
+
+        def answer(problem: BaseException | None) -> None:
+            asking, self._asking = self._asking, []
+            for each in asking:
+                if problem is None:
+                    each.reply(metrics_to_pb(text))
+                else:
+                    each.fail(Code.INTERNAL, f"the metrics cannot be read: {problem}")
+
+        self._reader.run(read, answer)
+
+    def _get_slow(self, call: Call) -> None:
+        call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))
+
+    def _begin_window(self) -> None:
+        self.slow.begin_window()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        now = self._clock.now()
+        self._alarm.set(now + slow_window_ns, now)
+
+    def add_disks(self, measure: DiskMeter) -> None:
+        """The file systems the process keeps its data on."""
+        self.sources.add("disks", lambda: _of_disks(measure))
+
+
+def parse_metrics_port(text: str) -> tuple[str, int]:
+    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
+        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
+
+
+def _of_disks(measure: DiskMeter) -> Iterator[Sample]:
+    for disk in measure():
+        yield Sample(catalogue.DISK_TOTAL, (disk.path,), disk.total_bytes)
+        yield Sample(catalogue.DISK_FREE, (disk.path,), disk.free_bytes)
+
+
+def _budgets_of(loop: asyncio.AbstractEventLoop) -> Callable[[], Iterator[Sample]]:
+    """The budgets that all listeners of a loop share."""
+    pool, replies = pool_of(loop), reply_budget_of(loop)
+
+    def samples() -> Iterator[Sample]:
+        yield Sample(catalogue.MEMORY, ("requests",), pool.held_bytes)
+        yield Sample(catalogue.MEMORY, ("replies",), replies.held_bytes)
+        yield Sample(catalogue.MEMORY_MAX, ("replies",), replies.bytes_max)
+
+    return samples

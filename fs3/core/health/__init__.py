@@ -1,0 +1,1 @@
+"""Is a cluster well, and if not, why: pure functions of what its manager says."""

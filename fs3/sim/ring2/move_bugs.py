@@ -1,0 +1,59 @@
+"""What the planted bugs of moves exchange: see `fs3.sim.ring2.bugs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fs3.core.membership import balance
+from fs3.core.membership.move_requests import MoveRequests
+from fs3.core.membership.moves import Moves
+from fs3.model.chain import Chain
+from fs3.model.domain import Domain
+from fs3.model.moves import Move
+from fs3.model.routing import Node
+from fs3.services.storage.target_keeper import TargetKeeper
+from fs3.sim.ring2.service_bug import ServiceBug
+
+
+def leaves_at_once(self: Moves, chain: Chain, move: Move) -> bool:
+    """The leaver goes as soon as the joiner is a member."""
+    return bool(move.joiner)
+
+
+def shares_nothing(domain: Domain, company: Sequence[Domain]) -> int:
+    """Where nodes stand is not looked at."""
+    return 0
+
+
+def refuses_no_loss(self: MoveRequests, node: Node, lost: Sequence[Chain]) -> None:
+    """What only one node has is given up when that is forgotten."""
+    for chain in lost:
+        self._accept_loss(0, chain, node)
+
+
+def deletes_nothing(self: TargetKeeper, targets: Sequence[int]) -> None:
+    """What is in no chain any more stays on its disk."""
+
+
+MOVE_BUGS: dict[str, ServiceBug] = {
+    "leaves_before_joined": ServiceBug(
+        "a move drops the old replica before the new one serves",
+        [(Moves, "may_leave", leaves_at_once)],
+        scene="drain_nodes_under_writes",
+    ),
+    "ignores_zones": ServiceBug(
+        "a move puts two replicas into one failure domain",
+        [(balance, "count_shared", shares_nothing)],
+        scene="moves_keep_zones_apart",
+    ),
+    "forgets_last_copy": ServiceBug(
+        "a node that has the only copy is forgotten without a word",
+        [(MoveRequests, "_refuse_loss", refuses_no_loss)],
+        scene="forget_the_last_copy",
+    ),
+    "keeps_retired": ServiceBug(
+        "the data of a target that has moved away is not deleted",
+        [(TargetKeeper, "on_retired", deletes_nothing)],
+        scene="drain_nodes_under_writes",
+    ),
+}

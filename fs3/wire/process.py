@@ -1,0 +1,68 @@
+"""What service processes are asked about themselves, as records and on the wire."""
+
+from __future__ import annotations
+
+from fs3.base.status import Code
+from fs3.base.units import MICROSECOND, MILLISECOND
+from fs3.model.slow import LoopStall, SlowOperation, SlowReport, Span
+from fs3.wire.pb import process_pb2 as pb
+
+
+def metrics_to_pb(text: str) -> pb.GetMetricsReply:
+    """The answer to GetMetrics."""
+    return pb.GetMetricsReply(text=text)
+
+
+def metrics_request_to_pb() -> pb.GetMetricsRequest:
+    """GetMetrics."""
+    return pb.GetMetricsRequest()
+
+
+def slow_request_to_pb() -> pb.GetSlowRequest:
+    """GetSlow."""
+    return pb.GetSlowRequest()
+
+
+def slow_to_pb(report: SlowReport) -> pb.GetSlowReply:
+    """The answer to GetSlow."""
+    return pb.GetSlowReply(
+        operations=[
+            pb.SlowOperation(
+                wall_ms=each.wall_ns // MILLISECOND,
+                elapsed_us=each.elapsed_ns // MICROSECOND,
+                verb=each.verb,
+                code=each.code,
+                peer=each.peer,
+                request_id=each.request_id,
+                spans=[pb.Span(name=span.name, elapsed_us=span.elapsed_ns // MICROSECOND) for span in each.spans],
+            )
+            for each in report.operations
+        ],
+        stalls=[
+            pb.LoopStall(
+                wall_ms=stall.wall_ns // MILLISECOND, elapsed_us=stall.elapsed_ns // MICROSECOND, stack=list(stall.stack)
+            )
+            for stall in report.stalls
+        ],
+    )
+
+
+def slow_from_pb(message: pb.GetSlowReply) -> SlowReport:
+    """The answer to GetSlow."""
+    return SlowReport(
+        tuple(
+            SlowOperation(
+                each.wall_ms * MILLISECOND,
+                each.elapsed_us * MICROSECOND,
+                each.verb,
+                Code.from_wire(each.code),
+                each.peer,
+                each.request_id,
+                tuple(Span(span.name, span.elapsed_us * MICROSECOND) for span in each.spans),
+            )
+            for each in message.operations
+        ),
+        tuple(
+            LoopStall(stall.wall_ms * MILLISECOND, stall.elapsed_us * MICROSECOND, tuple(stall.stack)) for stall in message.stalls
+        ),
+    )

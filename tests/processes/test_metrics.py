@@ -1,0 +1,218 @@
+"""Metrics of a real cluster: everything the processes say is in the catalogue, and says what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from fs3.api.connect import connect
+from fs3.api.kvcache import KVCache
+from fs3.cli.local import LocalCluster, free_ports
+from fs3.model.metrics.catalogue import CATALOGUE
+from fs3.model.metrics.metric import HistogramReading, MetricKind
+from fs3.wire.exposition import Reading, parse_text
+from tests.space import SpaceGuard
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def local(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
+    with space_guard.lend("metrics") as home:
+        cluster = LocalCluster(home / "cluster", storage=2, replicas=2)
+        cluster.shape.metrics_port = free_ports(len(cluster.shape.names()))
+        with cluster:
+            yield cluster
+
+
+def scrape(cluster: LocalCluster, name: str) -> str:
+    with urlopen(f"http://127.0.0.1:{cluster.shape.metrics_port_of(name)}/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        return answer.read().decode()
+
+
+def value(readings: list[Reading], name: str, **labels: str) -> float:
+    """The sum of the readings of that name with these labels."""
+    return sum(one.value for one in readings if one.name == name and labels.items() <= one.labels.items())
+
+
+async def use(url: str) -> None:
+    async with await connect(url) as client:
+        file = await client.open("/metrics-file", "w")
+        await client.pwrite(file, b"x" * 300_000, 0)
+        await client.close(file)
+        file = await client.open("/metrics-file", "r")
+        assert len(await client.pread(file, 300_000, 0)) == 300_000
+        await client.close(file)
+        async with await KVCache.of(client, namespace='odd "name"\\ü', page_bytes=4096) as cache:
+            assert all(status.ok for status in await cache.put_from([b"a", b"b"], [bytes(4096)] * 2))
+            assert (await cache.lookup([b"a", b"c"])).hits == 1
+        readings = client.metrics()
+        opened = readings.get("fs3_rpc_called_seconds", "Meta", "Open", "OK")
+        assert isinstance(opened, HistogramReading)
+        assert sum(opened.counts) == 2
+        assert {sample.metric.name for sample in readings} <= CATALOGUE.keys()
+
+
+def test_what_was_done_is_in_the_figures(local: LocalCluster) -> None:
+    asyncio.run(use(local.url))
+    meta = parse_text(scrape(local, "meta"))
+    assert value(meta, "fs3_rpc_served_seconds_count", verb="Open", code="OK") == 2
+    assert value(meta, "fs3_meta_operations_total", operation="open") == 2
+    assert value(meta, "fs3_store_commits_total") > 0
+    storage = [reading for name in ("storage-1", "storage-2") for reading in parse_text(scrape(local, name))]
+    assert value(storage, "fs3_rpc_served_payload_received_bytes_total", verb="Update") >= 300_000
+    assert value(storage, "fs3_disk_write_seconds_count") >= 2
+    assert value(storage, "fs3_read_ios_total") >= 1
+    assert value(storage, "fs3_target_serving") == 4
+    odd = 'odd "name"\\ü'
+    assert value(storage, "fs3_kv_puts_total", namespace=odd) == 2
+    assert value(storage, "fs3_kv_keys_found_total", namespace=odd) == 1
+    mgmtd = parse_text(scrape(local, "mgmtd"))
+    assert value(mgmtd, "fs3_manager_primary") == 1
+    assert value(mgmtd, "fs3_nodes", alive="true") == 3
+    assert value(mgmtd, "fs3_chains", state="whole") == value(mgmtd, "fs3_chains") > 0
+
+
+@pytest.mark.parametrize("name", ["mgmtd", "meta", "storage-1"])
+def test_everything_a_process_says_is_in_the_catalogue(local: LocalCluster, name: str) -> None:
+    role = name.partition("-")[0]
+    found = {family.name: family for family in text_string_to_metric_families(scrape(local, name))}
+    for family in found.values():
+        full = f"{family.name}_total" if family.type == "counter" else family.name
+        metric = CATALOGUE[full]
+        assert family.type == metric.kind, full
+        assert not metric.roles or role in metric.roles, full
+        for sample in family.samples:
+            labels = set(sample.labels) - ({"le"} if metric.kind is MetricKind.HISTOGRAM else set())
+            assert labels == set(metric.labels), full
+    own = [metric for metric in CATALOGUE.values() if metric.roles == (role,) and not metric.labels]
+    expected = {metric.name.removesuffix("_total") for metric in own}
+    assert expected <= found.keys(), expected - found.keys()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language in docs/metrics.md."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_documented_commands(space_guard: SpaceGuard) -> None:
+    (script,) = blocks("sh")
+    with space_guard.lend("documented") as home:
+        ports = free_ports(15)
+        script = script.replace("/tmp/fs3-data", str(home / "data")).replace("9400", str(ports + 10))
+        script = script.replace("fs3 up ", f"fs3 up --port {ports} ")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "fs3_manager_primary 1" in done.stdout
+    assert f"metrics at http://127.0.0.1:{ports + 10}/metrics, and so on up to port {ports + 14}" in done.stdout
+
+
+def test_the_documented_program(local: LocalCluster) -> None:
+    (program,) = blocks("python")
+    program = program.replace("127.0.0.1:8000", local.address)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("HistogramReading(")
+    assert "fs3_chunk_updates_total 0" in done.stdout
+
+
+def query(port: int, expression: str) -> dict[str, float]:
+    """What Prometheus answers: code (or instance) -> value."""
+    with urlopen(f"http://127.0.0.1:{port}/api/v1/query?{urlencode({'query': expression})}") as answer:
+        found = json.load(answer)["data"]["result"]
+    return {each["metric"].get("code") or each["metric"].get("instance", ""): float(each["value"][1]) for each in found}
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:  # Prometheus does not listen yet
+            pass
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed: nothing scrapes the cluster")
+def test_prometheus_scrapes_a_cluster_and_sees_a_node_die(space_guard: SpaceGuard) -> None:
+    with space_guard.lend("scraped") as home:
+        cluster = LocalCluster(home / "cluster", storage=2, replicas=2)
+        names = cluster.shape.names()
+        cluster.shape.metrics_port = free_ports(len(names))
+        targets = [f"127.0.0.1:{cluster.shape.metrics_port_of(name)}" for name in names]
+        config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["scrape_configs"][0]["static_configs"][0]["targets"] = targets
+        config["rule_files"] = [str(ROOT / "deploy" / "prometheus" / "alerts.yml")]
+        (home / "prometheus.yml").write_text(yaml.safe_dump(config))
+        port = free_ports(1)
+        command = [
+            "prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+        ]  # fmt: skip
+        with cluster, (home / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
+            try:
+                wait_for("every process is scraped", lambda: query(port, "up == 1").keys() == set(targets))
+                wait_for("the manager tells of its chains", lambda: sum(query(port, 'fs3_chains{state="whole"}').values()) > 0)
+                wait_for("the cluster is well", lambda: not query(port, "fs3_problems > 0"))
+                cluster.kill("storage-2")
+                seen = {"node-dead", "target-behind", "chain-one-copy"}
+                wait_for("the dead node is seen", lambda: query(port, "fs3_problems > 0").keys() >= seen)
+                wait_for("an alert is pending", lambda: bool(query(port, 'ALERTS{alertname="Fs3OneCopyLeft"}')))
+                cluster.start("storage-2")
+                wait_for("the cluster is seen to have healed", lambda: not query(port, "fs3_problems > 0"))
+            finally:
+                prometheus.terminate()
+
+
+def fs3(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "fs3.cli.main", *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_documented_ways_to_look(local: LocalCluster) -> None:
+    """Every command of docs/observability.md."""
+    (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL)
+    said = ""
+    for line in script.splitlines():
+        words = line.partition(" #")[0].split()[1:]
+        said += fs3(*(word.replace("fs3://127.0.0.1:8000", f"fs3://{local.address}") for word in words))
+    assert "is healthy" in said
+    assert "is the primary manager, in epoch 1" in said
+    assert "Process.GetMetrics" in said or "Mgmtd.Heartbeat" in said
+
+
+def test_top_slow_and_events_for_programs(local: LocalCluster) -> None:
+    found = json.loads(fs3("top", local.url, "--every", "300ms", "--json"))
+    assert [each["name"] for each in found["processes"]] == ["mgmtd", "meta", "storage-1", "storage-2"]
+    assert all(each["memory_bytes"] > 1 << 20 for each in found["processes"])
+    assert json.loads(fs3("slow", local.url, "--json")).keys() == {"operations", "stalls", "silent"}
+    events = [json.loads(line) for line in fs3("events", local.url, "--json").splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["code"] for event in events} >= {"primary", "joined"}
+
+
+def test_a_process_without_the_option_serves_none(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path / "other")
+    assert cluster.shape.metrics_port_of("mgmtd") == 0
