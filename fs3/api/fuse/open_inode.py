@@ -12,7 +12,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, cast
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -502,9 +502,9 @@ class OpenInode:
         try:
             wanted = self._deferred.wanted
             if wanted is None:
-                inode, is_set = await self._client.meta.ask(put), False
+                stored = inode = await self._client.meta.ask(put)
             else:
-                inode, is_set = await self._put_with(put, wanted)
+                stored, inode = await self._put_with(put, wanted)
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
@@ -516,22 +516,23 @@ class OpenInode:
                 return
             raise
         whole.on_stored(inode.change)
-        if is_set:
+        if inode is not stored:
             # After the bytes: a process that finds those and not these would give the file another time.
             self._deferred.clear()
-        self.file = self._reader_of(inode, data)
+        is_ours = inode.change <= stored.change + 1
+        if not is_ours:
+            self._whole = None  # another client has changed it between the two
+        self.file = self._reader_of(inode, data if is_ours else None)
         self._told.change(inode)
 
-    async def _put_with(self, put: Put, attributes: SetAttributes) -> tuple[Inode, bool]:
-        """Bytes and attributes in one request and one commit: (the inode, the attributes are set). Those that are refused
-        are asked for again, by themselves."""
+    async def _put_with(self, put: Put, attributes: SetAttributes) -> tuple[Inode, Inode]:
+        """Bytes and attributes in one request and, as a rule, one commit: the inode after each. Attributes that are refused are
+        asked for again, by themselves; then the two are the same."""
         stored, changed = await self._client.meta.batch([put, attributes])
         if isinstance(stored, FS3Error):
             raise stored
         self._told.change(stored)
-        if isinstance(changed, FS3Error):
-            return cast("Inode", stored), False
-        return cast("Inode", changed), True
+        return stored, stored if isinstance(changed, FS3Error) else changed
 
     async def _drain(self) -> None:
         try:
