@@ -39,7 +39,7 @@ LOAD = {
     "settled_readers": 1,
     "pages": 0,
     "new_bytes_max": 50_000_000,
-    "pause_ms": 20.0,
+    "pause_ms": 50.0,
 }
 _VERIFY = r"""
 import sys
