@@ -121,11 +121,14 @@ def list_machines(
 @app.command()
 def remove(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="as `fs3 cluster machines` shows it")],
+    comes_back: Annotated[
+        bool, typer.Option("--comes-back", help="it is to join again with the disks it has: its nodes keep their targets")
+    ] = False,
     config: ConfigFile = DEFAULT_PATH,
 ) -> None:
-    """Have a machine belong to the cluster no more: its nodes are refused from now on. It must have stopped."""
+    """Have a machine belong to the cluster no more: its nodes are refused from now on. It must have stopped, and hold nothing."""
     found, identity = _joined(config)
-    ask_manager(found.managers, lambda client: client.remove_machine(identity.proof, machine))
+    ask_manager(found.managers, lambda client: client.remove_machine(identity.proof, machine, comes_back=comes_back))
     sys.stdout.write(f"machine {machine!r} belongs to cluster {identity.cluster_name!r} no more\n")
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,14 +25,21 @@ class LoadProcess:
     """
 
     def __init__(
-        self, url: str, journal_path: Path, *, environment: Mapping[str, str] | None = None, **options: float | str
+        self,
+        url: str,
+        journal_path: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        **options: float | str,
     ) -> None:
-        """`environment`: of the process, instead of this one's. `options`: those of `fs3.drill.load.LoadOptions`."""
+        """`environment`: of the process, instead of this one's. `prefix`: what it is run by, which has to become it, such as
+        `ip netns exec NAME`. `options`: those of `fs3.drill.load.LoadOptions`."""
         self._environment = environment
         self.journal = Journal()
         self.options = LoadOptions(**options)  # type: ignore[arg-type]
         self.journal_path = journal_path
-        self._command = [sys.executable, "-P", "-m", "fs3.drill.load", url, str(journal_path)]
+        self._command = [*prefix, sys.executable, "-P", "-m", "fs3.drill.load", url, str(journal_path)]
         for name, value in options.items():
             self._command += [f"--{name.replace('_', '-')}", str(value)]
         self._process: subprocess.Popen[bytes] | None = None

@@ -86,6 +86,8 @@ class RemoveMachine(msgspec.Struct, frozen=True):
 
     proof: MachineProof
     machine: str
+    comes_back: bool = False
+    """It is to join again under its name: its nodes keep the targets they hold."""
 
 
 class MachineList(msgspec.Struct, frozen=True):

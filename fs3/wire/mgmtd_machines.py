@@ -153,13 +153,13 @@ def token_answer_from_pb(message: pb.MakeTokenReply | pb.RevokeTokenReply) -> Jo
 
 def remove_machine_to_pb(request: RemoveMachine) -> pb.RemoveMachineRequest:
     """The request of RemoveMachine."""
-    return pb.RemoveMachineRequest(proof=proof_to_pb(request.proof), machine=request.machine)
+    return pb.RemoveMachineRequest(proof=proof_to_pb(request.proof), machine=request.machine, comes_back=request.comes_back)
 
 
 def remove_machine_from_pb(message: pb.RemoveMachineRequest) -> RemoveMachine:
     """The request of RemoveMachine."""
     machine = name_from_pb(message.machine, "RemoveMachineRequest.machine")
-    return RemoveMachine(proof_from_pb(message.proof, "RemoveMachineRequest.proof"), machine)
+    return RemoveMachine(proof_from_pb(message.proof, "RemoveMachineRequest.proof"), machine, message.comes_back)
 
 
 def removed_machine_to_pb(_: int, routing: EncodedRouting | None) -> pb.RemoveMachineReply:

@@ -50,6 +50,7 @@ class NetworkMachine:
         """`namespace`: of the network, made already."""
         self.name = name
         self.home = home
+        self._namespace = namespace
         for each in _OWN:
             (home / each).mkdir(parents=True)
         subprocess.run(["cp", "-a", "/etc/.", str(home / "etc")], check=True)
@@ -57,27 +58,36 @@ class NetworkMachine:
         (home / "etc" / "machine-id").write_text(f"{name:0>32}\n")
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
         (home / "etc" / "profile.d" / "zz-test.sh").write_text(f"export PATH={path} PYTHONWARNINGS=\n")
-        mounts = "".join(f"mount --bind {home}/{each} /{each}\n" for each in _OWN)
-        script = f"set -e\nhostname {name}\nip link set lo up\n{mounts}echo ready\nexec sleep infinity\n"
+        self.switch_on()
+
+    def switch_on(self) -> None:
+        """Nothing runs on it yet; its files are what they were."""
+        mounts = "".join(f"mount --bind {self.home}/{each} /{each}\n" for each in _OWN)
+        script = f"set -e\nhostname {self.name}\nip link set lo up\n{mounts}echo ready\nexec sleep infinity\n"
         self._first = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, "unshare", "-mup", "--fork", "--mount-proc", "--propagation", "private", "bash",
-             "-c", script],
+            ["ip", "netns", "exec", self._namespace, "unshare", "-mup", "--fork", "--mount-proc", "--propagation", "private",
+             "bash", "-c", script],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert self._first.stdout is not None
-        assert self._first.stdout.readline() == b"ready\n", f"{name} cannot be set up"
+        assert self._first.stdout.readline() == b"ready\n", f"{self.name} cannot be set up"
         children = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children")
         self._pid = int(children.read_text())
 
     def run(self, script: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a script as a person who has logged in would; what it starts in the background stays."""
-        command = ["nsenter", "-t", str(self._pid), "-m", "-u", "-n", "-p", "bash", "-l", "-euo", "pipefail", "-c", script]
+        command = [*self.prefix, "-p", "bash", "-l", "-euo", "pipefail", "-c", script]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
 
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What a program is run by that has this machine's files, name and network, and stays when the plug is pulled."""
+        return ("nsenter", "-t", str(self._pid), "-m", "-u", "-n")
+
     def pull_plug(self) -> None:
-        """End all of its processes at once, and its network with them."""
+        """End all of its processes at once."""
         if self._first.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
             self._first.wait(30)

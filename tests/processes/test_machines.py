@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -192,3 +193,21 @@ def test_a_machine_that_was_removed_comes_back(lab: Lab) -> None:
     late.must("cluster", "join", "--config", str(late.file), "--token", json.loads(lab.h1.must(*create))["token"])
     machines = json.loads(lab.h1.must("cluster", "machines", lab.managers, "--json"))["machines"]
     assert [machine["machine"] for machine in machines] == ["h1", "h2", "h3", "h5"]
+    lab.h1.must("admin", "remove", "h5-storage", lab.managers)
+    assert len(lab.status()["nodes"]) == 4
+
+
+def test_a_machine_that_lost_its_directory_and_has_its_disks_joins_again(lab: Lab) -> None:
+    before = lab.node("h3-storage")
+    assert lab.h3.stop() == 0
+    wait_until(lambda: not lab.node("h3-storage")["alive"], lab.h3.said)
+    remove = ("cluster", "remove", "h3", "--config", str(lab.h1.file))
+    refuse(lab.h1, "has nodes that hold targets: h3-storage. `fs3 admin drain h3-storage`", *remove)
+    lab.h1.must(*remove, "--comes-back")
+    shutil.rmtree(lab.home / "h3" / "lib")
+    token = json.loads(lab.h1.must("cluster", "token", "create", "--config", str(lab.h1.file), "--json"))["token"]
+    lab.h3.must("cluster", "join", "--config", str(lab.h3.file), "--token", token)
+    lab.h3.serve()
+    lab.wait_healthy()
+    assert lab.node("h3-storage")["id"] == before["id"]
+    assert lab.node("h3-storage")["alive"]

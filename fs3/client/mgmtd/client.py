@@ -338,9 +338,10 @@ class MgmtdClient:
         revoked: JoinToken = await self._ask(RevokeToken(proof, number))
         return revoked
 
-    async def remove_machine(self, proof: MachineProof, machine: str) -> None:
-        """A machine belongs to the cluster no more. NOT_FOUND; BUSY while one of its nodes is alive."""
-        await self._ask(RemoveMachine(proof, machine))
+    async def remove_machine(self, proof: MachineProof, machine: str, *, comes_back: bool = False) -> None:
+        """A machine belongs to the cluster no more. NOT_FOUND; BUSY while one of its nodes is alive, or holds targets and the
+        machine is not to join again (`comes_back`)."""
+        await self._ask(RemoveMachine(proof, machine, comes_back))
 
     async def settings(self) -> SettingsHistory:
         """The settings, and what they were before."""

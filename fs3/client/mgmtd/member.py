@@ -207,9 +207,10 @@ class Member:
     async def _register(self) -> RegistrationAck:
         assert self._registration is not None
         ack = await self._mgmtd.register(self._registration)
+        # When it registers again, it has been of this cluster: if it was removed meanwhile, it is no new node.
+        self._registration = msgspec.structs.replace(self._registration, cluster=ack.cluster, incarnation=ack.incarnation)
         if self.incarnation != ack.incarnation:
             self.incarnation = ack.incarnation
-            self._registration = msgspec.structs.replace(self._registration, incarnation=ack.incarnation)
             self._counter.store_incarnation(ack.incarnation)
         self.node = ack.node
         self._interval_ns = ack.heartbeat_ns or heartbeat_ns

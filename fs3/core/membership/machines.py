@@ -11,6 +11,7 @@ A cluster that no `fs3 cluster init` made is not closed: it admits every node.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
@@ -31,7 +32,7 @@ from fs3.model.machine import (
     RemoveMachine,
     RevokeToken,
 )
-from fs3.model.routing import Role
+from fs3.model.routing import Node, Role
 
 tokens_max = 256
 """Tokens that are remembered. Those that are over are forgotten first."""
@@ -205,16 +206,28 @@ class Machines:
         return token
 
     def remove(self, event: RemoveMachine) -> int:
-        """A machine belongs to the cluster no more; 0. Refused while one of its nodes is alive."""
+        """A machine belongs to the cluster no more; 0. Refused while one of its nodes is alive, or holds targets and the machine
+        is not to join again."""
         self._check_proof(event.proof)
         if event.machine not in self._state.machines:
             raise RequestRejected(Code.NOT_FOUND, f"there is no machine {event.machine!r}; `fs3 cluster machines` lists them")
         names = {f"{event.machine}-{role.name.lower()}" for role in Role}
-        alive = sorted(
-            node.name for node in self._state.nodes.values() if node.alive and re.sub(r"-[0-9]+$", "", node.name) in names
-        )
-        if alive:
+        nodes = [node for node in self._state.nodes.values() if re.sub(r"-[0-9]+$", "", node.name) in names]
+        holding = self._holding(nodes)
+        if holding and not event.comes_back:
+            told = (
+                f"machine {event.machine!r} has nodes that hold targets: {', '.join(holding)}. `fs3 admin drain {holding[0]}` "
+                f"moves them away while it runs, `fs3 admin forget {holding[0]}` goes on without what it has; with --comes-back "
+                "it is removed to join again with the disks it has"
+            )
+            raise RequestRejected(Code.BUSY, told)
+        if alive := sorted(node.name for node in nodes if node.alive):
             told = f"machine {event.machine!r} has nodes that are alive: {', '.join(alive)}. Stop it first"
             raise RequestRejected(Code.BUSY, told)
         self._ledger.remove_machine(event.machine)
         return 0
+
+    def _holding(self, nodes: Iterable[Node]) -> list[str]:
+        """Names of the nodes that have a target of a chain."""
+        holders = {slot.node for chain in self._state.chains.values() for slot in chain.slots}
+        return sorted(node.name for node in nodes if node.id in holders)

@@ -16,6 +16,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TableId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.version import THIS_RELEASE
 from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
 from fs3.client.storage.client import StorageClient
@@ -261,6 +262,7 @@ class FakeManager(StaticRouting):
     def __init__(self, routing):
         super().__init__(routing)
         self.cluster = CLUSTER
+        self.release = THIS_RELEASE
         self.beats = {}
         """Last heartbeat of each node."""
         self.registered = {}

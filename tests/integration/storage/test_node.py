@@ -159,6 +159,23 @@ async def test_a_node_the_manager_forgot_registers_again(cluster, help):
     assert manager.registered[1].incarnation == forgot[0].incarnation
 
 
+async def test_a_node_that_registers_again_says_which_cluster_it_was_of(cluster, help):
+    """What was removed since it first came, with an empty directory, is no new node."""
+    made = await cluster(chains=1)
+    manager = made.manager
+    answer = manager.heartbeat
+    first = manager.registered[1]
+
+    async def heartbeat(request, timeout_ns=SECOND, attempt_ns=0):
+        if request.node == 1 and manager.registered[1] is first:
+            raise FS3Error(Code.UNKNOWN_NODE, "who?")
+        return await answer(request, timeout_ns)
+
+    manager.heartbeat = heartbeat
+    await help.until(lambda: manager.registered[1] is not first)
+    assert (first.cluster, manager.registered[1].cluster) == (b"", manager.cluster)
+
+
 async def test_a_superseded_process_stops_serving(cluster, help):
     made = await cluster(chains=1)
     answer = made.manager.heartbeat

@@ -151,7 +151,7 @@ REQUESTS = [
     JoinCluster("fs3-0-0-0", "h2", b"K" * 32),
     MakeToken(PROOF, "0123abcd", b"d" * 32, 3, 1000),
     RevokeToken(PROOF, "0123abcd"),
-    RemoveMachine(PROOF, "h2"),
+    RemoveMachine(PROOF, "h2", comes_back=True),
     SetSettings(
         {"storage.read_only": True, "meta.stripe": 4, "storage.cache_share_max": 0.5, "meta.space_age_ms": None}, 3, "me"
     ),

@@ -164,6 +164,30 @@ def test_a_machine_that_was_removed_is_refused() -> None:
     refused(cluster.register("h2-storage-2", proof=proof, incarnation=2), Code.NOT_ADMITTED, "or was removed")
 
 
+def test_a_machine_whose_nodes_hold_targets_is_removed_only_to_come_back() -> None:
+    cluster = Closed()
+    cluster.make()
+    cluster.join("h2", STRANGER)
+    proof = MachineProof("h2", STRANGER)
+    for name in ("h1-storage", "h1-storage-2"):
+        cluster.register(name, proof=FIRST)
+    cluster.register("h2-storage", proof=proof)
+    assert cluster.manager.targets_of(NodeId(3)), "chains were made"
+    words = "hold targets: h2-storage. `fs3 admin drain h2-storage` moves them"
+    refused(cluster.ask(ManagerRequest(1, RemoveMachine(FIRST, "h2"))), Code.BUSY, words)
+    returns = RemoveMachine(FIRST, "h2", comes_back=True)
+    refused(cluster.ask(ManagerRequest(2, returns)), Code.BUSY, "has nodes that are alive: h2-storage. Stop it first")
+    cluster.pass_time(10 * SECOND)
+    refused(cluster.ask(ManagerRequest(3, RemoveMachine(FIRST, "h2"))), Code.BUSY, "`fs3 admin forget h2-storage` goes on")
+    held = dict(cluster.manager.targets_of(NodeId(3)))
+    assert cluster.ask(ManagerRequest(4, returns)) == 0
+    cluster.make("bbbbbbbb")
+    assert cluster.join("h2", b"n" * 32, format_token(CLUSTER, "bbbbbbbb", SECRET)) == JoinAck(CLUSTER, "prod")
+    back = cluster.register("h2-storage", proof=MachineProof("h2", b"n" * 32), incarnation=2, targets=tuple(held))
+    assert isinstance(back, RegistrationAck)
+    assert (back.node, cluster.manager.targets_of(NodeId(3))) == (NodeId(3), held)
+
+
 def test_who_has_not_joined_makes_no_token() -> None:
     cluster = Closed()
     request = MakeToken(MachineProof("h1", STRANGER), "aaaaaaaa", b"", 1, 0)
