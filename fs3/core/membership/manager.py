@@ -112,6 +112,7 @@ class Manager:
         # Ticks come four times in this time: the process was stopped or starved, and what was sent to it lies unread.
         if now - self._last_step_at > 2 * self._config.heartbeat_ns:
             self._health.on_process_paused(self._last_step_at, now)
+            self._moves.on_process_paused(self._last_step_at, now)
             if self._review_due_at is not None:
                 self._review_due_at += now - self._last_step_at
         self._last_step_at = now

@@ -96,6 +96,11 @@ class Moves:
             else:
                 self._begin(now, move, busy)
 
+    def on_process_paused(self, since: int, now: int) -> None:
+        """The manager did nothing from `since` to `now`: that it heard no node then says nothing."""
+        for node, silent in self._silent_since.items():
+            self._silent_since[node] = silent + now - max(silent, since)
+
     def leavers(self, own: Mapping[TargetId, ChainId]) -> list[tuple[TargetId, Chain]]:
         """Which of a node's targets are to leave their chains, because another one serves in their place."""
         found = []
@@ -144,7 +149,8 @@ class Moves:
         if joiner is None or leaver is None:
             self._ledger.set_move(move.chain, None)
         elif joiner.state is not PublicState.SERVING:
-            if self._is_hopeless(now, move.destination):
+            # One that served last may have what no other target has: the chain waits for it, as for any other.
+            if joiner.state is not PublicState.LASTSRV and self._is_hopeless(now, move.destination):
                 self._ledger.set_move(move.chain, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:

@@ -14,7 +14,7 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import ManagerRequest, ManagerTick, Rejection
 from fs3.core.membership.heads import calm_ns
 from fs3.core.membership.moves import joiner_patience_ns
-from fs3.model.chain import LocalState, PublicState
+from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
@@ -263,6 +263,18 @@ def test_a_node_is_forgotten_after_the_time_the_operator_sets() -> None:
     fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
 
 
+def test_no_node_is_forgotten_for_the_time_in_which_the_manager_was_stopped() -> None:
+    fleet = Fleet(5)
+    fleet.ask_moves(SetMoves(forget_after_ns=30 * SECOND))
+    fleet.kill(2)
+    fleet.turns(4)
+    fleet.now += 60 * SECOND
+    fleet.turns(8)
+    assert not fleet.overview().departing
+    assert NodeId(2) in fleet.routing.nodes
+    fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
+
+
 def test_no_node_is_forgotten_while_most_are_silent() -> None:
     fleet = Fleet(5)
     fleet.ask_moves(SetMoves(forget_after_ns=SECOND))
@@ -345,6 +357,33 @@ def test_a_joiner_that_dies_is_given_up_for_another_one() -> None:
     assert any("wait for other targets of their chains" in note for note in fleet.overview().notes)
     fleet.alive.add(dead)
     fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+@pytest.mark.parametrize("reason", ["it is silent for long", "its node is drained"])
+def test_a_joiner_that_served_last_is_not_given_up(reason: str) -> None:
+    """The leaver has gone, or lacks what was written since: only the joiner has everything."""
+    fleet = Fleet(3, MgmtdConfig(storage_nodes=3, replicas=1, targets_per_node=1))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
+    move = next(each.move for each in fleet.overview().moves)
+    joiner = move.joiner
+
+    def chain() -> Chain:
+        return fleet.routing.chains[move.chain]
+
+    fleet.until(lambda: chain().is_live(joiner) and len(chain().serving_slots()) == 2)
+    fleet.alive -= {2, move.destination}
+    fleet.until(lambda: not chain().serving_slots())
+    assert chain().slot(joiner).state is LASTSRV
+    if reason == "its node is drained":
+        fleet.ask_moves(plan(MoveAction.DRAIN, fleet.routing.nodes[NodeId(move.destination)].name))
+        fleet.turns(4)
+    else:
+        fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2) + 4)
+    assert chain().slot(joiner) is not None
+    fleet.alive.add(move.destination)
+    fleet.until(lambda: bool(chain().serving_slots()))
+    assert chain().slots[0].target == joiner
 
 
 def test_a_move_that_waits_for_a_target_that_is_forgotten_takes_its_place() -> None:

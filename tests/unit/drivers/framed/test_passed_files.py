@@ -16,6 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.framed import passed_files
 from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.framed.passed_files import FilePasser, PassedFiles
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Call, Channel, FileRange, Part
 from fs3.sim.conformance.transport_harness import PULL, failure, pattern
@@ -175,6 +176,38 @@ async def test_a_client_without_a_descriptor_left_is_told_and_served_by_the_sock
         assert "ulimit -n" in str(outcome)
         assert await read(channel, LENGTH) == data
         assert passed_to_this_process("blocks") == []
+
+
+def test_a_descriptor_that_is_lost_gives_its_number_to_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame of the first file is received in two pieces, the second of which comes with the descriptor of the second file."""
+    server, client = socket.socketpair()
+    fds = []
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+        fds.append(os.open(tmp_path / name, os.O_RDONLY))
+    passer, files = FilePasser(server), PassedFiles(client)
+    view = memoryview(bytearray(4096))
+    with server, client:
+        assert passer.locate([FileRange(fds[0], 0, 5)], may_pass=True)
+        monkeypatch.setattr(passed_files, "_ANCILLARY_BYTES", 0)
+        assert files.recv_into(view[:4]) == 4
+        monkeypatch.undo()
+        assert files.is_full
+        assert passer.locate([FileRange(fds[1], 0, 6)], may_pass=True)
+        left = 2 * HEADER_BYTES - 4
+        while left:
+            left -= files.recv_into(view)
+        files.on_file(1)
+        files.on_file(2)
+        target = memoryview(bytearray(5))
+        for number in (1, 2):
+            problem = files.read([Place(number, 5, 0)], memoryview(b""), [target])
+            assert problem is not None
+            assert problem.code is Code.BUSY
+        files.close()
+    for name, fd in zip(("first", "second"), fds, strict=True):
+        os.close(fd)
+        assert passed_to_this_process(name) == []
 
 
 async def test_a_file_that_has_become_shorter_is_a_failure_of_the_disk(library: Library) -> None:
