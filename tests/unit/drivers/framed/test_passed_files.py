@@ -267,6 +267,7 @@ async def test_a_place_in_a_file_that_was_not_passed(tmp_path: Path) -> None:
 
 async def answer_by_hand(directory: Path, said: bytes) -> FS3Error:
     """What comes of a read that a server answers with these bytes."""
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frame = unpack(await reader.readexactly(HEADER_BYTES))
@@ -274,17 +275,21 @@ async def answer_by_hand(directory: Path, said: bytes) -> FS3Error:
         writer.write(said)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_unix_server(answer, str(directory / "socket")):
         channel = LocalTransport(OsClock()).connect(f"local://{directory}/socket")
         outcome = await failure(channel.start(PULL, storage_pb2.ReadRequest(), (), lambda _, n: [memoryview(bytearray(n))]))
         await channel.close()
+        await ended.wait()
     return outcome
 
 
 async def test_descriptors_that_belong_to_no_frame_are_closed_in_the_end(tmp_path: Path) -> None:
     """A server that passes one beside a reply."""
     (tmp_path / "stray").write_bytes(b"")
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(HEADER_BYTES)
@@ -294,10 +299,13 @@ async def test_descriptors_that_belong_to_no_frame_are_closed_in_the_end(tmp_pat
         os.close(stray)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_unix_server(answer, str(tmp_path / "socket")):
         channel = LocalTransport(OsClock()).connect(f"local://{tmp_path}/socket")
         await channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [])
         assert len(passed_to_this_process("stray")) == 1
         await channel.close()
-    assert passed_to_this_process("stray") == []
+        assert passed_to_this_process("stray") == []
+        await ended.wait()
