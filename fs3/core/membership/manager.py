@@ -435,6 +435,10 @@ class Manager:
                 self._targets_by_node.setdefault(slot.node, {})[slot.target] = after.id
                 self._health.on_assigned(now, slot.node, slot.target)
 
+    def goes_on(self, chain: ChainId) -> bool:
+        """See `ChainEditor`."""
+        return self._departures.goes_on(chain)
+
     def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
         """See `ChainEditor`."""
         return self._targets_by_node.get(node, {})

@@ -7,7 +7,8 @@ before.
     begun        the joiner is in the chain, OFFLINE; its node makes an empty store, and the public-state table does the rest
     complete     the joiner serves. The leaver is asked to leave, as a target with a broken link is: it says itself that it serves
                  no more (nothing is taken from a target whose lease runs)
-    finished     the leaver does not serve any more: its slot goes, and its node deletes what it has
+    finished     the leaver does not serve any more, and the chain is known to go on without it (`departures`): its slot goes, and
+                 its node deletes what it has
 
 A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies is
 given up, and another node is chosen.
@@ -54,6 +55,10 @@ class ChainEditor(Protocol):
 
     def remove_node(self, node: Node, removed: RemovedNode) -> None:
         """A node is not one of the cluster any more."""
+        ...
+
+    def goes_on(self, chain: ChainId) -> bool:
+        """Whether those that serve a chain are known to have heard who left it. False: they may have died before that."""
         ...
 
     def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
@@ -154,8 +159,9 @@ class Moves:
                 self._ledger.set_move(move.chain, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:
-            self._ledger.set_move(move.chain, None)
-            self._retire(now, chain, leaver)
+            if self._editor.goes_on(move.chain):
+                self._ledger.set_move(move.chain, None)
+                self._retire(now, chain, leaver)
         elif not self.may_leave(chain, move):
             self._go_on_for_forgotten(now, chain, move)
 

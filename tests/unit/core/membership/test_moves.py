@@ -359,6 +359,21 @@ def test_a_joiner_that_dies_is_given_up_for_another_one() -> None:
     fleet.until(lambda: fleet.counts()[2] == 0)
 
 
+def test_a_leaver_is_kept_until_the_joiner_has_said_that_it_goes_on() -> None:
+    """The joiner dies with its disk in the moment in which the leaver goes: that one lacks nothing."""
+    fleet = Fleet(3, MgmtdConfig(storage_nodes=3, replicas=1, targets_per_node=1))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
+    move = next(each.move for each in fleet.overview().moves)
+    fleet.until(lambda: (move.leaver, fleet.routing.chains[move.chain].version) in fleet.leaving)
+    fleet._turn_of(move.destination)
+    fleet.alive.discard(move.destination)
+    fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
+    assert [slot.target for slot in fleet.routing.chains[move.chain].serving_slots()] == [move.leaver]
+    assert move.leaver in fleet.stores[2]
+    fleet.until(lambda: fleet.counts()[2] == 0)
+
+
 @pytest.mark.parametrize("reason", ["it is silent for long", "its node is drained"])
 def test_a_joiner_that_served_last_is_not_given_up(reason: str) -> None:
     """The leaver has gone, or lacks what was written since: only the joiner has everything."""
