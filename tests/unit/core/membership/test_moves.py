@@ -35,6 +35,8 @@ class Fleet(Cluster):
         self.stores: dict[int, set[TargetId]] = {}
         """Targets that each node has data of."""
         self.resyncs = True
+        self.broken: set[int] = set()
+        """Nodes on which no target works that does not serve."""
         self.heads_leave = False
         """For a moment, a chain has fewer targets that serve."""
         self.least: dict[int, int] = {}
@@ -74,7 +76,8 @@ class Fleet(Cluster):
                 continue
             chain, slot = own[target]
             state = LocalState.ONLINE
-            if (target, chain.version) in self.leaving:
+            does_not_work = node in self.broken and slot.state not in (SERVING, LASTSRV)
+            if does_not_work or (target, chain.version) in self.leaving:
                 state = LocalState.OFFLINE
             elif slot.state in (SERVING, LASTSRV) or (slot.state is SYNCING and self.resyncs):
                 state = LocalState.UPTODATE
@@ -357,6 +360,15 @@ def test_a_joiner_that_dies_is_given_up_for_another_one() -> None:
     assert any("wait for other targets of their chains" in note for note in fleet.overview().notes)
     fleet.alive.add(dead)
     fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_joiner_that_does_not_work_is_given_up_for_one_on_another_node() -> None:
+    fleet = Fleet(5)
+    fleet.broken = {4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: fleet.counts()[2] == 0, turns=4 * joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
+    fleet.turns(4)
+    assert all([slot.state for slot in chain.slots] == [SERVING] * 3 for chain in fleet.routing.chains.values())
 
 
 def test_a_leaver_is_kept_until_the_joiner_has_said_that_it_goes_on() -> None:
