@@ -257,22 +257,22 @@ class AttributeLeases:
         held_back: _HeldBack | None = None
         news: dict[_ClientWatch, None] = {}
         for inode in changed:
-            watches = self._by_inode.pop(inode, set[_ClientWatch]())
-            for watch in watches:
+            noted = self._by_inode.pop(inode, set[_ClientWatch]())
+            for watch in noted:
                 watch.inodes.discard(inode)
-            # A client that has not acted on an earlier change may still answer what was before both.
-            watches |= self._unacted.get(inode, set())
-            if watches:
-                self._unacted[inode] = watches
-            for watch in watches:
                 watch.fresh[inode] = None
                 news[watch] = None
+            # A client that has not acted on an earlier change may still answer what was before both.
+            watches = noted | self._unacted.get(inode, set())
+            if noted:
+                self._unacted[inode] = watches
+            for watch in watches:
                 if watch.client != client:
                     held_back = held_back or _HeldBack(go)
                     held_back.watches.add(watch)
         if held_back is not None:
             for watch in held_back.watches:
-                watch.held_back.append((watch.serial + 1, held_back))
+                watch.held_back.append((watch.serial + 1 if watch.fresh else watch.serial, held_back))
         for watch in news:
             self._reply(watch)
         if held_back is None:

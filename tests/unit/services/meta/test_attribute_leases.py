@@ -109,14 +109,19 @@ async def test_a_second_change_waits_for_who_has_not_acted_on_the_first() -> Non
     news = await question
     second = bench.change(ONE)
     assert not second.done()
+    assert bench.change(ONE, client=A).done(), "who makes the change is not waited for"
+    assert bench.leases.note(A, (ONE,)) == watch, "as it is after two of them"
+    third = bench.change(ONE)
     question = bench.ask(A, watch, news.serial)
-    assert first.done()
+    assert (first.done(), second.done(), third.done()) == (True, True, False)
     again = await question
     assert again.inodes == (ONE,)
-    third = bench.change(ONE, client=A)
-    assert third.done(), "who makes the change is not waited for"
-    bench.ask(A, watch, again.serial)
-    assert second.done()
+    fourth = bench.change(ONE)
+    question = bench.ask(A, watch, again.serial)
+    assert third.done()
+    assert fourth.done()
+    assert not question.done(), "there are no news"
+    assert bench.change(ONE).done()
 
 
 async def test_a_second_change_waits_until_the_lease_is_over(short: None) -> None:
