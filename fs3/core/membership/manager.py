@@ -192,6 +192,8 @@ class Manager:
         if self._config.reconfigure:
             self._moves.advance(now)
             self._heads.advance(now, self._state.chains, self._state.moves)
+        else:
+            self._moves.on_left_alone()
         return effects
 
     # --- reads -------------------------------------------------------------------------------------------------------

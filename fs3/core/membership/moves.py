@@ -103,6 +103,11 @@ class Moves:
             else:
                 self._begin(now, move, busy)
 
+    def on_left_alone(self) -> None:
+        """Chains are left as they are for now: no node is listened for here."""
+        self._silent_since.clear()
+        self._offline_since.clear()
+
     def on_process_paused(self, since: int, now: int) -> None:
         """The manager did nothing from `since` to `now`: that it heard no node then says nothing."""
         for node, silent in self._silent_since.items():

@@ -18,6 +18,7 @@ from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
+from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport
 from tests.unit.core.membership.test_manager import Cluster
 
@@ -121,6 +122,10 @@ class Fleet(Cluster):
 
     def is_settled(self) -> bool:
         return not self.overview().moves
+
+    def reconfigure(self, does: bool) -> None:
+        """Chains are left alone, or no more."""
+        self.ask(ManagerRequest(self.next_token(), SetSettings({"mgmtd.reconfigure": does}, 0, "me", 1000)))
 
     def kill(self, node: int) -> None:
         self.alive.discard(node)
@@ -274,6 +279,22 @@ def test_no_node_is_forgotten_for_the_time_in_which_the_manager_was_stopped() ->
     fleet.now += 60 * SECOND
     fleet.turns(8)
     assert not fleet.overview().departing
+    assert NodeId(2) in fleet.routing.nodes
+    fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
+
+
+def test_no_node_is_forgotten_for_a_silence_before_chains_were_left_alone() -> None:
+    """It was heard meanwhile, and is silent once more."""
+    fleet = Fleet(5)
+    fleet.ask_moves(SetMoves(forget_after_ns=30 * SECOND))
+    fleet.kill(2)
+    fleet.turns(4)
+    fleet.reconfigure(False)
+    fleet.alive.add(2)
+    fleet.turns(30 * SECOND // (fleet.config.heartbeat_ns // 2))
+    fleet.kill(2)
+    fleet.reconfigure(True)
+    fleet.turns(8)
     assert NodeId(2) in fleet.routing.nodes
     fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
 
