@@ -80,8 +80,8 @@ class _ClientWatch:
     sent_all: bool = False
     is_full: bool = False
     """It has so many inodes noted that it gets no more until the client has forgotten everything."""
-    held_back: deque[tuple[int, _HeldBack]] = field(default_factory=deque)
-    """(serial of the news, outcome): in their order."""
+    held_back: deque[tuple[int, int, _HeldBack]] = field(default_factory=deque)
+    """(serial of the news, when the lease was over that the client had then, outcome): in their order."""
     answer: Answer | None = None
     """The question that is kept."""
     wait: asyncio.TimerHandle | None = None
@@ -187,8 +187,10 @@ class AttributeLeases:
             _unlink(self._unacted, watch, watch.sent.keys() - watch.fresh.keys())
             watch.sent.clear()
             watch.sent_all = False
-        while watch.held_back and watch.held_back[0][0] <= seen:
-            self._on_acted(watch, watch.held_back.popleft()[1])
+        # Every answer since the news were made brings them. If all of those were lost, so was what they add to the lease.
+        now = self._clock.now()
+        while watch.held_back and (watch.held_back[0][0] <= seen or watch.held_back[0][1] <= now):
+            self._on_acted(watch, watch.held_back.popleft()[2])
 
     def _reply(self, watch: _ClientWatch) -> None:
         """Answer the question that is kept, with all that the client has not acted on."""
@@ -225,7 +227,7 @@ class AttributeLeases:
         _unlink(self._unacted, watch, watch.sent.keys() | watch.fresh.keys())
         self._reply(watch)
         while watch.held_back:
-            self._on_acted(watch, watch.held_back.popleft()[1])
+            self._on_acted(watch, watch.held_back.popleft()[2])
 
     def _forget_inodes(self, watch: _ClientWatch) -> None:
         _unlink(self._by_inode, watch, watch.inodes)
@@ -272,7 +274,7 @@ class AttributeLeases:
                     held_back.watches.add(watch)
         if held_back is not None:
             for watch in held_back.watches:
-                watch.held_back.append((watch.serial + 1 if watch.fresh else watch.serial, held_back))
+                watch.held_back.append((watch.serial + 1 if watch.fresh else watch.serial, watch.until_ns, held_back))
         for watch in news:
             self._reply(watch)
         if held_back is None:

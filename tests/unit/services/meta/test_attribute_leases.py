@@ -171,6 +171,19 @@ async def test_who_asks_no_more_is_waited_for_until_its_lease_is_over(short: Non
     assert bench.leases.note(A, (ONE,)) == 0
 
 
+async def test_who_asks_and_never_hears_is_waited_for_until_the_lease_is_over_that_it_had(short: None) -> None:
+    """Its questions arrive, and no answer does."""
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    await bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE,))
+    change, begun = bench.change(ONE), OsClock().now()
+    while not change.done():
+        assert OsClock().now() - begun < 100 * attribute_leases.attribute_lease_ns
+        assert (await bench.ask(A, watch, serial)).inodes == (ONE,)
+        await asyncio.sleep(0.005)
+
+
 async def test_a_second_watch_of_a_client_leaves_the_first_one_its_lease(short: None) -> None:
     """The question that began it may be an old one, that was late."""
     bench = Bench()
