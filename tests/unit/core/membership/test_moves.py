@@ -422,7 +422,9 @@ def test_a_joiner_that_served_last_is_not_given_up(reason: str) -> None:
     fleet.until(lambda: chain().is_live(joiner) and len(chain().serving_slots()) == 2)
     fleet.alive -= {2, move.destination}
     fleet.until(lambda: not chain().serving_slots())
-    assert chain().slot(joiner).state is LASTSRV
+    served_last = chain().slot(joiner)
+    assert served_last is not None
+    assert served_last.state is LASTSRV
     if reason == "its node is drained":
         fleet.ask_moves(plan(MoveAction.DRAIN, fleet.routing.nodes[NodeId(move.destination)].name))
         fleet.turns(4)
