@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import error
 from fs3.base.ids import NodeId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -58,7 +58,7 @@ class _WaitingCall(asyncio.Future[Reply]):
         self._stop_timer()
         try:
             self._sent = self._read.begin()
-        except FS3Error as failure:
+        except Exception as failure:  # whatever it was: it keeps nothing from the others
             self.set_exception(failure)
             self._gate.end(self._read)
         else:

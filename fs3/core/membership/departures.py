@@ -73,6 +73,10 @@ class Departures:
         del self._chains[chain.id]
         return True
 
+    def goes_on(self, chain: ChainId) -> bool:
+        """Whether a chain is known to go on without those that left it."""
+        return chain not in self._chains
+
     def without_returns(self, chain: Chain, states: Mapping[TargetId, LocalState]) -> Mapping[TargetId, LocalState]:
         """What to believe of the targets of a chain for now: none that left is back before the chain is known to go on."""
         found = self._chains.get(chain.id)

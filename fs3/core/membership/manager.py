@@ -112,6 +112,7 @@ class Manager:
         # Ticks come four times in this time: the process was stopped or starved, and what was sent to it lies unread.
         if now - self._last_step_at > 2 * self._config.heartbeat_ns:
             self._health.on_process_paused(self._last_step_at, now)
+            self._moves.on_process_paused(self._last_step_at, now)
             if self._review_due_at is not None:
                 self._review_due_at += now - self._last_step_at
         self._last_step_at = now
@@ -191,6 +192,8 @@ class Manager:
         if self._config.reconfigure:
             self._moves.advance(now)
             self._heads.advance(now, self._state.chains, self._state.moves)
+        else:
+            self._moves.on_left_alone()
         return effects
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -433,6 +436,10 @@ class Manager:
             if before.slot(slot.target) is None:
                 self._targets_by_node.setdefault(slot.node, {})[slot.target] = after.id
                 self._health.on_assigned(now, slot.node, slot.target)
+
+    def goes_on(self, chain: ChainId) -> bool:
+        """See `ChainEditor`."""
+        return self._departures.goes_on(chain)
 
     def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
         """See `ChainEditor`."""

@@ -7,10 +7,11 @@ before.
     begun        the joiner is in the chain, OFFLINE; its node makes an empty store, and the public-state table does the rest
     complete     the joiner serves. The leaver is asked to leave, as a target with a broken link is: it says itself that it serves
                  no more (nothing is taken from a target whose lease runs)
-    finished     the leaver does not serve any more: its slot goes, and its node deletes what it has
+    finished     the leaver does not serve any more, and the chain is known to go on without it (`departures`): its slot goes, and
+                 its node deletes what it has
 
-A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies is
-given up, and another node is chosen.
+A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies, or
+whose disk does not work or is full, is given up, and another node is chosen.
 
 Why something moves is stored apart from the moves: a node that is to hold nothing (`Departing`) gets moves for what it has, again
 and again, until it has nothing. Everything is a row of the manager's store, so the next manager goes on.
@@ -38,7 +39,7 @@ from fs3.model.moves import Departing, Move, MoveReason, RemovedNode, RetiredTar
 from fs3.model.routing import Node, Role
 
 joiner_patience_ns = 60 * SECOND
-"""A joiner whose node is dead for so long is given up; a process that is started again is back sooner."""
+"""A joiner that is dead or does not work for so long is given up; a process that is started again is back sooner."""
 plan_again_ns = 5 * SECOND
 """After which the manager looks again for a node that takes what none could take."""
 _EMPTY_BYTES = MIB
@@ -56,6 +57,10 @@ class ChainEditor(Protocol):
         """A node is not one of the cluster any more."""
         ...
 
+    def goes_on(self, chain: ChainId) -> bool:
+        """Whether those that serve a chain are known to have heard who left it. False: they may have died before that."""
+        ...
+
     def targets_of(self, node: NodeId) -> Mapping[TargetId, ChainId]:
         """The targets of a node, and the chain of each."""
         ...
@@ -71,6 +76,8 @@ class Moves:
         self._editor = editor
         self._silent_since: dict[NodeId, int] = {}
         """Storage nodes that are not alive, and since when this manager knows."""
+        self._offline_since: dict[TargetId, int] = {}
+        """Joiners that are OFFLINE, and since when."""
         self._plan_at = 0
         """When to look again at what could not be placed."""
         self._balance: Balance | None = None
@@ -95,6 +102,18 @@ class Moves:
                 self._go_on(now, move)
             else:
                 self._begin(now, move, busy)
+
+    def on_left_alone(self) -> None:
+        """Chains are left as they are for now: no node is listened for here."""
+        self._silent_since.clear()
+        self._offline_since.clear()
+
+    def on_process_paused(self, since: int, now: int) -> None:
+        """The manager did nothing from `since` to `now`: that it heard no node then says nothing."""
+        for node, silent in self._silent_since.items():
+            self._silent_since[node] = silent + now - max(silent, since)
+        for target, offline in self._offline_since.items():
+            self._offline_since[target] = offline + now - max(offline, since)
 
     def leavers(self, own: Mapping[TargetId, ChainId]) -> list[tuple[TargetId, Chain]]:
         """Which of a node's targets are to leave their chains, because another one serves in their place."""
@@ -141,15 +160,20 @@ class Moves:
     def _go_on(self, now: int, move: Move) -> None:
         chain = self._state.chains[move.chain]
         joiner, leaver = chain.slot(move.joiner), chain.slot(move.leaver)
+        if joiner is None or joiner.state is not PublicState.OFFLINE:
+            self._offline_since.pop(move.joiner, None)
         if joiner is None or leaver is None:
             self._ledger.set_move(move.chain, None)
         elif joiner.state is not PublicState.SERVING:
-            if self._is_hopeless(now, move.destination):
-                self._ledger.set_move(move.chain, msgspec.structs.replace(move, joiner=TargetId(0)))
+            # One that served last may have what no other target has: the chain waits for it, as for any other.
+            if joiner.state is not PublicState.LASTSRV and self._is_hopeless(now, joiner):
+                self._offline_since.pop(joiner.target, None)
+                self._choose_again(now, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:
-            self._ledger.set_move(move.chain, None)
-            self._retire(now, chain, leaver)
+            if self._editor.goes_on(move.chain):
+                self._ledger.set_move(move.chain, None)
+                self._retire(now, chain, leaver)
         elif not self.may_leave(chain, move):
             self._go_on_for_forgotten(now, chain, move)
 
@@ -199,10 +223,14 @@ class Moves:
             and self._health.is_alive(now, node)
         )
 
-    def _is_hopeless(self, now: int, node: NodeId) -> bool:
-        if node not in self._state.nodes or node in self._state.departing:
+    def _is_hopeless(self, now: int, joiner: Slot) -> bool:
+        if joiner.node not in self._state.nodes or joiner.node in self._state.departing:
             return True
-        silent = self._silent_since.get(node)
+        if joiner.state is PublicState.OFFLINE:
+            offline = self._offline_since.setdefault(joiner.target, now)
+            if now - offline >= joiner_patience_ns:
+                return True
+        silent = self._silent_since.get(joiner.node)
         return silent is not None and now - silent >= joiner_patience_ns
 
     def _note_silence(self, now: int) -> None:

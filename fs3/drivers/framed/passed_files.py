@@ -116,7 +116,13 @@ class PassedFiles:
         count, ancillary, flags, _ = self._socket.recvmsg_into((view,), _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self._arrived += [fd for (fd,) in _DESCRIPTOR.iter_unpack(data[: len(data) - len(data) % _DESCRIPTOR.size])]
+                arrived = [fd for (fd,) in _DESCRIPTOR.iter_unpack(data[: len(data) - len(data) % _DESCRIPTOR.size])]
+                if self.is_full:
+                    # Its frame may still be behind that of one which was lost, and would give that one this file.
+                    for fd in arrived:
+                        os.close(fd)
+                else:
+                    self._arrived += arrived
         if flags & socket.MSG_CTRUNC:
             self.is_full = True
         return count

@@ -80,8 +80,8 @@ class _ClientWatch:
     sent_all: bool = False
     is_full: bool = False
     """It has so many inodes noted that it gets no more until the client has forgotten everything."""
-    held_back: deque[tuple[int, _HeldBack]] = field(default_factory=deque)
-    """(serial of the news, outcome): in their order."""
+    held_back: deque[tuple[int, int, _HeldBack]] = field(default_factory=deque)
+    """(serial of the news, when the lease was over that the client had then, outcome): in their order."""
     answer: Answer | None = None
     """The question that is kept."""
     wait: asyncio.TimerHandle | None = None
@@ -102,6 +102,8 @@ class AttributeLeases:
         """Watches of clients that have begun another one. What asked for that may be older than what the client does now, so what
         it may remember by the first one is waited for until that lease is over."""
         self._by_inode: dict[InodeId, set[_ClientWatch]] = {}
+        self._unacted: dict[InodeId, set[_ClientWatch]] = {}
+        """Of each inode that there are news of: the watches whose clients have not said that they have acted on them."""
         self._numbers = int.from_bytes(name[:6], "big")
         """Watches of other processes have other numbers, but by chance."""
         self._is_giver = False
@@ -178,13 +180,17 @@ class AttributeLeases:
     def _on_seen(self, watch: _ClientWatch, seen: int) -> None:
         """The client has acted on news."""
         if seen == watch.serial:
-            if watch.sent_all and watch.is_full:
+            # What was sent before it was full says nothing of what was noted since.
+            if watch.sent_all and watch.is_full and not watch.tells_all:
                 self._forget_inodes(watch)
                 watch.is_full = False
+            _unlink(self._unacted, watch, watch.sent.keys() - watch.fresh.keys())
             watch.sent.clear()
             watch.sent_all = False
-        while watch.held_back and watch.held_back[0][0] <= seen:
-            self._on_acted(watch, watch.held_back.popleft()[1])
+        # Every answer since the news were made brings them. If all of those were lost, so was what they add to the lease.
+        now = self._clock.now()
+        while watch.held_back and (watch.held_back[0][0] <= seen or watch.held_back[0][1] <= now):
+            self._on_acted(watch, watch.held_back.popleft()[2])
 
     def _reply(self, watch: _ClientWatch) -> None:
         """Answer the question that is kept, with all that the client has not acted on."""
@@ -218,17 +224,13 @@ class AttributeLeases:
             if timer is not None:
                 timer.cancel()
         self._forget_inodes(watch)
+        _unlink(self._unacted, watch, watch.sent.keys() | watch.fresh.keys())
         self._reply(watch)
         while watch.held_back:
-            self._on_acted(watch, watch.held_back.popleft()[1])
+            self._on_acted(watch, watch.held_back.popleft()[2])
 
     def _forget_inodes(self, watch: _ClientWatch) -> None:
-        for inode in watch.inodes:
-            noted = self._by_inode.get(inode)
-            if noted is not None:
-                noted.discard(watch)
-                if not noted:
-                    del self._by_inode[inode]
+        _unlink(self._by_inode, watch, watch.inodes)
         watch.inodes.clear()
 
     # --- what clients are told ---------------------------------------------------------------------------------------
@@ -257,16 +259,22 @@ class AttributeLeases:
         held_back: _HeldBack | None = None
         news: dict[_ClientWatch, None] = {}
         for inode in changed:
-            for watch in self._by_inode.pop(inode, ()):
+            noted = self._by_inode.pop(inode, set[_ClientWatch]())
+            for watch in noted:
                 watch.inodes.discard(inode)
                 watch.fresh[inode] = None
                 news[watch] = None
+            # A client that has not acted on an earlier change may still answer what was before both.
+            watches = noted | self._unacted.get(inode, set())
+            if noted:
+                self._unacted[inode] = watches
+            for watch in watches:
                 if watch.client != client:
                     held_back = held_back or _HeldBack(go)
                     held_back.watches.add(watch)
         if held_back is not None:
             for watch in held_back.watches:
-                watch.held_back.append((watch.serial + 1, held_back))
+                watch.held_back.append((watch.serial + 1 if watch.fresh else watch.serial, watch.until_ns, held_back))
         for watch in news:
             self._reply(watch)
         if held_back is None:
@@ -347,3 +355,14 @@ class AttributeLeases:
                     timer.cancel()
         self._watches.clear()
         self._by_inode.clear()
+        self._unacted.clear()
+
+
+def _unlink(index: dict[InodeId, set[_ClientWatch]], watch: _ClientWatch, inodes: Iterable[InodeId]) -> None:
+    """A watch has no part in these inodes any more."""
+    for inode in inodes:
+        watches = index.get(inode)
+        if watches is not None:
+            watches.discard(watch)
+            if not watches:
+                del index[inode]

@@ -108,3 +108,21 @@ async def test_a_node_that_is_silent_keeps_nothing_from_the_others() -> None:
     await silent
     await other
     assert wire.grants.bytes == 0
+
+
+async def test_one_that_fails_as_nothing_should_keeps_nothing_from_the_others() -> None:
+    wire = Wire()
+
+    def begin() -> asyncio.Future[Reply]:
+        raise MemoryError("no room for its buffers")
+
+    first = wire.ask("first")
+    broken = wire.gate.start(NodeId(1), 10, begin, WAIT_NS)
+    last = wire.ask("last")
+    wire.sent["first"].set_result(Reply(None))
+    await first
+    with pytest.raises(MemoryError, match="no room"):
+        await broken
+    wire.sent["last"].set_result(Reply(None))
+    await last
+    assert (wire.grants.bytes, wire.grants.waiting_count) == (0, 0)

@@ -14,10 +14,11 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import ManagerRequest, ManagerTick, Rejection
 from fs3.core.membership.heads import calm_ns
 from fs3.core.membership.moves import joiner_patience_ns
-from fs3.model.chain import LocalState, PublicState
+from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
+from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport
 from tests.unit.core.membership.test_manager import Cluster
 
@@ -35,6 +36,8 @@ class Fleet(Cluster):
         self.stores: dict[int, set[TargetId]] = {}
         """Targets that each node has data of."""
         self.resyncs = True
+        self.broken: set[int] = set()
+        """Nodes on which no target works that does not serve."""
         self.heads_leave = False
         """For a moment, a chain has fewer targets that serve."""
         self.least: dict[int, int] = {}
@@ -74,7 +77,8 @@ class Fleet(Cluster):
                 continue
             chain, slot = own[target]
             state = LocalState.ONLINE
-            if (target, chain.version) in self.leaving:
+            does_not_work = node in self.broken and slot.state not in (SERVING, LASTSRV)
+            if does_not_work or (target, chain.version) in self.leaving:
                 state = LocalState.OFFLINE
             elif slot.state in (SERVING, LASTSRV) or (slot.state is SYNCING and self.resyncs):
                 state = LocalState.UPTODATE
@@ -118,6 +122,10 @@ class Fleet(Cluster):
 
     def is_settled(self) -> bool:
         return not self.overview().moves
+
+    def reconfigure(self, does: bool) -> None:
+        """Chains are left alone, or no more."""
+        self.ask(ManagerRequest(self.next_token(), SetSettings({"mgmtd.reconfigure": does}, 0, "me", 1000)))
 
     def kill(self, node: int) -> None:
         self.alive.discard(node)
@@ -263,6 +271,34 @@ def test_a_node_is_forgotten_after_the_time_the_operator_sets() -> None:
     fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
 
 
+def test_no_node_is_forgotten_for_the_time_in_which_the_manager_was_stopped() -> None:
+    fleet = Fleet(5)
+    fleet.ask_moves(SetMoves(forget_after_ns=30 * SECOND))
+    fleet.kill(2)
+    fleet.turns(4)
+    fleet.now += 60 * SECOND
+    fleet.turns(8)
+    assert not fleet.overview().departing
+    assert NodeId(2) in fleet.routing.nodes
+    fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
+
+
+def test_no_node_is_forgotten_for_a_silence_before_chains_were_left_alone() -> None:
+    """It was heard meanwhile, and is silent once more."""
+    fleet = Fleet(5)
+    fleet.ask_moves(SetMoves(forget_after_ns=30 * SECOND))
+    fleet.kill(2)
+    fleet.turns(4)
+    fleet.reconfigure(False)
+    fleet.alive.add(2)
+    fleet.turns(30 * SECOND // (fleet.config.heartbeat_ns // 2))
+    fleet.kill(2)
+    fleet.reconfigure(True)
+    fleet.turns(8)
+    assert NodeId(2) in fleet.routing.nodes
+    fleet.until(lambda: NodeId(2) not in fleet.routing.nodes)
+
+
 def test_no_node_is_forgotten_while_most_are_silent() -> None:
     fleet = Fleet(5)
     fleet.ask_moves(SetMoves(forget_after_ns=SECOND))
@@ -345,6 +381,59 @@ def test_a_joiner_that_dies_is_given_up_for_another_one() -> None:
     assert any("wait for other targets of their chains" in note for note in fleet.overview().notes)
     fleet.alive.add(dead)
     fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_joiner_that_does_not_work_is_given_up_for_one_on_another_node() -> None:
+    fleet = Fleet(5)
+    fleet.broken = {4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: fleet.counts()[2] == 0, turns=4 * joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
+    fleet.turns(4)
+    assert all([slot.state for slot in chain.slots] == [SERVING] * 3 for chain in fleet.routing.chains.values())
+
+
+def test_a_leaver_is_kept_until_the_joiner_has_said_that_it_goes_on() -> None:
+    """The joiner dies with its disk in the moment in which the leaver goes: that one lacks nothing."""
+    fleet = Fleet(3, MgmtdConfig(storage_nodes=3, replicas=1, targets_per_node=1))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
+    move = next(each.move for each in fleet.overview().moves)
+    fleet.until(lambda: (move.leaver, fleet.routing.chains[move.chain].version) in fleet.leaving)
+    fleet._turn_of(move.destination)
+    fleet.alive.discard(move.destination)
+    fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
+    assert [slot.target for slot in fleet.routing.chains[move.chain].serving_slots()] == [move.leaver]
+    assert move.leaver in fleet.stores[2]
+    fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+@pytest.mark.parametrize("reason", ["it is silent for long", "its node is drained"])
+def test_a_joiner_that_served_last_is_not_given_up(reason: str) -> None:
+    """The leaver has gone, or lacks what was written since: only the joiner has everything."""
+    fleet = Fleet(3, MgmtdConfig(storage_nodes=3, replicas=1, targets_per_node=1))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
+    move = next(each.move for each in fleet.overview().moves)
+    joiner = move.joiner
+
+    def chain() -> Chain:
+        return fleet.routing.chains[move.chain]
+
+    fleet.until(lambda: chain().is_live(joiner) and len(chain().serving_slots()) == 2)
+    fleet.alive -= {2, move.destination}
+    fleet.until(lambda: not chain().serving_slots())
+    served_last = chain().slot(joiner)
+    assert served_last is not None
+    assert served_last.state is LASTSRV
+    if reason == "its node is drained":
+        fleet.ask_moves(plan(MoveAction.DRAIN, fleet.routing.nodes[NodeId(move.destination)].name))
+        fleet.turns(4)
+    else:
+        fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2) + 4)
+    assert chain().slot(joiner) is not None
+    fleet.alive.add(move.destination)
+    fleet.until(lambda: bool(chain().serving_slots()))
+    assert chain().slots[0].target == joiner
 
 
 def test_a_move_that_waits_for_a_target_that_is_forgotten_takes_its_place() -> None:

@@ -16,6 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.framed import passed_files
 from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.framed.passed_files import FilePasser, PassedFiles
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Call, Channel, FileRange, Part
 from fs3.sim.conformance.transport_harness import PULL, failure, pattern
@@ -177,6 +178,38 @@ async def test_a_client_without_a_descriptor_left_is_told_and_served_by_the_sock
         assert passed_to_this_process("blocks") == []
 
 
+def test_a_descriptor_that_is_lost_gives_its_number_to_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame of the first file is received in two pieces, the second of which comes with the descriptor of the second file."""
+    server, client = socket.socketpair()
+    fds = []
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+        fds.append(os.open(tmp_path / name, os.O_RDONLY))
+    passer, files = FilePasser(server), PassedFiles(client)
+    view = memoryview(bytearray(4096))
+    with server, client:
+        assert passer.locate([FileRange(fds[0], 0, 5)], may_pass=True)
+        monkeypatch.setattr(passed_files, "_ANCILLARY_BYTES", 0)
+        assert files.recv_into(view[:4]) == 4
+        monkeypatch.undo()
+        assert files.is_full
+        assert passer.locate([FileRange(fds[1], 0, 6)], may_pass=True)
+        left = 2 * HEADER_BYTES - 4
+        while left:
+            left -= files.recv_into(view)
+        files.on_file(1)
+        files.on_file(2)
+        target = memoryview(bytearray(5))
+        for number in (1, 2):
+            problem = files.read([Place(number, 5, 0)], memoryview(b""), [target])
+            assert problem is not None
+            assert problem.code is Code.BUSY
+        files.close()
+    for name, fd in zip(("first", "second"), fds, strict=True):
+        os.close(fd)
+        assert passed_to_this_process(name) == []
+
+
 async def test_a_file_that_has_become_shorter_is_a_failure_of_the_disk(library: Library) -> None:
     fd = library.add("blocks", pattern(LENGTH))
     library.parts = [FileRange(fd, 0, LENGTH)]
@@ -234,6 +267,7 @@ async def test_a_place_in_a_file_that_was_not_passed(tmp_path: Path) -> None:
 
 async def answer_by_hand(directory: Path, said: bytes) -> FS3Error:
     """What comes of a read that a server answers with these bytes."""
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frame = unpack(await reader.readexactly(HEADER_BYTES))
@@ -241,17 +275,21 @@ async def answer_by_hand(directory: Path, said: bytes) -> FS3Error:
         writer.write(said)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_unix_server(answer, str(directory / "socket")):
         channel = LocalTransport(OsClock()).connect(f"local://{directory}/socket")
         outcome = await failure(channel.start(PULL, storage_pb2.ReadRequest(), (), lambda _, n: [memoryview(bytearray(n))]))
         await channel.close()
+        await ended.wait()
     return outcome
 
 
 async def test_descriptors_that_belong_to_no_frame_are_closed_in_the_end(tmp_path: Path) -> None:
     """A server that passes one beside a reply."""
     (tmp_path / "stray").write_bytes(b"")
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(HEADER_BYTES)
@@ -261,10 +299,13 @@ async def test_descriptors_that_belong_to_no_frame_are_closed_in_the_end(tmp_pat
         os.close(stray)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_unix_server(answer, str(tmp_path / "socket")):
         channel = LocalTransport(OsClock()).connect(f"local://{tmp_path}/socket")
         await channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [])
         assert len(passed_to_this_process("stray")) == 1
         await channel.close()
-    assert passed_to_this_process("stray") == []
+        assert passed_to_this_process("stray") == []
+        await ended.wait()

@@ -99,6 +99,41 @@ async def test_a_change_waits_for_who_was_told() -> None:
     assert not bench.change(TWO).done()
 
 
+async def test_a_second_change_waits_for_who_has_not_acted_on_the_first() -> None:
+    """Its client may still answer what was before both."""
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    question = bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE,))
+    first = bench.change(ONE)
+    news = await question
+    second = bench.change(ONE)
+    assert not second.done()
+    assert bench.change(ONE, client=A).done(), "who makes the change is not waited for"
+    assert bench.leases.note(A, (ONE,)) == watch, "as it is after two of them"
+    third = bench.change(ONE)
+    question = bench.ask(A, watch, news.serial)
+    assert (first.done(), second.done(), third.done()) == (True, True, False)
+    again = await question
+    assert again.inodes == (ONE,)
+    fourth = bench.change(ONE)
+    question = bench.ask(A, watch, again.serial)
+    assert third.done()
+    assert fourth.done()
+    assert not question.done(), "there are no news"
+    assert bench.change(ONE).done()
+
+
+async def test_a_second_change_waits_until_the_lease_is_over(short: None) -> None:
+    bench = Bench()
+    await bench.begin(A)
+    bench.leases.note(A, (ONE,))
+    changes = [bench.change(ONE, client=A), bench.change(ONE, client=B), bench.change(ONE, client=B)]
+    assert [change.done() for change in changes] == [True, False, False]
+    await asyncio.gather(*changes)
+    assert bench.change(ONE).done()
+
+
 async def test_what_nobody_was_told_waits_for_nobody() -> None:
     bench = Bench()
     watch, _ = await bench.begin(A)
@@ -134,6 +169,19 @@ async def test_who_asks_no_more_is_waited_for_until_its_lease_is_over(short: Non
     assert not (await bench.ask(A, watch, serial)).inodes, "nothing has changed while it was kept"
     await bench.change(ONE)
     assert bench.leases.note(A, (ONE,)) == 0
+
+
+async def test_who_asks_and_never_hears_is_waited_for_until_the_lease_is_over_that_it_had(short: None) -> None:
+    """Its questions arrive, and no answer does."""
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    await bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE,))
+    change, begun = bench.change(ONE), OsClock().now()
+    while not change.done():
+        assert OsClock().now() - begun < 100 * attribute_leases.attribute_lease_ns
+        assert (await bench.ask(A, watch, serial)).inodes == (ONE,)
+        await asyncio.sleep(0.005)
 
 
 async def test_a_second_watch_of_a_client_leaves_the_first_one_its_lease(short: None) -> None:
@@ -173,6 +221,20 @@ async def test_a_client_that_has_too_much_noted(monkeypatch: pytest.MonkeyPatch)
     assert change.done()
     assert bench.change(TWO).done()
     assert bench.leases.note(A, (ONE,)) == watch
+
+
+async def test_a_full_watch_is_emptied_by_what_was_told_after_it_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribute_leases, "watched_inodes_max", 1)
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    bench.leases.note(A, (ONE, TWO))
+    assert bench.leases.note(A, (THREE,)) == 0
+    news = await bench.ask(A, watch, serial)
+    assert news.all
+    change = bench.change(TWO)
+    assert not change.done(), "it has forgotten everything before it was told of these"
+    bench.ask(A, watch, news.serial)
+    assert not change.done()
 
 
 async def test_many_news_are_told_as_everything(monkeypatch: pytest.MonkeyPatch) -> None:
