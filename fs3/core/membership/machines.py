@@ -11,7 +11,7 @@ A cluster that no `fs3 cluster init` made is not closed: it admits every node.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -227,7 +227,7 @@ class Machines:
         self._ledger.remove_machine(event.machine)
         return 0
 
-    def _holding(self, nodes: Iterable[Node]) -> list[str]:
+    def _holding(self, nodes: Iterable[Node]) -> Sequence[str]:
         """Names of the nodes that have a target of a chain."""
         holders = {slot.node for chain in self._state.chains.values() for slot in chain.slots}
         return sorted(node.name for node in nodes if node.id in holders)
