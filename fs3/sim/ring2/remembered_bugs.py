@@ -44,6 +44,10 @@ def _note_and_tell(self: AttributeLeases, client: ClientId, inodes: Iterable[Ino
     watch = self._watches.get(client)
     if watch is not None and len(watch.inodes) > attribute_leases.watched_inodes_max:
         self._forget_inodes(watch)
+        for unacted in self._unacted.values():
+            unacted.discard(watch)
+        while watch.held_back:
+            self._on_acted(watch, watch.held_back.popleft()[2])
         watch.tells_all = True
         self._reply(watch)
         return 0
