@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.process_mounts import DETACH_COPIES
 from tests.processes.machine_lab import wait_until
 
 BIN = Path(sys.executable).parent
@@ -63,7 +64,7 @@ class NetworkMachine:
     def switch_on(self) -> None:
         """Nothing runs on it yet; its files are what they were."""
         mounts = "".join(f"mount --bind {self.home}/{each} /{each}\n" for each in _OWN)
-        script = f"set -e\nhostname {self.name}\nip link set lo up\n{mounts}echo ready\nexec sleep infinity\n"
+        script = DETACH_COPIES + f"set -e\nhostname {self.name}\nip link set lo up\n{mounts}echo ready\nexec sleep infinity\n"
         self._first = subprocess.Popen(
             ["ip", "netns", "exec", self._namespace, "unshare", "-mup", "--fork", "--mount-proc", "--propagation", "private",
              "bash", "-c", script],

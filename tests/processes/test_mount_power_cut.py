@@ -14,7 +14,7 @@ import pytest
 from fs3.cli.local import LocalCluster
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.mounted_programs import SyncingProgram, check_synced, start
-from tests.process_mounts import fs3, run, server_of, two_mounts, wait_dead
+from tests.process_mounts import fs3, kill_both, run, server_of, two_mounts
 from tests.space import SpaceGuard
 
 pytestmark = [
@@ -79,7 +79,7 @@ def test_databases_after_everything_was_killed(cluster: LocalCluster, mounts: tu
             acknowledged[journal] = int(line)
     cluster.kill()
     for point in (one.parent, two.parent):
-        os.kill(server_of(point), signal.SIGKILL)
+        kill_both(point)
     for journal, program in programs.items():
         program.kill()
         assert program.stdout is not None
@@ -88,7 +88,6 @@ def test_databases_after_everything_was_killed(cluster: LocalCluster, mounts: tu
         program.communicate()
     cluster.start()
     for point in (one.parent, two.parent):
-        wait_dead(point)
         assert fs3("umount", str(point)).returncode == 0
         assert fs3("mount", cluster.url, str(point)).returncode == 0
     for journal, least in acknowledged.items():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from fs3.cli.local import LocalCluster
 from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.mounted_programs import SyncingProgram, check_synced, finish, start
-from tests.process_mounts import fs3, run, server_of, two_mounts, wait_dead
+from tests.process_mounts import fs3, kill_both, run, two_mounts
 from tests.space import SpaceGuard
 
 pytestmark = [
@@ -171,8 +169,7 @@ def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: L
     point = one.parents[1]
     load = SyncingProgram(one)
     load.wait(20)
-    os.kill(server_of(point), signal.SIGKILL)
-    wait_dead(point)
+    kill_both(point)
     rounds = load.end(kill=False)
     assert fs3("umount", str(point)).returncode == 0
     assert not is_mounted(str(point))

@@ -14,7 +14,7 @@ import pytest
 from fs3.cli.local import LocalCluster
 from fs3.drivers.fuse.mount import HELPER
 from fs3.sim.conformance.fuse import why_no_mount
-from tests.process_mounts import fs3
+from tests.process_mounts import DETACH_COPIES, fs3
 from tests.space import SpaceGuard
 
 USER = pwd.getpwnam("nobody").pw_uid
@@ -77,7 +77,7 @@ pytestmark = [
 
 def _in_namespace(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A command of the user."""
-    script = NAMESPACE.format(user=USER)
+    script = DETACH_COPIES + NAMESPACE.format(user=USER)
     whole = ["unshare", "--mount", "bash", "-c", script, "namespace", *command]
     return subprocess.run(whole, capture_output=True, text=True, timeout=100, env={**os.environ, **settings})
 

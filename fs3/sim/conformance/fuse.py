@@ -55,6 +55,7 @@ class MountThread:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self.session: Session | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="fs3-fuse-test", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -69,6 +70,7 @@ class MountThread:
             self._ready.set()
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         operations = await self._make()
         fd = mount(str(self._directory), self._options)
         self.session = Session(fd, operations)
@@ -80,7 +82,12 @@ class MountThread:
         """Unmount, and wait until the thread has ended."""
         with suppress(OSError):
             unmount(str(self._directory), lazily=True)
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=10)
+        if self._thread.is_alive():  # a copy of the mount in another namespace keeps it
+            assert self.session is not None
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(self.session.close(), self._loop)
+            self._thread.join(timeout=30)
         assert not self._thread.is_alive()
 
 
