@@ -53,7 +53,7 @@ def two_mounts(cluster: LocalCluster, home: Path) -> Iterator[tuple[Path, Path]]
 DETACH_COPIES = """\
 while read -r _ place kind _; do case $kind in fuse*) umount -l "$place" 2>/dev/null || :;; esac; done < /proc/self/mounts
 """
-"""First lines of a script in a new mount namespace: a mount that another test unmounts meanwhile would live on in its copy here."""
+"""First lines of a script in a new mount namespace: a mount that another test unmounts meanwhile would live on in its copy."""
 
 
 def server_of(point: Path) -> int:
