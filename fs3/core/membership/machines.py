@@ -213,7 +213,7 @@ class Machines:
             raise RequestRejected(Code.NOT_FOUND, f"there is no machine {event.machine!r}; `fs3 cluster machines` lists them")
         names = {f"{event.machine}-{role.name.lower()}" for role in Role}
         nodes = [node for node in self._state.nodes.values() if re.sub(r"-[0-9]+$", "", node.name) in names]
-        holding = self._holding(nodes)
+        holding = self._find_holders(nodes)
         if holding and not event.comes_back:
             told = (
                 f"machine {event.machine!r} has nodes that hold targets: {', '.join(holding)}. `fs3 admin drain {holding[0]}` "
@@ -227,7 +227,7 @@ class Machines:
         self._ledger.remove_machine(event.machine)
         return 0
 
-    def _holding(self, nodes: Iterable[Node]) -> Sequence[str]:
+    def _find_holders(self, nodes: Iterable[Node]) -> Sequence[str]:
         """Names of the nodes that have a target of a chain."""
-        holders = {slot.node for chain in self._state.chains.values() for slot in chain.slots}
-        return sorted(node.name for node in nodes if node.id in holders)
+        used = {slot.node for chain in self._state.chains.values() for slot in chain.slots}
+        return sorted(node.name for node in nodes if node.id in used)
