@@ -61,7 +61,7 @@ class AttributeModel(NamespaceModel):
         """The value."""
         node = self.find(user, path, follow)
         if name.startswith(b"user."):
-            if node.kind == "l":
+            if node.kind not in "fd":
                 raise ModelError(Code.NO_ATTRIBUTE)
             if not self.may_access(user, node, 4):
                 raise ModelError(Code.ACCESS)
@@ -92,7 +92,7 @@ class AttributeModel(NamespaceModel):
         elif not name.startswith(b"user."):
             if user.uid != 0:
                 raise ModelError(Code.PERMISSION)
-        elif node.kind == "l" or (node.kind == "d" and node.mode & 0o1000 and not owns):
+        elif node.kind not in "fd" or (node.kind == "d" and node.mode & 0o1000 and not owns):
             raise ModelError(Code.PERMISSION)
         elif not self.may_access(user, node, 2):
             raise ModelError(Code.ACCESS)
