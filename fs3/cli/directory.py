@@ -45,6 +45,10 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+_NEW_KEYS = ("metrics_port", "zones")
+"""Of a shape, since the release that is recorded in `proto/released`."""
+
+
 @dataclass
 class Shape:
     """What `fs3 up` was told when it made the cluster; later starts reuse it."""
@@ -160,7 +164,8 @@ class ClusterDirectory:
         """Replace cluster.json atomically."""
         document: dict[str, Any] = {
             "format": FORMAT,
-            "shape": asdict(shape),
+            # The release before knows no key that is new: what is as by default is not said.
+            "shape": {name: value for name, value in asdict(shape).items() if name not in _NEW_KEYS or value},
             "processes": [asdict(process) for process in processes.values()],
         }
         handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".cluster-")
