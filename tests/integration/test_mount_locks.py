@@ -10,13 +10,11 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
-from tests.mounts import embedded_mount
 
 pytestmark = [
     pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}"),
@@ -96,13 +94,10 @@ def first_answered(*programs: Program) -> Program:
 
 
 @pytest.fixture
-def roots(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Two mounts of one cluster."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with embedded_mount(tmp_path / "fs3", tmp_path / "one"), embedded_mount(tmp_path / "fs3", tmp_path / "two"):
-        (tmp_path / "one" / "f").write_bytes(bytes(100))
-        yield tmp_path / "one", tmp_path / "two"
+def roots(roots: tuple[Path, Path]) -> tuple[Path, Path]:
+    """Two mounts of one cluster, with a file."""
+    (roots[0] / "f").write_bytes(bytes(100))
+    return roots
 
 
 def wanted(kind: int, start: int, length: int) -> bytes:

@@ -6,13 +6,11 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fs3.sim.conformance.fuse import why_no_mount
-from tests.mounts import embedded_mount
 
 pytestmark = pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}")
 
@@ -23,15 +21,6 @@ with mmap.mmap(fd, int(sys.argv[2]), mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped
     assert mapped[:] == os.pread(fd, 1000, 0)
 """
 LINE = b"0123456789\n"
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Two mounts of one cluster."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with embedded_mount(tmp_path / "fs3", tmp_path / "one"), embedded_mount(tmp_path / "fs3", tmp_path / "two"):
-        yield tmp_path / "one", tmp_path / "two"
 
 
 @pytest.mark.parametrize("first", [1, 5000])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
-from tests.mounts import embedded_mount
 
 pytestmark = [
     pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}"),
@@ -29,15 +27,6 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     if _LIBC.fallocate(fd, mode, offset, length):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Two mounts of one cluster."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with embedded_mount(tmp_path / "fs3", tmp_path / "one"), embedded_mount(tmp_path / "fs3", tmp_path / "two"):
-        yield tmp_path / "one", tmp_path / "two"
 
 
 @pytest.mark.parametrize("size", [1000, 3 * CHUNK])

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
-from tests.mounts import embedded_mount
 
 pytestmark = [
     pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}"),
     pytest.mark.timeout(120),
 ]
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Two mounts of one cluster."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with embedded_mount(tmp_path / "fs3", tmp_path / "one"), embedded_mount(tmp_path / "fs3", tmp_path / "two"):
-        yield tmp_path / "one", tmp_path / "two"
 
 
 def link(fd: int, path: Path) -> None:

@@ -15,6 +15,7 @@ from fs3.drill.journal import Journal
 from fs3.drill.load_process import LoadProcess
 from fs3.drill.roles import wait_healthy
 from fs3.drill.verify import verify_now
+from tests.process_mounts import two_mounts
 from tests.space import SpaceGuard
 
 _SEEDS = count(1)
@@ -26,6 +27,20 @@ def drilled(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     """A cluster of three storage processes on one chain, which every test of the module leaves well."""
     with space_guard.lend("drill") as home, LocalCluster(home / "cluster", targets=1) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def shared(space_guard: SpaceGuard, drilled: LocalCluster) -> Iterator[tuple[Path, Path]]:
+    """Two mounts of it, each by a process of its own."""
+    with space_guard.lend("points") as home, two_mounts(drilled, home) as roots:
+        yield roots
+
+
+@pytest.fixture
+def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A directory of this test, on two mounts."""
+    (shared[0] / request.node.name).mkdir()
+    return shared[0] / request.node.name, shared[1] / request.node.name
 
 
 @pytest.fixture

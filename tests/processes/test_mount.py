@@ -18,7 +18,6 @@ from fs3.cli.local import LocalCluster
 from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 from tests.process_mounts import fs3, kill_both, run, two_mounts
-from tests.space import SpaceGuard
 
 pytestmark = [
     pytest.mark.processes,
@@ -47,16 +46,10 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.AC
 """
 
 
-@pytest.fixture(scope="module")
-def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
-    with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def mounts(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def mounts(drilled: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """Two mounts, each by a process of its own, on an empty directory of this test."""
-    with two_mounts(cluster, tmp_path) as roots:
+    with two_mounts(drilled, tmp_path) as roots:
         yield roots
 
 
@@ -144,7 +137,7 @@ def test_mapped_readers(mounts: tuple[Path, Path]) -> None:
 
 
 def test_a_mount_whose_processes_were_killed_is_taken_away_and_made_again(
-    mounts: tuple[Path, Path], cluster: LocalCluster, tmp_path: Path
+    mounts: tuple[Path, Path], drilled: LocalCluster, tmp_path: Path
 ) -> None:
     one, two = mounts
     point = one.parent
@@ -152,28 +145,28 @@ def test_a_mount_whose_processes_were_killed_is_taken_away_and_made_again(
     os.write(file, b"synced")
     os.fsync(file)
     kill_both(point)
-    done = fs3("mount", cluster.url, str(point))
+    done = fs3("mount", drilled.url, str(point))
     assert done.returncode == 1
     assert "a mount whose process has died is there" in done.stderr
     assert fs3("umount", str(point)).returncode == 0, "though a file is open on it"
     fails_with(errno.ENOTCONN, os.close, file)
     assert not is_mounted(str(point))
     assert (two / "synced").read_bytes() == b"synced"
-    assert fs3("mount", cluster.url, str(point)).returncode == 0
+    assert fs3("mount", drilled.url, str(point)).returncode == 0
     assert (one / "synced").read_bytes() == b"synced"
 
 
-def test_what_is_wrong_is_said(mounts: tuple[Path, Path], cluster: LocalCluster, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said(mounts: tuple[Path, Path], drilled: LocalCluster, tmp_path: Path) -> None:
     one, _ = mounts
     (tmp_path / "file").touch()
     (tmp_path / "free").mkdir()
     for arguments, said in (
-        ((cluster.url, str(tmp_path / "none")), "No such file or directory"),
-        ((cluster.url, str(tmp_path / "file")), "is not a directory"),
-        ((cluster.url, str(one.parent)), "something is mounted there already"),
-        ((cluster.url + "/below", str(tmp_path / "free")), "is not mounted: no such file or directory: 'below'"),
+        ((drilled.url, str(tmp_path / "none")), "No such file or directory"),
+        ((drilled.url, str(tmp_path / "file")), "is not a directory"),
+        ((drilled.url, str(one.parent)), "something is mounted there already"),
+        ((drilled.url + "/below", str(tmp_path / "free")), "is not mounted: no such file or directory: 'below'"),
         (("fs3://127.0.0.1:1", str(tmp_path / "free")), "nobody listens at tcp://127.0.0.1:1"),
-        ((cluster.url, str(tmp_path / "free"), "--cache", "-1"), "--cache is -1"),
+        ((drilled.url, str(tmp_path / "free"), "--cache", "-1"), "--cache is -1"),
     ):
         done = fs3("mount", *arguments)
         assert done.returncode == 1
@@ -185,12 +178,12 @@ def test_what_is_wrong_is_said(mounts: tuple[Path, Path], cluster: LocalCluster,
         assert "busy" in fs3("umount", str(one.parent)).stderr
 
 
-def test_read_only_and_direct(cluster: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
+def test_read_only_and_direct(drilled: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
     one, _ = mounts
     (one / "f").write_bytes(b"x" * 10_000)
     point = tmp_path / "three"
     point.mkdir()
-    assert fs3("mount", cluster.url, str(point), "--read-only", "--direct-io", "--cache", "1").returncode == 0
+    assert fs3("mount", drilled.url, str(point), "--read-only", "--direct-io", "--cache", "1").returncode == 0
     try:
         there = point / tmp_path.name
         assert (there / "f").read_bytes() == b"x" * 10_000
@@ -200,9 +193,9 @@ def test_read_only_and_direct(cluster: LocalCluster, mounts: tuple[Path, Path], 
         assert fs3("umount", str(point)).returncode == 0
 
 
-def test_the_commands_of_the_document(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_the_commands_of_the_document(drilled: LocalCluster, tmp_path: Path) -> None:
     (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "mount.md").read_text(), re.DOTALL)
-    script = script.replace("/mnt/fs3", str(tmp_path)).replace("127.0.0.1:8000", cluster.address)
+    script = script.replace("/mnt/fs3", str(tmp_path)).replace("127.0.0.1:8000", drilled.address)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-euxc", script], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr

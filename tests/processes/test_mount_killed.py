@@ -19,7 +19,6 @@ from fs3.cli.mount_plan import MountPlan
 from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.process_mounts import fs3, holder_of, server_of, two_mounts
-from tests.space import SpaceGuard
 
 pytestmark = [
     pytest.mark.processes,
@@ -28,16 +27,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
-    with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def mounts(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def mounts(drilled: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """Two mounts, each by a process of its own, on an empty directory of this test."""
-    with two_mounts(cluster, tmp_path) as roots:
+    with two_mounts(drilled, tmp_path) as roots:
         yield roots
 
 
@@ -236,12 +229,12 @@ def test_locks_and_what_waits_for_them_outlive_the_process(mounts: tuple[Path, P
     os.close(fd)
 
 
-def test_a_mounted_directory_stays_that_directory(cluster: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_mounted_directory_stays_that_directory(drilled: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
     one, _ = mounts
     (one / "a" / "caf\udce9").mkdir(parents=True)
     point = tmp_path / "m"
     point.mkdir()
-    assert fs3("mount", f"{cluster.url}/{tmp_path.name}/a/caf\udce9/", str(point)).returncode == 0
+    assert fs3("mount", f"{drilled.url}/{tmp_path.name}/a/caf\udce9/", str(point)).returncode == 0
     (point / "f").write_bytes(b"f")
     os.rename(one / "a", one / "b")
     kill(point)
@@ -251,10 +244,10 @@ def test_a_mounted_directory_stays_that_directory(cluster: LocalCluster, mounts:
     assert fs3("umount", str(point)).returncode == 0
 
 
-def test_the_holder_ends_with_the_mount(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_the_holder_ends_with_the_mount(drilled: LocalCluster, tmp_path: Path) -> None:
     point = tmp_path / "m"
     point.mkdir()
-    assert fs3("mount", cluster.url, str(point), "--log", str(tmp_path / "log")).returncode == 0
+    assert fs3("mount", drilled.url, str(point), "--log", str(tmp_path / "log")).returncode == 0
     holder = holder_of(point)
     assert holder is not None
     os.kill(server_of(point), signal.SIGSTOP)
@@ -265,11 +258,11 @@ def test_the_holder_ends_with_the_mount(cluster: LocalCluster, tmp_path: Path) -
     _wait_gone(point)
 
 
-def test_sigterm_unmounts(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_sigterm_unmounts(drilled: LocalCluster, tmp_path: Path) -> None:
     for find in (server_of, holder_of):
         point = tmp_path / find.__name__
         point.mkdir()
-        assert fs3("mount", cluster.url, str(point), "--log", str(tmp_path / "log")).returncode == 0
+        assert fs3("mount", drilled.url, str(point), "--log", str(tmp_path / "log")).returncode == 0
         process = find(point)
         assert process is not None
         os.kill(process, signal.SIGTERM)
@@ -277,11 +270,11 @@ def test_sigterm_unmounts(cluster: LocalCluster, tmp_path: Path) -> None:
         assert not is_mounted(str(point))
 
 
-def test_in_the_foreground(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_in_the_foreground(drilled: LocalCluster, tmp_path: Path) -> None:
     """The command is the holder then."""
     point = tmp_path / "m"
     point.mkdir()
-    command = [sys.executable, "-m", "fs3.cli.main", "mount", "--foreground", cluster.url, str(point)]
+    command = [sys.executable, "-m", "fs3.cli.main", "mount", "--foreground", drilled.url, str(point)]
     running = subprocess.Popen(command, stderr=subprocess.PIPE)
     end = time.monotonic() + 30
     while not is_mounted(str(point)):
@@ -305,7 +298,7 @@ def _wait_gone(point: Path) -> None:
         time.sleep(0.01)
 
 
-def test_an_unmount_while_no_process_serves(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_an_unmount_while_no_process_serves(drilled: LocalCluster, tmp_path: Path) -> None:
     """The cluster is away, so none can start."""
     point = tmp_path / "m"
     point.mkdir()

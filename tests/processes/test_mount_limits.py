@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +23,6 @@ from fs3.model.inode import InodeType
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Mknod, Stat
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
-from tests.process_mounts import two_mounts
-from tests.space import SpaceGuard
 
 pytestmark = [
     pytest.mark.processes,
@@ -45,31 +42,12 @@ XATTR_BYTES_MAX: Final = 64 * 1024
 """Of a value."""
 
 
-@pytest.fixture(scope="module")
-def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
-    with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def shared(space_guard: SpaceGuard, cluster: LocalCluster) -> Iterator[tuple[Path, Path]]:
-    with space_guard.lend("points") as home, two_mounts(cluster, home) as roots:
-        yield roots
-
-
-@pytest.fixture
-def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[Path, Path]:
-    """A directory of this test, on two mounts."""
-    (shared[0] / request.node.name).mkdir()
-    return shared[0] / request.node.name, shared[1] / request.node.name
-
-
 def inside(mount: Path) -> str:
     """The path in the cluster of a directory of a test."""
     return "/".join(["", *mount.parts[-2:]])
 
 
-def test_names_of_any_bytes_and_lengths_through_every_layer(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_names_of_any_bytes_and_lengths_through_every_layer(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     one, two = mounts
     names = [b"n" * name_bytes_max, b"\xff\xfe\x80" * 85, b"caf\xe9", b"line\nbreak", "é".encode() * 127, b" ", b"..."]
     for name in names:
@@ -77,19 +55,19 @@ def test_names_of_any_bytes_and_lengths_through_every_layer(mounts: tuple[Path, 
             file.write(name)
     assert sorted(os.listdir(os.fsencode(two))) == sorted(names)
     place = inside(one)
-    files = fsspec.filesystem("fs3", cluster=cluster.address, skip_instance_cache=True)
+    files = fsspec.filesystem("fs3", cluster=drilled.address, skip_instance_cache=True)
     found = {os.fsencode(path.rpartition("/")[2]): files.cat_file(path) for path in files.ls(place, detail=False)}
     assert found == {name: name for name in names}
 
     async def ask() -> tuple[list[str], int]:
-        async with await fs3.connect(cluster.url) as client:
+        async with await fs3.connect(drilled.url) as client:
             listed = [entry.name for entry in await client.list_all(place)]
             with pytest.raises(OSError, match="long") as refused:
                 await client.mkdir(f"{place}/{'n' * (name_bytes_max + 1)}")
             return listed, refused.value.errno
 
     assert asyncio.run(ask()) == (sorted(map(os.fsdecode, names), key=os.fsencode), errno.ENAMETOOLONG)
-    command = [sys.executable, "-m", "fs3.cli.main", "ls", cluster.url + place[1:]]
+    command = [sys.executable, "-m", "fs3.cli.main", "ls", drilled.url + place[1:]]
     told = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
     assert all(name in told for name in names)
     for name in (b"n" * (name_bytes_max + 1), b"\xff" * (name_bytes_max + 1)):
@@ -100,7 +78,7 @@ def test_names_of_any_bytes_and_lengths_through_every_layer(mounts: tuple[Path, 
         assert refused.value.errno == errno.ENAMETOOLONG
 
 
-def test_paths_as_long_as_may_be(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_paths_as_long_as_may_be(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     one, two = mounts
     path = os.fsencode(one)
     while len(path) < PATH_BYTES_MAX - 202:
@@ -121,13 +99,13 @@ def test_paths_as_long_as_may_be(mounts: tuple[Path, Path], cluster: LocalCluste
         os.close(here)
         here = below
     os.close(here)
-    files = fsspec.filesystem("fs3", cluster=cluster.address, skip_instance_cache=True)
+    files = fsspec.filesystem("fs3", cluster=drilled.address, skip_instance_cache=True)
     with pytest.raises(OSError, match="long") as refused:
         files.info("/" + "d/" * 2048 + "f")
     assert refused.value.errno == errno.ENAMETOOLONG
 
 
-def test_symlinks_on_one_path(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_symlinks_on_one_path(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     one, _ = mounts
     (one / "l0").write_bytes(b"end")
     for number in range(SYMLINKS_MAX + 1):
@@ -139,7 +117,7 @@ def test_symlinks_on_one_path(mounts: tuple[Path, Path], cluster: LocalCluster) 
     fails_with(errno.ELOOP, os.open, one / "l1", os.O_RDONLY | os.O_NOFOLLOW)
 
     async def ask() -> tuple[int, int]:
-        async with await fs3.connect(cluster.url) as client:
+        async with await fs3.connect(drilled.url) as client:
             length = (await client.stat(f"{inside(one)}/l{SYMLINKS_MAX}")).length
             with pytest.raises(OSError, match="symbolic links") as refused:
                 await client.stat(f"{inside(one)}/l{SYMLINKS_MAX + 1}")
@@ -148,12 +126,12 @@ def test_symlinks_on_one_path(mounts: tuple[Path, Path], cluster: LocalCluster) 
     assert asyncio.run(ask()) == (3, errno.ELOOP)
 
 
-def test_a_large_directory_is_listed_while_it_changes(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_a_large_directory_is_listed_while_it_changes(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     """Every name that is there all the time is listed once; others may be; and others use the mount meanwhile."""
     one, two = mounts
 
     async def fill() -> None:
-        async with await fs3.connect(cluster.url) as client:
+        async with await fs3.connect(drilled.url) as client:
             here = (await client.meta.ask(Stat(PathRef(InodeId(1), inside(one)[1:]), follow=False))).id
             numbers = iter(range(ENTRIES))
 
@@ -191,7 +169,7 @@ def test_a_large_directory_is_listed_while_it_changes(mounts: tuple[Path, Path],
         assert len(set(stayed)) == ENTRIES
         assert len(set(names)) == len(names)
     fails_with(errno.ENOTEMPTY, os.rmdir, two)
-    fsspec.filesystem("fs3", cluster=cluster.address, skip_instance_cache=True).rm(inside(one), recursive=True)
+    fsspec.filesystem("fs3", cluster=drilled.address, skip_instance_cache=True).rm(inside(one), recursive=True)
     fails_with(errno.ENOENT, os.listdir, two / "below")
 
 

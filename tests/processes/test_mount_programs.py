@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from fs3.cli.local import LocalCluster
 from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.mounted_programs import SyncingProgram, check_synced, finish, start
-from tests.process_mounts import fs3, kill_both, run, two_mounts
-from tests.space import SpaceGuard
+from tests.process_mounts import fs3, kill_both, run
 
 pytestmark = [
     pytest.mark.processes,
@@ -78,25 +76,6 @@ with mmap.mmap(fd, 0) as mapped:
         mapped[at : at + 8] = b"mapped%02d" % int(sys.argv[2])
     mapped.flush()
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
-    with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def shared(space_guard: SpaceGuard, cluster: LocalCluster) -> Iterator[tuple[Path, Path]]:
-    with space_guard.lend("points") as home, two_mounts(cluster, home) as roots:
-        yield roots
-
-
-@pytest.fixture
-def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[Path, Path]:
-    """A directory of this test, on two mounts."""
-    (shared[0] / request.node.name).mkdir()
-    return shared[0] / request.node.name, shared[1] / request.node.name
 
 
 @pytest.mark.parametrize(("journal", "places"), [("delete", (0, 1)), ("wal", (0, 0))])
@@ -164,7 +143,7 @@ def test_memory_mapped_by_two_writers(mounts: tuple[Path, Path]) -> None:
     assert data.count(b".") == 1_000_000 - 20 * 8
 
 
-def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     one, two = mounts
     point = one.parents[1]
     load = SyncingProgram(one)
@@ -174,17 +153,17 @@ def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: L
     assert fs3("umount", str(point)).returncode == 0
     assert not is_mounted(str(point))
     check_synced(two, rounds)
-    assert fs3("mount", cluster.url, str(point)).returncode == 0
+    assert fs3("mount", drilled.url, str(point)).returncode == 0
     check_synced(one, rounds)
 
 
-def test_a_storage_node_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
+def test_a_storage_node_that_is_killed_under_load(mounts: tuple[Path, Path], drilled: LocalCluster) -> None:
     one, two = mounts
     load = SyncingProgram(one)
     load.wait(10)
-    cluster.kill("storage-1")
+    drilled.kill("storage-1")
     load.wait(20)
-    cluster.start(only="storage-1")
-    cluster.wait_healthy()
+    drilled.start(only="storage-1")
+    drilled.wait_healthy()
     load.wait(10)
     check_synced(two, load.end(kill=True))

@@ -6,16 +6,13 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fs3.cli.local import LocalCluster
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.mounted_programs import finish, start
-from tests.process_mounts import run, two_mounts
-from tests.space import SpaceGuard
+from tests.process_mounts import run
 
 pytestmark = [
     pytest.mark.processes,
@@ -54,23 +51,6 @@ with open(sys.argv[1], "rb") as file:
         file.seek(int(sys.argv[2]) + number * 4096)
         assert file.read(8) == number.to_bytes(8, "little")
 """
-
-
-@pytest.fixture(scope="module")
-def shared(space_guard: SpaceGuard) -> Iterator[tuple[Path, Path]]:
-    with (
-        space_guard.lend("mounts") as home,
-        LocalCluster(home / "cluster", targets=1) as cluster,
-        two_mounts(cluster, home) as roots,
-    ):
-        yield roots
-
-
-@pytest.fixture
-def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[Path, Path]:
-    """A directory of this test, on two mounts."""
-    (shared[0] / request.node.name).mkdir()
-    return shared[0] / request.node.name, shared[1] / request.node.name
 
 
 def make_files(root: Path, count: int) -> None:

@@ -126,6 +126,7 @@ class VerbHandlers:
         return handle
 
     def _watch(self, call: Call) -> None:
+        self.operations[Watch] += 1
         try:
             caller = caller_from_pb(call.request.caller)
             request = VERBS[Watch].request_from_pb(call.request)
