@@ -21,6 +21,7 @@ from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
@@ -92,7 +93,7 @@ class FramedCall(ServerCall):
     def __init__(
         self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int, *, takes_places: bool
     ) -> None:
-        super().__init__(method, request, connection.peer, deadline)
+        super().__init__(method, request, connection.peer, deadline, connection.auth)
         self._connection = connection
         self._queued_bytes = 0  # messages of a stream that have not left
         self._takes_places = takes_places
@@ -177,6 +178,7 @@ class ServerConnection(Connection):
         self.limits = context.limits
         self.pool = context.pool
         self.peer = peer
+        self.auth = AuthContext()
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
@@ -227,7 +229,7 @@ class ServerConnection(Connection):
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
         try:
-            binding, request = self._admission.admit(method_id, header, length, self._open_calls)
+            binding, request = self._admission.admit(method_id, header, length, self._open_calls, self.auth)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return

@@ -26,6 +26,7 @@ from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_byt
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, OnSent, Part
 from fs3.wire.endpoints import format_host_port, parse_host_port
@@ -51,8 +52,10 @@ class GrpcCall(ServerCall):
 
     __slots__ = ("_charged_bytes", "_listener", "_reply_bytes", "_waiter", "failure", "messages", "outcome", "queued_bytes")
 
-    def __init__(self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int) -> None:
-        super().__init__(method, request, peer, deadline)
+    def __init__(
+        self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int, auth: AuthContext
+    ) -> None:
+        super().__init__(method, request, peer, deadline, auth)
         self._listener = listener
         self._charged_bytes = 0  # bytes charged to the pool
         self._reply_bytes = 0  # of the reply budget
@@ -275,14 +278,15 @@ class GrpcListener:
     async def _begin(self, method: Method, data: bytes, context: Any) -> GrpcCall:
         """Check a request and hand it to its handler."""
         peer = context.peer()
+        auth = AuthContext()
         try:
             # The payload is in the message on this wire: it is looked at once that is parsed.
-            binding, request = self._admission.admit(method.id, data, 0, self._calls[peer])
+            binding, request = self._admission.admit(method.id, data, 0, self._calls[peer], auth)
         except RequestRefused as refusal:
             await _abort(context, refusal.code, refusal.message)
         remaining_s = context.time_remaining()
         deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else self._now() + int(remaining_s * SECOND)
-        call = GrpcCall(self, method, request, peer, deadline)
+        call = GrpcCall(self, method, request, peer, deadline, auth)
         if binding.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
         if length := reply_bytes_of(method, request):

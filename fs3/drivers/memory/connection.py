@@ -21,6 +21,7 @@ from fs3.drivers.rpc.payload import copy_parts, join_parts
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import OnSent, Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import HEADER_BYTES
@@ -71,7 +72,7 @@ class MemoryCall(ServerCall):
     __slots__ = ("connection", "queued_bytes", "request_id")
 
     def __init__(self, connection: MemoryConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
-        super().__init__(method, request, connection.peer, deadline)
+        super().__init__(method, request, connection.peer, deadline, connection.auth)
         self.connection = connection
         self.queued_bytes = 0
         """Messages of a stream that have not arrived."""
@@ -122,6 +123,7 @@ class MemoryConnection:
         self.down = MemoryPipe(network, self, server.host, client.host, client.context)
         self.pipes = (self.up, self.down)
         network.connections[self] = None
+        self.auth: AuthContext = AuthContext()
         server.connections[self] = None
 
     # --- towards the server --------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ class MemoryConnection:
         """A request arrives."""
         server, request_id, length = self.server, frame.request_id, frame.length
         try:
-            binding, request = server.admission.admit(frame.method_id, frame.data, length, self.open_calls)
+            binding, request = server.admission.admit(frame.method_id, frame.data, length, self.open_calls, self.auth)
         except RequestRefused as refusal:
             self.send_error(request_id, refusal.code, refusal.message)
             return

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from fs3.base.status import Code
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import MethodBinding, bindings_by_id
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import Bindings
 
 
@@ -36,7 +37,9 @@ class RequestAdmission:
         """The listener takes no new requests any more."""
         self._calls_max = calls_max
 
-    def admit(self, method_id: int, data: bytes | bytearray, payload_length: int, open_calls: int) -> tuple[MethodBinding, Any]:
+    def admit(
+        self, method_id: int, data: bytes | bytearray, payload_length: int, open_calls: int, auth: AuthContext
+    ) -> tuple[MethodBinding, Any]:
         """How a request is served, and its message, parsed from `data`. Raises RequestRefused.
 
         `open_calls`: calls of the connection that their handlers have not ended, cancelled ones too. The bounds are tested before
@@ -45,6 +48,9 @@ class RequestAdmission:
         binding = self.table.get(method_id)
         if binding is None:
             raise self._refuse(Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
+        if not binding.method.rights & auth.rights:
+            who = "this user" if auth.principal is not None else "a connection that has not authenticated"
+            raise self._refuse(Code.PERMISSION, f"{binding.method!r} is not for {who}")
         if payload_length and not binding.takes_payload:
             raise self._refuse(Code.INVALID, f"requests of {binding.method!r} carry no payload")
         if open_calls >= self._calls_max:

@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
+from fs3.model.principal import AuthContext
 from fs3.model.slow import SlowOperation, Span
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
 from fs3.runtime.slow_operations import SlowOperations
@@ -68,6 +69,7 @@ class ServerCall:
         "_released_at",
         "_slow",
         "arrived_at",
+        "auth",
         "deadline",
         "is_cancelled",
         "method",
@@ -76,11 +78,12 @@ class ServerCall:
         "request",
     )
 
-    def __init__(self, method: Method, request: Any, peer: str, deadline: int) -> None:
+    def __init__(self, method: Method, request: Any, peer: str, deadline: int, auth: AuthContext) -> None:
         self.method = method
         self.request = request
         self.payload: memoryview | None = None
         self.peer = peer
+        self.auth = auth
         self.deadline = deadline
         self.is_cancelled = False
         self._ended = False
