@@ -107,6 +107,7 @@ _CLASSES: dict[Code, type[FS3Error]] = {
     Code.PERMISSION: NoPermission,
     Code.ACCESS: NoPermission,
     Code.NOT_ADMITTED: NoPermission,
+    Code.NO_CAPABILITY: NoPermission,
     Code.DEADLINE: DeadlineExceeded,
     Code.UNAVAILABLE: Unreachable,
     Code.DISCONNECTED: Unreachable,

@@ -80,6 +80,7 @@ class Code(IntEnum):
     DISK = 310
     REPLICAS_DISAGREE = 311
     LEASE = 312
+    NO_CAPABILITY = 315
 
     NOT_PRIMARY = 401
     WRONG_CLUSTER = 402
@@ -123,6 +124,7 @@ _RETRY = {
     Code.DIRTY: Retry.BACKOFF,
     Code.MISSING_UPDATE: Retry.REFRESH,
     Code.NOT_PRIMARY: Retry.REFRESH,
+    Code.NO_CAPABILITY: Retry.BACKOFF,
 }
 
 _ERRNO = {
@@ -130,6 +132,7 @@ _ERRNO = {
     Code.DEADLINE: errno.ETIMEDOUT,
     Code.UNAVAILABLE: errno.ECONNREFUSED,
     Code.NOT_ADMITTED: errno.EACCES,
+    Code.NO_CAPABILITY: errno.EACCES,
     Code.DISCONNECTED: errno.ECONNRESET,
     Code.BUSY: errno.EAGAIN,
     Code.INVALID: errno.EINVAL,

@@ -20,8 +20,8 @@ class Right(IntFlag):
     STORAGE = 32
 
 
-ALL_RIGHTS = Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE
-"""What every connection has in a cluster without security."""
+ALL_RIGHTS = int(Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE)
+"""What every connection has in a cluster without security. A plain number: it is compared for every request."""
 
 
 class PrincipalKind(IntEnum):
@@ -58,7 +58,7 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "principal", "rights")
+    __slots__ = ("capabilities", "capabilities_era", "principal", "rights")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None) -> None:
         self.rights = rights
@@ -67,6 +67,8 @@ class AuthContext:
         """None: it has proved nothing, or the cluster has no security."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
+        self.capabilities_era = 0
+        """The keys and revocations by which they were looked at last: a number of the storage service's own."""
 
     def __repr__(self) -> str:
         return f"<{self.principal.name if self.principal is not None else 'no one'}, rights {self.rights:#x}>"
