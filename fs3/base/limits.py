@@ -369,6 +369,18 @@ lmdb_map_bytes_max = 1024 * GIB
 lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 
+# --- security --------------------------------------------------------------------------------------------------------
+ticket_lifetime_ms = 60_000
+"""Who a caller has proved to be counts for so long, of the time of the cluster; clients prove it again before."""
+security_silence_ns = 10 * SECOND
+"""A service that has heard nothing of the manager for so long checks no ticket and no capability: it refuses them."""
+cluster_time_ahead_ms = 5_000
+"""The manager stores a time that is ahead of the time by this at most; the next primary begins there."""
+cluster_time_late_ms = 1_000
+"""So late a process may be told the time of the cluster, at most."""
+
+assert cluster_time_ahead_ms + cluster_time_late_ms < ticket_lifetime_ms // 4
+assert lease_ns < security_silence_ns
 assert client_write_call_bytes <= client_write_bytes_max
 assert content_bytes_max <= block_bytes_max
 # A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
