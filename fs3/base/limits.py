@@ -51,10 +51,6 @@ principal_connections_max = 2048
 """Of one user or node, to one listener's process."""
 principal_calls_max = 8192
 """Requests of one user or node that are with their handlers, over all its connections; further ones are answered BUSY."""
-authentication_failures_max = 8
-"""A connection on which so many tickets were refused is closed."""
-tickets_remembered_max = 4096
-"""Tickets that come with requests and are verified once, the newest."""
 stream_queue_bytes_max = 4 * MIB
 """Messages of one streamed answer queued on either side; a consumer that falls further behind loses the stream (BUSY)."""
 staging_bytes = 256 * KIB

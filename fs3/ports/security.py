@@ -7,6 +7,12 @@ from typing import Protocol
 
 from fs3.model.principal import AuthContext
 
+OnTicket = Callable[[], None]
+"""There is a newer ticket."""
+
+EndSubscription = Callable[[], None]
+"""What was subscribed to is not told any more."""
+
 
 class Gate(Protocol):
     """Decides for all listeners of a process what their connections have proved. In a cluster without security all of them have
@@ -40,7 +46,7 @@ class TicketSource(Protocol):
         """The newest one; b"": there is none."""
         ...
 
-    def subscribe(self, on_ticket: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, on_ticket: OnTicket) -> EndSubscription:
         """Have `on_ticket` called when there is a newer one, in the loop of the owner; returns what ends that."""
         ...
 

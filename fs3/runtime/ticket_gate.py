@@ -11,7 +11,7 @@ Limits: it belongs to one event loop.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -23,11 +23,17 @@ from fs3.base.units import MILLISECOND, NEVER
 from fs3.core.security.cluster_time import ClusterTime
 from fs3.core.security.revocations import Revocations
 from fs3.core.security.seal import KeyRing, SealError
+from fs3.core.security.state import OnSecurityChanged
 from fs3.core.security.tickets import open_ticket
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right, Share
 from fs3.ports.clock import Clock
+
+authentication_failures_max = 8
+"""A connection on which so many tickets were refused is closed."""
+tickets_remembered_max = 4096
+"""Tickets that come with requests and are verified once, the newest."""
 
 
 class SecurityView(Protocol):
@@ -47,12 +53,12 @@ class SecurityView(Protocol):
     @property
     def revoked(self) -> Revocations: ...
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
+    def subscribe(self, callback: OnSecurityChanged) -> None:
         """Have `callback` called with every change of the others."""
         ...
 
 
-class Refusal(StrEnum):
+class TicketRefusal(StrEnum):
     """Why a ticket was not taken. Counted, and never told."""
 
     BROKEN = "broken"
@@ -74,9 +80,9 @@ class GateLimits:
     stranger_calls_max: int = limits.stranger_calls_max
     principal_connections_max: int = limits.principal_connections_max
     principal_calls_max: int = limits.principal_calls_max
-    authentication_failures_max: int = limits.authentication_failures_max
+    authentication_failures_max: int = authentication_failures_max
     authentication_ns: int = limits.authentication_ns
-    tickets_remembered_max: int = limits.tickets_remembered_max
+    tickets_remembered_max: int = tickets_remembered_max
 
 
 class TicketGate:
@@ -95,7 +101,7 @@ class TicketGate:
         self._strangers = Share(self._bounds.stranger_calls_max)
         self._origins: Counter[str] = Counter()
         """Connections of strangers, by where they come from."""
-        self.refused: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
+        self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
         security.subscribe(self._on_changed)
 
     # --- the port ------------------------------------------------------------------------------------------------------
@@ -107,7 +113,7 @@ class TicketGate:
             self._strangers.connections >= bounds.stranger_connections_max
             or self._origins[origin_of(peer)] >= bounds.stranger_connections_per_origin_max
         ):
-            self.refused[Refusal.TOO_MANY] += 1
+            self.refused[TicketRefusal.TOO_MANY] += 1
             return None
         auth = AuthContext(peer=peer)
         self._tickets[auth] = b""
@@ -165,19 +171,19 @@ class TicketGate:
         """Whose ticket it is, and until when it counts by this process's clock. Raises FS3Error NOT_AUTHENTICATED."""
         security, now = self._security, self._now()
         if not security.time.is_known(now):
-            raise self._refuse(Refusal.TIME_UNKNOWN)
+            raise self._refuse(TicketRefusal.TIME_UNKNOWN)
         try:
             principal = open_ticket(security.ring, ticket, 0)
         except SealError:
-            raise self._refuse(Refusal.BROKEN) from None
+            raise self._refuse(TicketRefusal.BROKEN) from None
         left_ms = principal.expires_ms - security.time.now_ms(now)
         if left_ms <= 0:
-            raise self._refuse(Refusal.EXPIRED)
+            raise self._refuse(TicketRefusal.EXPIRED)
         if security.revoked.is_revoked(principal):
-            raise self._refuse(Refusal.REVOKED)
+            raise self._refuse(TicketRefusal.REVOKED)
         return principal, now + left_ms * MILLISECOND
 
-    def _refuse(self, reason: Refusal) -> FS3Error:
+    def _refuse(self, reason: TicketRefusal) -> FS3Error:
         """The same words for all reasons: they would tell how near a forged ticket is."""
         self.refused[reason] += 1
         return error(Code.NOT_AUTHENTICATED, "the ticket is not valid here, or not any more")
@@ -231,7 +237,7 @@ class TicketGate:
         if auth.share is share:
             return
         if share.connections >= self._bounds.principal_connections_max:
-            self.refused[Refusal.TOO_MANY] += 1
+            self.refused[TicketRefusal.TOO_MANY] += 1
             raise error(Code.BUSY, f"{share.connections} connections of this caller are open")
         self._leave_share(auth)
         auth.share = share

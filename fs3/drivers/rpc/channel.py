@@ -23,7 +23,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from fs3.base.counting import CallCounts
@@ -43,7 +43,7 @@ from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
-from fs3.ports.security import TicketSource
+from fs3.ports.security import EndSubscription, TicketSource
 from fs3.runtime.alarm import Alarm
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticate_to_pb
@@ -200,7 +200,7 @@ class ClientChannel:
         self._tickets = tickets
         self._shown = b""
         """The ticket that was sent last on this connection."""
-        self._unsubscribe: Callable[[], None] | None = None
+        self._unsubscribe: EndSubscription | None = None
         self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""

@@ -65,7 +65,10 @@ SERVED_SENT = Metric("fs3_rpc_served_payload_sent_bytes_total", _C, "Payload of 
 REFUSED = Metric("fs3_rpc_refused_total", _C, "Requests that were refused before a handler saw them, by reason.", ("code",))
 CONNECTIONS = Metric("fs3_rpc_connections", _G, "Connections of clients on the framed wires.")
 TICKETS_REFUSED = Metric(
-    "fs3_tickets_refused_total", _C, "Tickets, or connections, that were refused since they prove nothing, by reason.", ("reason",)
+    "fs3_tickets_refused_total",
+    _C,
+    "Tickets and connections that were refused, by reason.",
+    ("reason",),
 )
 STRANGERS = Metric("fs3_stranger_connections", _G, "Connections that have proved nothing, in a cluster with security.")
 CALLED_SECONDS = Metric(
