@@ -77,6 +77,8 @@ class ClusterSwarm:
 
     zones: int = 0
     """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
+    has_security: bool = False
+    """Processes prove who they are, and clients what they may do. Likewise."""
 
     def describe(self) -> str:
         """One line, for people."""
