@@ -372,8 +372,6 @@ ticket_lifetime_ms = 60_000
 """Who a caller has proved to be counts for so long, of the time of the cluster; clients prove it again before."""
 security_silence_ns = 10 * SECOND
 """A service that has heard nothing of the manager for so long checks no ticket and no capability: it refuses them."""
-principal_name_bytes_max = 255
-"""Of a user's name."""
 capability_lifetime_ms = 50_000
 """For how long a storage node is shown the same capability. Clients get a new one when half of it is over."""
 capabilities_per_request_max = 4096

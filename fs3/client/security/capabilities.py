@@ -123,7 +123,7 @@ class Capabilities:
         try:
             await self.fetch((key,), right)
         except FS3Error:
-            # The one there is counts until it ends. Whoever needs one then asks, and is told why there is none.
+            # The one there is counts until it ends. The first request after that asks, and is told why there is none.
             held.renew_at = self._now() + (held.ends_at - self._now()) // 4
 
     def _ask_for(self, key: int, right: int) -> asyncio.Future[None]:
@@ -191,7 +191,7 @@ _REASONS = {
 
 
 def _look_at(turn: asyncio.Future[None]) -> None:
-    """Whoever waited for it may have given up: then its failure is of no interest."""
+    """The callers that waited for it may have given up: then its failure is of no interest."""
     if not turn.cancelled():
         turn.exception()
 

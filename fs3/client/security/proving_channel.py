@@ -72,7 +72,7 @@ class Shown:
         self._shown.clear()
 
 
-class _Sending(NamedTuple):
+class _LateRequest(NamedTuple):
     """A request that waits for capabilities."""
 
     method: Method
@@ -117,7 +117,7 @@ class ProvingChannel:
         if not missing:
             return self._send(method, request, parts, into, timeout_ns)
         answer = _LateCall(loop=asyncio.get_running_loop())
-        sending = _Sending(method, request, parts, into, now + (timeout_ns or call_timeout_ns))
+        sending = _LateRequest(method, request, parts, into, now + (timeout_ns or call_timeout_ns))
         fetching = asyncio.get_running_loop().create_task(self._capabilities.fetch(missing, need.right))
         answer.attempt = fetching
         fetching.add_done_callback(lambda done: self._on_fetched(answer, sending, need, done))
@@ -138,7 +138,7 @@ class ProvingChannel:
         if not done.cancelled() and isinstance(failure := done.exception(), FS3Error):
             self.on_failure(failure)
 
-    def _on_fetched(self, answer: _LateCall, sending: _Sending, need: Need, done: asyncio.Future[None]) -> None:
+    def _on_fetched(self, answer: _LateCall, sending: _LateRequest, need: Need, done: asyncio.Future[None]) -> None:
         if answer.done():
             if not done.cancelled():
                 done.exception()

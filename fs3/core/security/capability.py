@@ -18,9 +18,12 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, NAMESPACE_IDS_END, ChunkId, chunk_file, page_namespace
-from fs3.base.limits import capability_lifetime_ms, principal_name_bytes_max
+from fs3.base.limits import capability_lifetime_ms
 from fs3.core.security.seal import DIGEST_BYTES, HEAD_BYTES, KeyRing, SealError, SealKind, seal, unseal
 from fs3.model.principal import Principal, PrincipalKind, Right
+
+holder_bytes_max = 255
+"""Of the name of a holder."""
 
 READ: Final = 1
 """To read bytes, to learn which chunks there are and how long they are, to hear of pages."""
@@ -120,7 +123,7 @@ def seal_capability(ring: KeyRing, capability: Capability) -> bytes:
     subject, holder = capability.subject, capability.holder.encode()
     if not 0 < subject.id < _SUBJECTS_END[subject.kind]:
         raise ValueError(f"there is no {subject.kind.name.lower()} {subject.id}")
-    if not 0 < len(holder) <= principal_name_bytes_max:
+    if not 0 < len(holder) <= holder_bytes_max:
         raise ValueError(f"a name of {len(holder)} bytes is no holder")
     if not 0 < capability.rights <= READ | WRITE:
         raise ValueError(f"{capability.rights} says no rights")
@@ -136,14 +139,14 @@ def open_capability(ring: KeyRing, message: bytes) -> Capability:
 
 
 def peek_capability(message: bytes) -> Capability:
-    """What a message says, whoever made it: for its holder, who has no key. Raises SealError for what is none."""
+    """What a message says, not whether it counts: for its holder, who has no key. Raises SealError for what is none."""
     if len(message) < HEAD_BYTES + DIGEST_BYTES or message[1] != SealKind.CAPABILITY:
         raise SealError("no capability")
     return _decode(message[HEAD_BYTES:-DIGEST_BYTES])
 
 
 def _decode(body: bytes) -> Capability:
-    if not _BODY.size < len(body) <= _BODY.size + principal_name_bytes_max:
+    if not _BODY.size < len(body) <= _BODY.size + holder_bytes_max:
         raise SealError("no capability")
     kind, rights, lifetime_ms, subject, expires_ms = _BODY.unpack_from(body)
     try:

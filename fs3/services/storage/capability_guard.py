@@ -23,7 +23,7 @@ from fs3.ports.rpc import Call, Handler
 from fs3.wire.storage_needs import NEEDS, NO_NEED, Need
 
 
-class _Shown(NamedTuple):
+class _Verified(NamedTuple):
     """What a connection has shown for one subject, per right: until when it counts, and the key it was sealed with."""
 
     read_until_ms: int
@@ -32,9 +32,9 @@ class _Shown(NamedTuple):
     write_key: int
 
 
-_NOTHING_SHOWN = _Shown(0, 0, 0, 0)
+_NOTHING_SHOWN = _Verified(0, 0, 0, 0)
 _UNTIL = {READ: 0, WRITE: 2}
-"""Which field of `_Shown` says until when a right counts."""
+"""Which field of `_Verified` says until when a right counts."""
 
 
 class CapabilityGuard:

@@ -16,7 +16,7 @@ REMOVED_NS = (max(ticket_lifetime_ms, capability_lifetime_ms) + cluster_time_lat
 _REFUSALS = frozenset((Code.PERMISSION, Code.ACCESS, Code.NOT_AUTHENTICATED, Code.TICKET_LAPSED, Code.NO_CAPABILITY))
 
 
-class Operation(NamedTuple):
+class UserOperation(NamedTuple):
     """One operation of a user."""
 
     user: str
@@ -30,7 +30,7 @@ class History:
     """What users did."""
 
     def __init__(self) -> None:
-        self.operations: list[Operation] = []
+        self.operations: list[UserOperation] = []
         self.ended: dict[str, int] = {}
         """User -> what begins from then on must not succeed. Others may always."""
         self.problems: list[str] = []

@@ -31,7 +31,7 @@ async def draw_free_ids(txn: Txn, ctx: OpContext, *, inodes: int, others: int = 
 
 
 def take_from_anyone(self: CapabilityGuard, auth: AuthContext, messages: Iterable[bytes], now_ms: int) -> None:
-    """A capability counts for whoever shows it."""
+    """A capability counts for every user that shows it."""
     for message in messages:
         try:
             holder = open_capability(self._security.ring, message).holder

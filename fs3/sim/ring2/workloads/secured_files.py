@@ -10,7 +10,7 @@ from fs3.api.file import File
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.sim.checkers.refusals import History, Operation
+from fs3.sim.checkers.refusals import History, UserOperation
 from fs3.sim.ring2.loop import SimLoop
 
 PAUSE_SECONDS = 0.4
@@ -53,7 +53,7 @@ class SecuredFileWorkload:
             await work
         except FS3Error as failure:
             code = failure.code
-        self._history.operations.append(Operation(self._name, what, began, self._loop.now, code))
+        self._history.operations.append(UserOperation(self._name, what, began, self._loop.now, code))
 
     async def _open(self) -> None:
         self._file = await self._client.open(f"/shared/of-{self._name}", "w", permissions=0o600)
