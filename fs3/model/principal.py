@@ -58,13 +58,15 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "principal", "rights")
+    __slots__ = ("capabilities", "principal", "rights", "subject")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None) -> None:
         self.rights = rights
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
+        self.subject = ""
+        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
 

@@ -8,17 +8,24 @@ import pytest
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.framed.tls import TlsTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Transport
 from fs3.sim.conformance.transport import TransportTests
+from tests.tls_files import Authority
 
 
 def _bounds(options: dict[str, Any]) -> dict[str, Any]:
     if "server_calls_max" in options:
         options["bounds"] = ServerLimits(calls_per_connection_max=options.pop("server_calls_max"))
     return options
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
 
 
 class TestTcp(TransportTests):
@@ -30,6 +37,22 @@ class TestTcp(TransportTests):
 
 
 class TestTcpOnUvloop(TestTcp):
+    on_uvloop = True
+
+
+class TestTls(TransportTests):
+    @pytest.fixture(autouse=True)
+    def _certificates(self, authority: Authority) -> None:
+        self.credentials = authority.credentials("server", "127.0.0.1")
+
+    def make(self, **options: Any) -> Transport:
+        return TlsTransport(OsClock(), self.credentials, **_bounds(options))
+
+    def endpoint(self, directory: Path) -> str:
+        return "tls://127.0.0.1:0"
+
+
+class TestTlsOnUvloop(TestTls):
     on_uvloop = True
 
 

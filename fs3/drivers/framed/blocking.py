@@ -17,6 +17,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
 from fs3.wire.errors import decode_error
@@ -32,7 +33,7 @@ _TIMEVAL = struct.Struct("@ll")
 class BlockingConnection:
     """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it, but a refusal."""
 
-    def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int, counts: RpcCounts | None = None) -> None:
+    def __init__(self, endpoint: str, sock: StreamSocket, timeout_ns: int, counts: RpcCounts | None = None) -> None:
         """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's. `counts`: where its calls are
         counted; when threads count at the same instant, one of them may be missed."""
         self._counts = counts
