@@ -1,5 +1,6 @@
 """Every transport passes the same suite; the socket ones on both kinds of event loop."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Transport
 from fs3.sim.conformance.transport import TransportTests
+from tests.space import SpaceGuard
 from tests.tls_files import Authority
 
 
@@ -23,9 +25,10 @@ def _bounds(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
+@pytest.fixture(scope="module")
+def authority(space_guard: SpaceGuard) -> Iterator[Authority]:
+    with space_guard.lend("authority") as directory:
+        yield Authority.make(directory)
 
 
 class TestTcp(TransportTests):
@@ -86,6 +89,18 @@ class TestGrpc(TransportTests):
 
 class TestGrpcOnUvloop(TestGrpc):
     on_uvloop = True
+
+
+class TestGrpcTls(TestGrpc):
+    @pytest.fixture(autouse=True)
+    def _certificates(self, authority: Authority) -> None:
+        self.credentials = authority.credentials("grpc", "127.0.0.1")
+
+    def make(self, **options: Any) -> Transport:
+        return GrpcTransport(OsClock(), credentials=self.credentials, **options)
+
+    def endpoint(self, directory: Path) -> str:
+        return "grpcs://127.0.0.1:0"
 
 
 class TestMemory(TransportTests):

@@ -25,11 +25,12 @@ from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, OnSent, Part
-from fs3.wire.endpoints import format_host_port, parse_host_port
+from fs3.wire.endpoints import format_host_port, parse_host_port, split_endpoint
 from fs3.wire.errors import encode_error
 
 _SERVER_OPTIONS = (
@@ -179,7 +180,9 @@ class GrpcListener:
         pool: ReceivePool,
         replies: ReplyBudget,
         counts: RpcCounts | None,
+        credentials: TlsCredentials | None,
     ) -> None:
+        self._credentials = credentials
         self.pool = pool
         self.replies = replies
         self._now = clock.now
@@ -211,15 +214,19 @@ class GrpcListener:
     async def start(self) -> None:
         """Listen. Raises FS3Error naming the endpoint."""
         endpoint = self.endpoint
-        host, port = parse_host_port(endpoint, "grpc")
+        scheme, address = split_endpoint(endpoint)
+        host, port = parse_host_port(endpoint, scheme)
         try:
-            port = self._server.add_insecure_port(endpoint.partition("://")[2])
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _server_credentials(self._credentials))
         except RuntimeError:
             port = 0
         if not port:
             await self._server.stop(None)
             raise _why_not(endpoint)
-        self._admission.endpoint = format_host_port("grpc", host, port)
+        self._admission.endpoint = format_host_port(scheme, host, port)
         await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -307,12 +314,35 @@ async def serve(
     pool: ReceivePool | None,
     replies: ReplyBudget | None,
     counts: RpcCounts | None,
+    credentials: TlsCredentials | None,
 ) -> GrpcListener:
     """A listener at `endpoint`."""
     loop = asyncio.get_running_loop()
-    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(loop), replies or reply_budget_of(loop), counts)
+    memory = pool or pool_of(loop), replies or reply_budget_of(loop)
+    listener = GrpcListener(endpoint, bindings, clock, calls_max, *memory, counts, credentials)
     await listener.start()
     return listener
+
+
+def _server_credentials(credentials: TlsCredentials) -> grpc.ServerCredentials:
+    """What gRPC asks at every handshake, so that renewed certificates are shown. Clients are not asked for theirs: its Python
+    interface can only demand one of everybody."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        ca, key, cert = credentials.contents()
+        return grpc.ssl_server_certificate_configuration(((key, cert),), ca)
+
+    known = credentials.version
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal known
+        credentials.contents()
+        if credentials.version == known:
+            return None
+        known = credentials.version
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=False)
 
 
 async def _abort(context: Any, code: Code, message: str, routing_version: int = 0) -> NoReturn:
@@ -324,7 +354,7 @@ async def _abort(context: Any, code: Code, message: str, routing_version: int = 
 
 def _why_not(endpoint: str) -> FS3Error:
     """gRPC only says that it could not bind."""
-    host, port = parse_host_port(endpoint, "grpc")
+    host, port = parse_host_port(endpoint, split_endpoint(endpoint)[0])
     with contextlib.suppress(OSError):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

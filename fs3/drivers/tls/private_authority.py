@@ -148,14 +148,15 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
+    end = now + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCKS_APART)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(min(now, end) - _CLOCKS_APART)
+        .not_valid_after(end)
     )
 
 

@@ -54,6 +54,7 @@ class TlsSocket:
         self._is_server = server_name is None
         self._is_blocking = sock.gettimeout() != 0
         self._unsent = memoryview(b"")
+        self._failure: TlsError | None = None
         self._is_ended = False  # the other end sends nothing more
         self._is_drained = False  # the last receive has emptied the socket
         self._is_recognized = not self._is_server  # the first byte was one of TLS
@@ -113,7 +114,7 @@ class TlsSocket:
         wanted = wanted or len(view)
         done = 0
         self._is_drained = False
-        while done < wanted:
+        while done < wanted and self._failure is None:
             try:
                 got: int = self._tls.read(wanted - done, view[done:])  # type: ignore[assignment]
             except ssl.SSLWantReadError:
@@ -123,9 +124,8 @@ class TlsSocket:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 got = 0
             except ssl.SSLError as problem:
-                if done:
-                    break  # it is raised again by the next call
-                raise self._failed(problem) from None
+                self._failure = self._failed(problem)
+                break
             if not got:
                 self._is_ended = True
                 break
@@ -133,6 +133,8 @@ class TlsSocket:
         if self._outgoing.pending:  # keys were changed
             with contextlib.suppress(BlockingIOError):
                 self.push()
+        if not done and self._failure is not None:
+            raise self._failure
         if done or self._is_ended:
             return done
         raise BlockingIOError
@@ -362,9 +364,14 @@ _ALERTS = {
 }
 
 
+_NOT_OURS = (18, 19, 20, 21)
+"""OpenSSL's verdicts on a chain that does not end at an authority we believe."""
+
+
 def _explain(problem: ssl.SSLError, *, is_server: bool) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {problem.verify_message}"
+        said = "it is of none of the authorities in tls_ca" if problem.verify_code in _NOT_OURS else problem.verify_message
+        return f"its certificate is refused: {said}"
     if isinstance(problem, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "it closed the connection during the TLS handshake" + ("" if is_server else "; perhaps it does not speak TLS")
     said = problem.reason or str(problem)
