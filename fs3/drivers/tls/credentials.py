@@ -167,7 +167,7 @@ def _prepare(context: ssl.SSLContext, files: TlsFiles) -> None:
 
 
 def _no_password() -> str:
-    """A key under a password cannot be used by a process that nobody watches."""
+    """A key under a password cannot be used by a process without a terminal."""
     raise ValueError("the key is encrypted")
 
 

@@ -216,7 +216,7 @@ def _write_pair(
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
-    """A new file in place of the old one; nobody else can read a secret at any moment."""
+    """A new file in place of the old one; others cannot read a secret at any moment."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:

@@ -118,13 +118,17 @@ class TlsSocket:
             try:
                 got: int = self._tls.read(wanted - done, view[done:])  # type: ignore[assignment]
             except ssl.SSLWantReadError:
-                if (done and self._is_blocking) or not self._fill():
+                if done and self._is_blocking:
+                    break
+                try:
+                    self._fill()
+                except BlockingIOError:
                     break
                 continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 got = 0
             except ssl.SSLError as problem:
-                self._failure = self._failed(problem)
+                self._failure = self._failure_of(problem)
                 break
             if not got:
                 self._is_ended = True
@@ -154,22 +158,18 @@ class TlsSocket:
                 break
         return (done,)
 
-    def _fill(self) -> bool:
-        """Receive once; False when there was nothing."""
+    def _fill(self) -> None:
+        """Receive once. Raises BlockingIOError when there is nothing, OSError."""
         if self._is_drained or self._is_ended:
-            return False
+            raise BlockingIOError
         view = _scratch_view()
-        try:
-            got = self._socket.recv_into(view)
-        except (BlockingIOError, InterruptedError):
-            return False
+        got = self._socket.recv_into(view)
         self._is_drained = got < len(view) and not self._is_blocking
         if got:
             self._incoming.write(view[:got])
         else:
             self._is_ended = True
             self._incoming.write_eof()
-        return True
 
     # --- the handshake -------------------------------------------------------------------------------------------------
 
@@ -184,12 +184,9 @@ class TlsSocket:
                 break
             except ssl.SSLWantReadError:
                 self.push()
-                if not self._fill():
-                    if self._is_ended:
-                        raise TlsError("it closed the connection during the TLS handshake") from None
-                    raise BlockingIOError from None
+                self._fill()
             except ssl.SSLError as problem:
-                raise self._failed(problem) from None
+                raise self._failure_of(problem) from None
         self.push()
         self.is_ready = True
         if self.on_ready is not None:
@@ -237,7 +234,7 @@ class TlsSocket:
         """Whom the certificate of the other end names, as RFC 4514 writes it: "CN=alice,O=physics". "" when it has shown none."""
         return format_subject(self._tls.getpeercert() or {}) if self.is_ready else ""
 
-    def _failed(self, problem: ssl.SSLError) -> TlsError:
+    def _failure_of(self, problem: ssl.SSLError) -> TlsError:
         """What OpenSSL says, in words; the other end is told by an alert, if it can be."""
         with contextlib.suppress(OSError):
             self._push_some()
@@ -252,7 +249,8 @@ class TlsSocket:
 
     def push(self) -> None:
         """Send what is encrypted. Raises BlockingIOError when not all of it fits, OSError."""
-        if not self._push_some():
+        self._push_some()
+        if self._unsent:
             raise BlockingIOError
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
@@ -304,20 +302,15 @@ class TlsSocket:
         try:
             self._tls.write(data)
         except ssl.SSLError as problem:
-            raise self._failed(problem) from None
+            raise self._failure_of(problem) from None
 
-    def _push_some(self) -> bool:
-        """Send; True when nothing is left."""
-        while True:
-            if not self._unsent:
-                if not self._outgoing.pending:
-                    return True
-                self._unsent = memoryview(self._outgoing.read())
-            try:
-                sent = self._socket.send(self._unsent)
-            except (BlockingIOError, InterruptedError):
-                return False
-            self._unsent = self._unsent[sent:]
+    def _push_some(self) -> None:
+        """Send as much as fits."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent or self._outgoing.pending:
+                if not self._unsent:
+                    self._unsent = memoryview(self._outgoing.read())
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
 
 
 def _scratch_view() -> memoryview:
