@@ -21,6 +21,7 @@ from fs3.base.limits import status_message_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.base.version import THIS_RELEASE, Release, explain_conflict
+from fs3.core.membership.claims import claim_by
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
@@ -350,8 +351,9 @@ class MgmtdService:
         def handle(call: Call) -> None:
             if self._refuse_unless_primary(call):
                 return
+            assert self._manager is not None
             try:
-                body = verb.from_pb(call.request)
+                body = claim_by(call.auth, verb.from_pb(call.request), self._manager.published)
                 if isinstance(body, SetConfig):
                     check_config(self._schemas, body)
                 elif isinstance(body, JoinCluster | MakeToken | SetSettings):
