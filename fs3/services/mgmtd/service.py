@@ -41,6 +41,7 @@ from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
+from fs3.model.principal import Right
 from fs3.model.routing import Delta
 from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
@@ -427,7 +428,7 @@ class MgmtdService:
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
-            disks=tuple(self._measure_space()),
+            disks=tuple(self._measure_space()) if call.auth.rights & ~Right.ANYONE else (),
             release=self._release,
             wall_ms=self._clock.wall() // MILLISECOND,
         )
