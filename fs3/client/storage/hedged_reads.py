@@ -120,7 +120,7 @@ class ReadHedger:
 
     def _hedge(self, request: NodeRequest, late: _Late, now: int) -> None:
         node = self._choose(request, now)
-        if node is None or late.deadline <= now or not self._policy.take():
+        if node is None or late.deadline <= now or not self._policy.may_hedge():
             return
         try:
             future = self._replicas.channel(node).start(STORAGE.Read, late.message, (), late.receive, late.deadline - now)

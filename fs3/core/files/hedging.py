@@ -61,7 +61,7 @@ class HedgePolicy:
         else:
             known[1] -= known[1] * (_STEP * (1 - _QUANTILE))
 
-    def take(self) -> bool:
+    def may_hedge(self) -> bool:
         """A request is late: it may be hedged now, and is then."""
         if self._allowance < 1:
             return False
