@@ -39,6 +39,7 @@ from fs3.services.storage.capability_guard import CapabilityGuard
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.services.storage.peer_guard import PeerGuard
 from fs3.services.storage.push_handler import PushHandler
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
@@ -225,15 +226,16 @@ class StorageService:
 
     def bindings(self) -> Bindings:
         """The handlers of every method of storage.proto."""
+        peers = PeerGuard(self._target_map, self._mgmtd)
         serving: dict[Method, Handler] = {
             STORAGE.Read: self._read,
             STORAGE.Find: self._queries.find,
             STORAGE.Contains: self._queries.contains,
-            STORAGE.ListChunks: self._list_chunks,
+            STORAGE.ListChunks: peers.resyncs(self._list_chunks),
             STORAGE.GetSpace: self._queries.get_space,
-            STORAGE.CompareRanges: self._sink.compare,
-            STORAGE.MergeChannels: self._sink.merge,
-            STORAGE.FinishResync: self._sink.finish,
+            STORAGE.CompareRanges: peers.resyncs(self._sink.compare),
+            STORAGE.MergeChannels: peers.resyncs(self._sink.merge),
+            STORAGE.FinishResync: peers.resyncs(self._sink.finish),
             STORAGE.Scrub: self._duties.scrub,
             STORAGE.ReportBad: self._duties.report_bad,
             STORAGE.Resync: self._duties.resync,
@@ -245,12 +247,12 @@ class StorageService:
             STORAGE.CacheUsage: self._usage.read,
             STORAGE.ReportLookups: self._usage.count_reported,
             STORAGE.CacheEvents: self._event_feed.read,
-            STORAGE.ShareTouches: self._caches.share_touches,
+            STORAGE.ShareTouches: peers.sends(self._caches.share_touches),
         }
         guard = self.guard.guard
         bindings: dict[Method, Handler] = {method: self._when_serving(method, handler) for method, handler in serving.items()}
-        bindings[STORAGE.Update] = guard(STORAGE.Update, self._update)
-        bindings[STORAGE.Push] = guard(STORAGE.Push, self._push)
+        bindings[STORAGE.Update] = guard(STORAGE.Update, peers.updates(self._update))
+        bindings[STORAGE.Push] = guard(STORAGE.Push, peers.sends(self._push))
         return bindings
 
     # --- what others may look at -------------------------------------------------------------------------------------
