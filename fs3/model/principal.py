@@ -58,7 +58,7 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "principal", "rights")
+    __slots__ = ("capabilities", "certificate", "principal", "rights")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None) -> None:
         self.rights = rights
@@ -67,6 +67,8 @@ class AuthContext:
         """None: it has proved nothing, or the cluster has no security."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
+        self.certificate = ""
+        """Subject of the TLS client certificate that the connection was made with; "": it has none."""
 
     def __repr__(self) -> str:
         return f"<{self.principal.name if self.principal is not None else 'no one'}, rights {self.rights:#x}>"
