@@ -380,8 +380,8 @@ class MgmtdService:
         that is over counts."""
         if row is not None and row.version and self._manager is None:
             now = self._clock.now()
-            self._update_security(bundle_of(row))
             self.security.time.learn(row.bound_ms, now, now)
+            self._update_security(bundle_of(row))
 
     def _update_security(self, bundle: KeyBundle) -> None:
         is_on = bundle.phase is SecurityPhase.ON
@@ -392,11 +392,11 @@ class MgmtdService:
         security = manager.security
         if not security.version:
             return
+        now = self._clock.now()
+        self.security.time.learn(security.now_ms(now), now, now)
         if security.version != self._security_version:
             self._security_version = security.version
             self._update_security(security.bundle())
-        now = self._clock.now()
-        self.security.time.learn(security.now_ms(now), now, now)
 
     def on_managers_changed(self) -> None:
         """See `CandidateOwner`. Every client that watches is told."""
