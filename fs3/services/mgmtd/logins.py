@@ -86,7 +86,11 @@ class Logins:
             principal = security.admit_certificate(call.auth.certificate)
             return principal, msgspec.msgpack.encode(security.grant(now, principal))
         begin = BeginLogin(claimant, login.client_nonce)
-        self._challenges.check(begin, login.server_nonce, now // MILLISECOND)
+        try:
+            self._challenges.check(begin, login.server_nonce, now // MILLISECOND)
+        except LoginError as wrong:
+            # The manager was replaced between the two halves: the claimant begins again.
+            raise RequestRejected(Code.STALE, str(wrong)) from None
         stored = security.stored_for(claimant)
         transcript = transcript_of(manager.cluster, begin, login.server_nonce)
         secret = recover_secret(stored or self._challenges.unknown(claimant), transcript, login.proof)
