@@ -87,9 +87,9 @@ class Logins:
     def _grant(self, call: Call, manager: Manager, login: Login) -> tuple[Principal, bytes]:
         security, now, claimant = manager.security, self._clock.now(), login.claimant
         if claimant.kind is LoginKind.CERTIFICATE:
-            if not call.auth.certificate:
+            if not call.auth.subject:
                 raise LoginError("the connection has no client certificate")
-            principal = security.admit_certificate(call.auth.certificate)
+            principal = security.admit_certificate(call.auth.subject)
             return principal, msgspec.msgpack.encode(security.grant(now, principal))
         begin = BeginLogin(claimant, login.client_nonce)
         try:
