@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 
 import msgspec
 
@@ -15,6 +14,7 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.security.login import (
     Challenges,
+    Entropy,
     LoginError,
     lock_grant,
     recover_secret,
@@ -34,9 +34,6 @@ refusals_waiting_max = 1024
 
 login_told_ns = 10 * MINUTE
 logins_told_max = 4096
-
-Entropy = Callable[[int], bytes]
-"""So many random bytes."""
 
 _REFUSED = "the login is refused: its token or key is not known here, or is not the right one"
 """Whatever was wrong: one that does not know the secret learns no more."""
