@@ -17,6 +17,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
+from fs3.client.security.keys import ServiceKeys
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.core.security.capability import TRUSTED
@@ -99,12 +100,15 @@ class StorageService:
         config: StorageConfig,
         proof: MachineProof | None = None,
         domain: Domain = NOWHERE,
+        keys: ServiceKeys | None = None,
         security: SecurityState | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`: see `Member`. `domain`: where the node stands. `security`: what capabilities are checked by, of connections that
-        need some."""
+        `proof`, `keys`: see `Member`. `domain`: where the node stands. `security`: what capabilities are checked by, of
+        connections that need some; None: what `keys` know."""
+        if security is None:
+            security = keys.state if keys is not None else SecurityState()
         self.clock = clock
         self.config = config
         """In force."""
@@ -114,8 +118,9 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(
-            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain
-        )
+            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain,
+            keys=keys,
+        )  # fmt: skip
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()
@@ -136,7 +141,7 @@ class StorageService:
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
-        self.guard = CapabilityGuard(security or SecurityState(), clock)
+        self.guard = CapabilityGuard(security, clock)
         """What checks capabilities, to be looked at."""
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)

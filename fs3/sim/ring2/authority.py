@@ -175,5 +175,6 @@ class Authority:
         else:
             security.wallet.has_ended = True
         revoked = Revocations(self._epoch, dict(self._revoked))
-        for state in (security.state, security.gate_state):
-            state.update(is_on=True, ring=self.ring, revoked=revoked)
+        # Managers would have clients log in that hear that security is on, but these have their tickets from here.
+        security.state.update(is_on=False, ring=self.ring, revoked=revoked)
+        security.gate_state.update(is_on=True, ring=self.ring, revoked=revoked)

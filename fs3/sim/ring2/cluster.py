@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from fs3.api.client import Client
+from fs3.api.proving import start_proving
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
@@ -15,7 +16,6 @@ from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
-from fs3.client.security.proving import start_proving
 from fs3.client.storage.client import StorageClient
 from fs3.core.files.hedging import HedgePolicy
 from fs3.core.membership.config import MgmtdConfig
@@ -273,8 +273,9 @@ class Cluster:
             name=host.name,
             endpoints=[host.endpoint],
             sole=swarm.mgmtds == 1,
-            security=host.security_state,
         )
+        if host.security is not None:
+            service.security = host.security.state
         await service.start()
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
@@ -341,7 +342,7 @@ class Cluster:
             return None
 
         if host.security is not None:
-            stack.push_async_callback(start_proving(host.clock, mgmtd, meta, storage).close)
+            stack.push_async_callback(start_proving(host.clock, mgmtd, meta, storage, host.security.wallet).close)
         client = Client(mgmtd, meta, storage, nothing)
         stack.push_async_callback(client.aclose)
         self.clients[host.name] = client

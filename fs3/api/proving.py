@@ -1,4 +1,4 @@
-"""Lets the parts of one client prove what it may do: from then on storage nodes are shown capabilities."""
+"""Lets the parts of one client prove what it may do: storage nodes are shown capabilities."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from fs3.client.security.capabilities import Capabilities, Wanted
 from fs3.client.storage.client import StorageClient
 from fs3.model.capabilities import GetCapabilities, WantedCapability
 from fs3.ports.clock import Clock
+from fs3.ports.security import TicketSource
 
 
-def start_proving(clock: Clock, manager: MgmtdClient, meta: MetaClient, storage: StorageClient) -> Capabilities:
-    """To be called once a client has proved who it is, and before there are views of other users. The caller closes what is
-    returned before it closes the parts."""
+def start_proving(
+    clock: Clock, manager: MgmtdClient, meta: MetaClient, storage: StorageClient, tickets: TicketSource
+) -> Capabilities:
+    """Capabilities are shown from the moment on that the client has a ticket: before that there are none, and nothing costs. To
+    be called before there are views of other users. The caller closes what is returned before it closes the parts."""
 
     async def ask_meta(wanted: Sequence[Wanted]) -> list[bytes | Code]:
         request = GetCapabilities(tuple(WantedCapability(InodeId(one.subject.id), one.rights, one.held) for one in wanted))
@@ -27,5 +30,11 @@ def start_proving(clock: Clock, manager: MgmtdClient, meta: MetaClient, storage:
 
     capabilities = Capabilities(clock, ask_meta, ask_manager)
     meta.capabilities = capabilities
-    storage.use_capabilities(capabilities)
+
+    def on_ticket() -> None:
+        if storage.capabilities is None and tickets.ticket:
+            storage.use_capabilities(capabilities)
+
+    tickets.subscribe(on_ticket)
+    on_ticket()
     return capabilities
