@@ -162,6 +162,47 @@ async def test_users_work_on_while_keys_rotate_and_processes_restart(secured: Se
         await working
 
 
+def test_it_is_turned_on_while_users_have_files_open(space_guard: SpaceGuard) -> None:
+    with space_guard.lend("opened") as home, LocalCluster(home / "cluster", targets=1) as cluster:
+        operate(cluster, "user", "add", "ann", "--uid", "1000", "--gid", "1000")
+        token = operate(cluster, "user", "token", "ann").strip()
+        asyncio.run(_turn_on(cluster, token, str(home / "admin.token")))
+
+
+async def _turn_on(cluster: LocalCluster, token: str, token_file: str) -> None:
+    progress: asyncio.Queue[int] = asyncio.Queue()
+    is_over = False
+    client = await fs3.connect(cluster.url, token=token)
+    try:
+        await store(client, "/opened", permissions=0o666)
+        await client.chmod("/opened", 0o666)
+        file = await client.open("/opened", "r+")
+        cache = await KVCache.of(client, namespace="opened", page_bytes=4096)
+
+        async def work() -> None:
+            number = 0
+            while not is_over:
+                at = number * 4096 % MIB
+                await client.pwrite(file, CONTENT[at : at + 4096], at)
+                assert await client.pread(file, 4096, at) == CONTENT[at : at + 4096]
+                (status,) = await cache.put_from([b"%d" % number], [bytes(4096)])
+                assert status.ok, status
+                number += 1
+                progress.put_nowait(number)
+
+        working = asyncio.create_task(work())
+        await wait_for_progress(working, progress)
+        await asyncio.to_thread(operate, cluster, "security", "on", "--token-file", token_file)
+        await wait_for_progress(working, progress)
+        assert client.storage.capabilities is not None
+        assert client.storage.capabilities.is_needed
+        is_over = True
+        await working
+        await client.close(file)
+    finally:
+        await client.aclose()
+
+
 async def wait_for_progress(working: asyncio.Task[None], progress: asyncio.Queue[int]) -> None:
     """Until some more was done."""
     while not progress.empty():
