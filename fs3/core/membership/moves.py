@@ -103,6 +103,15 @@ class Moves:
             else:
                 self._begin(now, move, busy)
 
+    def finish(self, now: int, number: ChainId) -> None:
+        """Retire the leaver of a chain when it has left."""
+        move = self._state.moves.get(number)
+        if move is not None and move.joiner:
+            chain = self._state.chains[number]
+            leaver = chain.slot(move.leaver)
+            if leaver is not None and leaver.state is not PublicState.SERVING and _serves(chain, move.joiner):
+                self._go_on(now, move)
+
     def on_left_alone(self) -> None:
         """Chains are left as they are for now: no node is listened for here."""
         self._silent_since.clear()

@@ -98,7 +98,7 @@ def _compare_numbers(written: Sequence[Generation], remembered: Generation | Non
     return Lineage.BEHIND
 
 
-def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
+def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool, unheard: bool) -> int:
     """A newer incarnation does not wait for a lease."""
     if known is None:
         return event.incarnation or 1

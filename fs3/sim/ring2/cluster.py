@@ -10,6 +10,7 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
+from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
@@ -17,6 +18,7 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.state import State
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
@@ -27,6 +29,7 @@ from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
+from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 from fs3.sim.ring2.clock import SimClock, draw_clock
@@ -140,6 +143,7 @@ class Host:
             self._cluster.story.say(self.name, "has stopped")
         elif isinstance(problem, FS3Error):
             self._cluster.story.say(self.name, f"ends: {problem}")
+            self.is_wanted = self.is_wanted and problem.code is not Code.NODE_REMOVED
         else:
             self._cluster.story.fail("process", f"{self.name} ends: {type(problem).__name__}: {problem}")
         self._remove_process(process, cleanly=problem is None)
@@ -162,8 +166,9 @@ class Cluster:
     """All hosts of a run."""
 
     def __init__(self, loop: SimLoop, prng: Prng, swarm: ClusterSwarm, story: Story, on_commit: OnCommit | None = None) -> None:
-        """`committed` is told of every commit of every store."""
+        """`on_commit` is told of every commit of every store."""
         self.loop = loop
+        self._on_commit = on_commit
         self.prng = prng
         self.swarm = swarm
         self.story = story
@@ -187,20 +192,23 @@ class Cluster:
         for number in range(1, swarm.metas + 1):
             self._add_host(f"meta-{number}", self._start_meta_service)
         for number in range(1, swarm.storages + 1):
-            name = f"storage-{number}"
-            self._add_host(name, self._start_storage_service)
-            self.disks[name] = SimDisks(name, SimDisk(loop, Prng(prng.next()), swarm.disk), on_commit)
+            self.add_storage(f"storage-{number}")
         for number in range(1, swarm.clients + 1):
             self._add_host(f"client-{number}", self._start_client)
 
     def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.hosts[name] = Host(self, name, start_service)
 
-    def add_storage(self, name: str, disks: SimDisks) -> Host:
-        """One more host with a storage node on it, on disks that are there."""
+    def add_storage(self, name: str, disks: SimDisks | None = None) -> Host:
+        """One more host with a storage node on it, on disks that are there, or on new ones."""
         self._add_host(name, self._start_storage_service)
-        self.disks[name] = disks
+        disk = SimDisk(self.loop, Prng(self.prng.next()), self.swarm.disk) if disks is None else disks.disk
+        self.disks[name] = disks or SimDisks(name, disk, self._on_commit)
         return self.hosts[name]
+
+    async def load_state(self) -> State | None:
+        """What the manager has on its disk; None before there is anything."""
+        return await MgmtdStore(self.mgmtd_kv.open()).load()
 
     @property
     def servers(self) -> list[Host]:

@@ -78,6 +78,14 @@ class ClusterSwarm:
     zones: int = 0
     """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
 
+    spares: int = 0
+    """Storage nodes that are added while there is trouble."""
+    operator_deeds: int = 0
+    """Of the operator, about where targets are: see `fs3.sim.ring2.operator`."""
+    moves_per_node: int = 2
+    forget_after_ns: int = 0
+    """As in `MoveSettings`, set at the first deed."""
+
     def describe(self) -> str:
         """One line, for people."""
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
@@ -150,4 +158,8 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         client_crashes=maybe(1, 5, 1, 2),
         wall_jumps=maybe(1, 4, 1, 3),
         lock_operations=maybe(1, 3, 10, 40),
+        spares=(spares := maybe(2, 5, 1, 2) if reconfigure else 0),
+        operator_deeds=prng.between(3, 12) if spares else 0,
+        moves_per_node=prng.pick((1, 2, 64)),
+        forget_after_ns=0 if rots else maybe(1, 3, 1, 10) * SECOND,
     )

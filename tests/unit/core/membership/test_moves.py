@@ -56,7 +56,7 @@ class Fleet(Cluster):
         for _ in range(count):
             self.now += self.config.heartbeat_ns // 2
             for node in sorted(self.alive):
-                self._turn_of(node)
+                self.turn_of(node)
             self.step(ManagerTick())
             self._check()
 
@@ -67,7 +67,8 @@ class Fleet(Cluster):
             self.turns()
         raise AssertionError(f"it does not happen: {self.overview()}")
 
-    def _turn_of(self, node: int) -> None:
+    def turn_of(self, node: int) -> None:
+        """A node sends a heartbeat."""
         reports, space = [], (self.used, 100 * GIB)
         own = {slot.target: (chain, slot) for chain in self.routing.chains.values() for slot in chain.slots if slot.node == node}
         self.stores[node].update(own)
@@ -162,6 +163,20 @@ def test_a_target_leaves_only_when_another_one_serves_in_its_place() -> None:
     assert not fleet.leaving
     fleet.resyncs = True
     fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_target_that_has_left_does_not_come_back_before_it_is_retired() -> None:
+    """Also when all that it takes happens between two looks of the manager at its moves."""
+    fleet = Fleet(config=msgspec.structs.replace(CONFIG, targets_per_node=3))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    versions = {chain.id: chain.version for chain in fleet.routing.chains.values()}
+    fleet.turns(2)
+    for _ in range(20):
+        for node in sorted(fleet.alive):
+            fleet.turn_of(node)
+    fleet.until(lambda: fleet.counts()[2] == 0)
+    most = max(chain.version - versions[chain.id] for chain in fleet.routing.chains.values())
+    assert most == 5, "a chain is changed when the joiner joins, syncs and serves, and when the leaver leaves and is retired"
 
 
 def test_so_many_move_at_a_time_and_none_while_they_are_paused() -> None:
@@ -399,7 +414,7 @@ def test_a_leaver_is_kept_until_the_joiner_has_said_that_it_goes_on() -> None:
     fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
     move = next(each.move for each in fleet.overview().moves)
     fleet.until(lambda: (move.leaver, fleet.routing.chains[move.chain].version) in fleet.leaving)
-    fleet._turn_of(move.destination)
+    fleet.turn_of(move.destination)
     fleet.alive.discard(move.destination)
     fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
     assert [slot.target for slot in fleet.routing.chains[move.chain].serving_slots()] == [move.leaver]
