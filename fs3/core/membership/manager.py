@@ -399,7 +399,7 @@ class Manager:
         if not self._config.reconfigure:
             return
         for number in sorted(set(chains)):
-            # First what moves: one that has left because another target has taken its place must not come back before it is retired.
+            # One that has left because another target has taken its place must not come back before it is retired.
             self._moves.finish(now, number)
             chain = self._state.chains[number]
             states = {

@@ -139,6 +139,11 @@ class MoveRequests:
             raise RequestRejected(Code.BUSY, f"node {node.name!r} is alive: drain it, or stop it and wait for its lease to end")
         lost = self._moves.would_lose([node.id])
         notes = [self._describe_loss(chain, node) for chain in lost]
+        damaged = sum(map(self._moves.has_damage, self._chains_of(node)))
+        if damaged:
+            notes.append(
+                f"{damaged} chains of node {node.name!r} have damaged chunks, and it may have the last good copies of them"
+            )
         if lost and not request.accept_loss and not request.is_dry_run:
             self._refuse_loss(node, lost)
         departing = Departing(node.id, MoveReason.FORGET)
@@ -153,6 +158,9 @@ class MoveRequests:
             if not move.joiner and any(slot.node == node.id for slot in self._state.chains[move.chain].slots):
                 self._ledger.set_move(move.chain, None)
         return self.describe(notes=notes)
+
+    def _chains_of(self, node: Node) -> list[Chain]:
+        return [self._state.chains[number] for number in self._editor.targets_of(node.id).values()]
 
     def _refuse_loss(self, node: Node, lost: Sequence[Chain]) -> None:
         total = format_size(sum(self._moves.size_of(chain) for chain in lost))
@@ -250,6 +258,9 @@ class MoveRequests:
             ]
         unplaced = Counter(self._moves.unplaced.values())
         notes = [*notes, *(f"{count} targets of {self._name(node)} have no other place" for node, count in unplaced.items())]
+        repairing = sum(self._moves.waits_for_repair(move) for move in state.moves.values())
+        if repairing:
+            notes.append(f"{repairing} moves wait: the target that is to go may have the last good copies of damaged chunks")
         waiting = sum(self._moves.waits_for_others(move) for move in state.moves.values())
         if waiting:
             notes.append(f"{waiting} moves wait for other targets of their chains to serve again, so that no replica is missing")

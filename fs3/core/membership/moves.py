@@ -10,6 +10,9 @@ before.
     finished     the leaver does not serve any more, and the chain is known to go on without it (`departures`): its slot goes, and
                  its node deletes what it has
 
+Where a chunk is damaged on those that serve, the leaver may have its last good copy: it stays, also while it is away, until the
+others have repaired theirs.
+
 A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies, or
 whose disk does not work or is full, is given up, and another node is chosen.
 
@@ -136,14 +139,31 @@ class Moves:
         return found
 
     def may_leave(self, chain: Chain, move: Move) -> bool:
-        """The joiner serves, and without the leaver no fewer targets serve than when the move began."""
+        """The joiner serves, and without the leaver no fewer targets serve than when the move began, and no good copy is lost."""
         others = sum(slot.target != move.leaver for slot in chain.serving_slots())
-        return _serves(chain, move.joiner) and others >= max(1, move.serving)
+        return _serves(chain, move.joiner) and others >= max(1, move.serving) and self._is_spare(chain, move)
 
     def waits_for_others(self, move: Move) -> bool:
         """The joiner serves, and the leaver stays because too few others do."""
         chain = self._state.chains[move.chain]
-        return _serves(chain, move.joiner) and _serves(chain, move.leaver) and not self.may_leave(chain, move)
+        stays = _serves(chain, move.joiner) and _serves(chain, move.leaver) and not self.may_leave(chain, move)
+        return stays and self._is_spare(chain, move)
+
+    def waits_for_repair(self, move: Move) -> bool:
+        """The joiner serves, and the leaver stays because it may have the last good copy of a damaged chunk."""
+        chain = self._state.chains[move.chain]
+        return _serves(chain, move.joiner) and not self._is_spare(chain, move)
+
+    def _is_spare(self, chain: Chain, move: Move) -> bool:
+        """No target that serves lacks the good copy of a chunk that the leaver may have. What is damaged on the leaver as well is
+        lost, and nothing to wait for; nor is a node that does not come back."""
+        leaver = chain.slot(move.leaver)
+        if leaver is None or self._is_forgotten(leaver):
+            return True
+        own = self._health.report(leaver.node, leaver.target)
+        most = own.upkeep.bad_blocks if own is not None else 0
+        reports = [self._health.report(slot.node, slot.target) for slot in chain.serving_slots() if slot.target != move.leaver]
+        return all(report is not None and report.upkeep.bad_blocks <= most for report in reports)
 
     def _begin(self, now: int, move: Move, busy: Counter[NodeId]) -> None:
         state, chain = self._state, self._state.chains[move.chain]
@@ -180,7 +200,7 @@ class Moves:
                 self._choose_again(now, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:
-            if self._editor.goes_on(move.chain):
+            if self._editor.goes_on(move.chain) and self._is_spare(chain, move):
                 self._ledger.set_move(move.chain, None)
                 self._retire(now, chain, leaver)
         elif not self.may_leave(chain, move):
@@ -189,12 +209,14 @@ class Moves:
     def _go_on_for_forgotten(self, now: int, chain: Chain, move: Move) -> None:
         """A target of the chain has died meanwhile, for good: the joiner takes its place, and the leaver moves later."""
         for slot in chain.slots:
-            departing = self._state.departing.get(slot.node)
-            forgotten = departing is not None and departing.reason is MoveReason.FORGET
-            if forgotten and not chain.is_live(slot.target) and slot.state is not PublicState.LASTSRV:
+            if self._is_forgotten(slot) and not chain.is_live(slot.target) and slot.state is not PublicState.LASTSRV:
                 self._ledger.set_move(move.chain, None)
                 self._retire(now, chain, slot)
                 return
+
+    def _is_forgotten(self, slot: Slot) -> bool:
+        departing = self._state.departing.get(slot.node)
+        return slot.node not in self._state.nodes or (departing is not None and departing.reason is MoveReason.FORGET)
 
     def _retire(self, now: int, chain: Chain, gone: Slot) -> None:
         """A target that does not serve is no member of its chain any more."""
@@ -256,8 +278,19 @@ class Moves:
         for number, since in list(self._silent_since.items()):
             if number not in state.nodes:
                 del self._silent_since[number]
-            elif now - since >= after and number not in state.departing and not self.would_lose([number]):
+            elif now - since >= after and number not in state.departing and not self._may_lose(number):
                 self._ledger.set_departing(number, Departing(number, MoveReason.FORGET))
+
+    def _may_lose(self, node: NodeId) -> bool:
+        """Whether a node that is dead may have what no other node has: the newest data of a chain, or the last good copy of a
+        chunk."""
+        chains = (self._state.chains[number] for number in self._editor.targets_of(node).values())
+        return bool(self.would_lose([node])) or any(map(self.has_damage, chains))
+
+    def has_damage(self, chain: Chain) -> bool:
+        """A target that serves has a chunk without a good copy, or has not said yet that it has none."""
+        reports = (self._health.report(slot.node, slot.target) for slot in chain.serving_slots())
+        return any(report is None or report.upkeep.bad_blocks for report in reports)
 
     def would_lose(self, nodes: Iterable[NodeId]) -> list[Chain]:
         """Chains of which no target on another node than these serves."""

@@ -25,6 +25,7 @@ from fs3.model.chain import Chain
 from fs3.model.domain import NOWHERE, Domain
 from fs3.model.inode import User
 from fs3.model.routing import Role, Routing
+from fs3.ports.kv import KV
 from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
@@ -35,6 +36,7 @@ from fs3.services.storage.service import StorageService
 from fs3.sim.ring2.clock import SimClock, draw_clock
 from fs3.sim.ring2.disk import OnCommit, SimDisk, SimDisks
 from fs3.sim.ring2.kv import SimKVEngine
+from fs3.sim.ring2.last_release import LastRelease, MixedTransport, OldKV
 from fs3.sim.ring2.loop import SimLoop, SimProcess, SimTask
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.story import Story
@@ -62,6 +64,8 @@ class Host:
         """It lost its power and the others were not told."""
         self.is_wanted = False
         """It should run, so it is started again when it ends by itself."""
+        self.is_old = False
+        """What is started next is of the last release; or runs, when nothing was changed since."""
         self.prng = Prng(cluster.prng.next())
         """Entropy of its processes."""
         self._cluster = cluster
@@ -81,7 +85,15 @@ class Host:
 
     def transport(self) -> MemoryTransport:
         """The network as seen from here."""
-        return MemoryTransport(self._cluster.network, self.name, pool=ReceivePool())
+        cluster = self._cluster
+        if cluster.last_release is None:
+            return MemoryTransport(cluster.network, self.name, pool=ReceivePool())
+        return MixedTransport(cluster.network, self.name, cluster.last_release, cluster.is_old, ReceivePool())
+
+    def open_kv(self, engine: SimKVEngine) -> KV:
+        """A store, for its process."""
+        release = self._cluster.last_release
+        return OldKV(engine.open(), release) if self.is_old and release is not None else engine.open()
 
     def start(self) -> None:
         """Start a process. Harmless when one runs."""
@@ -94,7 +106,7 @@ class Host:
             self._cluster.links.power_on(self.name)
             self.is_powered_off = False
         self.starts += 1
-        self.process = process = SimProcess(self.name)
+        self.process = process = SimProcess(self.name, is_of_last_release=self.is_old)
         self._cluster.story.say(self.name, f"starts, for the {self.starts}. time")
         self._task = self._cluster.loop.spawn(process, self._run())
         self._task.add_done_callback(self._on_task_done)
@@ -176,6 +188,8 @@ class Cluster:
         self.network = MemoryNetwork(SimClock(loop), self.links)
         self.mgmtd_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
         self.meta_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.last_release = LastRelease() if swarm.upgrades else None
+        """None: every process runs this one."""
         self.hosts: dict[str, Host] = {}
         self.managers: dict[str, MgmtdService] = {}
         """The running services, by host."""
@@ -195,6 +209,15 @@ class Cluster:
             self.add_storage(f"storage-{number}")
         for number in range(1, swarm.clients + 1):
             self._add_host(f"client-{number}", self._start_client)
+        if swarm.upgrades:
+            # Of the clients, every other one; they stay as they are.
+            for place, host in enumerate(self.hosts.values()):
+                host.is_old = not host.name.startswith("client") or place % 2 == 0
+
+    def is_old(self, name: str) -> bool:
+        """Whether a host runs the last release."""
+        host = self.hosts.get(name)
+        return host is not None and host.is_old
 
     def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.hosts[name] = Host(self, name, start_service)
@@ -244,7 +267,7 @@ class Cluster:
             lease_ns=swarm.lease_ns,
             reconfigure=swarm.reconfigure,
         )
-        kv = self.mgmtd_kv.open()
+        kv = host.open_kv(self.mgmtd_kv)
         stack.push_async_callback(kv.close)
         service = MgmtdService(
             kv, host.clock, config, host.prng.bytes, name=host.name, endpoints=[host.endpoint], sole=swarm.mgmtds == 1
@@ -257,7 +280,7 @@ class Cluster:
         self.managers[host.name] = service
 
     async def _start_meta_service(self, host: Host, stack: AsyncExitStack) -> None:
-        kv = self.meta_kv.open()
+        kv = host.open_kv(self.meta_kv)
         stack.push_async_callback(kv.close)
         connector, mgmtd = await self._join(host, stack)
         storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))

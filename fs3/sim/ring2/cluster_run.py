@@ -24,6 +24,7 @@ from fs3.sim.ring2.nemesis import ClusterNemesis
 from fs3.sim.ring2.operator import Operator
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
+from fs3.sim.ring2.upgrader import Upgrader
 from fs3.sim.ring2.workloads.chunks import ChunkHistory, ChunkWorkload, shared_chunks
 from fs3.sim.ring2.workloads.files import FileWorkload, FinishedFiles
 from fs3.sim.ring2.workloads.locks import LockHistory, LockWorkload, find_stuck
@@ -60,7 +61,8 @@ class ClusterRun:
         self.lock_history = LockHistory()
         self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self._on_commit)
         self.operator = Operator(self.cluster, Prng(~seed), self.swarm)
-        self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm, self.operator)
+        upgrader = Upgrader(self.cluster, Prng(~seed), self.swarm)
+        self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm, self.operator, upgrader)
         self._prng = Prng(prng.next())
         self._files: list[FileWorkload] = []
         self._pages: list[PageWorkload] = []

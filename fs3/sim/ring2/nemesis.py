@@ -12,6 +12,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.sim.ring2.cluster import Cluster, Host
 from fs3.sim.ring2.operator import Operator
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.upgrader import Upgrader
 
 WIPE_TRIES = 60
 """Half a second apart."""
@@ -20,9 +21,10 @@ WIPE_TRIES = 60
 class ClusterNemesis:
     """Plans its faults at the beginning and carries them out in time; `heal` ends all of them."""
 
-    def __init__(self, cluster: Cluster, prng: Prng, swarm: ClusterSwarm, operator: Operator) -> None:
+    def __init__(self, cluster: Cluster, prng: Prng, swarm: ClusterSwarm, operator: Operator, upgrader: Upgrader) -> None:
         self._cluster = cluster
         self._operator = operator
+        self._upgrader = upgrader
         self._prng = prng
         self._swarm = swarm
         self._paused_hosts: list[Host] = []
@@ -57,6 +59,7 @@ class ClusterNemesis:
         ):
             faults += [(self._prng.below(swarm.trouble_ns), fault) for _ in range(times)]
         faults += [(at, self._operator.act) for at in self._operator.draw_times(swarm.trouble_ns)]
+        faults += [(SECOND, self._upgrader.run)] if swarm.upgrades else []
         async with asyncio.TaskGroup() as doing:
             for at, fault in faults:
                 doing.create_task(self._run_at(at, fault))

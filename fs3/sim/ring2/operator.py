@@ -49,9 +49,10 @@ class Operator:
             await self._set(SetMoves(per_node=self._swarm.moves_per_node, forget_after_ns=self._swarm.forget_after_ns))
             return
         # The copy of a node that dies may be the only one without the bad block.
-        forgetting = () if self._swarm.rots else (self._forget, self._forget)
-        emptying = (self._drain, self._drain, self._drain, self._replace, self._replace)
-        await self._prng.pick((*emptying, *forgetting, self._add, self._rebalance, self._undrain, self._remove, self._remove, self._pause))()
+        forgetting = [] if self._swarm.rots else [self._forget] * 2
+        emptying = [self._drain] * 3 + [self._replace] * 2 + forgetting
+        others = [self._add, self._rebalance, self._undrain, self._remove, self._remove, self._pause]
+        await self._prng.pick(emptying + others)()
 
     async def end(self) -> None:
         """All is well: what was paused goes on, and nodes are forgotten no more."""

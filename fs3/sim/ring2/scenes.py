@@ -490,7 +490,7 @@ def faultless_swarm() -> ClusterSwarm:
     disk = replace(swarm.disk, access_ns_max=2 * MILLISECOND, tail_chance=0, cold_chance=0)
     return replace(
         swarm, storages=3, replicas=3, targets_per_node=1, mgmtds=1, metas=1, clients=8, links=links, disk=disk, drift_ppm=0,
-        heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True,
+        heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True, upgrades=0,
     )  # fmt: skip
 
 

@@ -85,6 +85,8 @@ class ClusterSwarm:
     moves_per_node: int = 2
     forget_after_ns: int = 0
     """As in `MoveSettings`, set at the first deed."""
+    upgrades: int = 0
+    """1: services begin with the last release and are upgraded; 2: and go back; 0: all run this one."""
 
     def describe(self) -> str:
         """One line, for people."""
@@ -162,4 +164,6 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         operator_deeds=prng.between(3, 12) if spares else 0,
         moves_per_node=prng.pick((1, 2, 64)),
         forget_after_ns=0 if rots else maybe(1, 3, 1, 10) * SECOND,
+        # The last release knows nothing of moves: a cluster that has begun to use them does not go back.
+        upgrades=0 if spares else maybe(1, 4, 1, 2),
     )

@@ -19,7 +19,7 @@ from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, Registration
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
 from fs3.model.settings import SetSettings
-from fs3.model.target_report import TargetReport
+from fs3.model.target_report import TargetReport, UpkeepProgress
 from tests.unit.core.membership.test_manager import Cluster
 
 SERVING, SYNCING, LASTSRV = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV
@@ -38,6 +38,8 @@ class Fleet(Cluster):
         self.resyncs = True
         self.broken: set[int] = set()
         """Nodes on which no target works that does not serve."""
+        self.damaged: set[int] = set()
+        """Nodes whose targets have a chunk without a good copy."""
         self.heads_leave = False
         """For a moment, a chain has fewer targets that serve."""
         self.least: dict[int, int] = {}
@@ -83,7 +85,8 @@ class Fleet(Cluster):
                 state = LocalState.OFFLINE
             elif slot.state in (SERVING, LASTSRV) or (slot.state is SYNCING and self.resyncs):
                 state = LocalState.UPTODATE
-            reports.append(TargetReport(target, state, chain.version, *space))
+            upkeep = UpkeepProgress(bad_blocks=int(node in self.damaged))
+            reports.append(TargetReport(target, state, chain.version, *space, upkeep=upkeep))
         ack = self.beat(node, reports, disks=(DiskSpace("/d", 1000 * GIB, 500 * GIB),))
         if isinstance(ack, Rejection):
             assert ack.code is Code.UNKNOWN_NODE
@@ -177,6 +180,38 @@ def test_a_target_that_has_left_does_not_come_back_before_it_is_retired() -> Non
     fleet.until(lambda: fleet.counts()[2] == 0)
     most = max(chain.version - versions[chain.id] for chain in fleet.routing.chains.values())
     assert most == 5, "a chain is changed when the joiner joins, syncs and serves, and when the leaver leaves and is retired"
+
+
+def test_a_target_stays_while_others_lack_a_good_copy_that_it_may_have() -> None:
+    """Also while its node is away; and no longer when it lacks it as well, or its node does not come back."""
+    fleet = Fleet()
+    fleet.ask_moves(SetMoves(forget_after_ns=20 * SECOND))
+    fleet.kill(2)
+    fleet.damaged = {1, 3, 4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.turns(200)
+    overview = fleet.overview()
+    assert fleet.counts()[2] == 6
+    assert overview.departing[0].reason is MoveReason.DRAIN
+    assert overview.notes[0].endswith("moves wait: the target that is to go may have the last good copies of damaged chunks")
+    fleet.alive.add(2)
+    fleet.turns(60)
+    assert fleet.counts()[2] == 6
+    fleet.damaged.add(2)
+    fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_node_that_may_have_the_last_good_copy_is_not_forgotten_by_itself() -> None:
+    fleet = Fleet()
+    fleet.ask_moves(SetMoves(forget_after_ns=20 * SECOND))
+    fleet.damaged = {1}
+    fleet.kill(2)
+    fleet.turns(200)
+    assert not fleet.overview().departing
+    notes = fleet.ask_moves(plan(MoveAction.FORGET, "storage-2", is_dry_run=True)).notes
+    assert any("damaged chunks, and it may have the last good copies" in note for note in notes)
+    fleet.damaged.clear()
+    fleet.until(lambda: fleet.counts().get(2, 0) == 0)
 
 
 def test_so_many_move_at_a_time_and_none_while_they_are_paused() -> None:
