@@ -211,8 +211,8 @@ class Cluster:
             self._add_host(f"client-{number}", self._start_client)
         if swarm.upgrades:
             # Of the clients, every other one; they stay as they are.
-            for place, host in enumerate(self.hosts.values()):
-                host.is_old = not host.name.startswith("client") or place % 2 == 0
+            for host in self.hosts.values():
+                host.is_old = not host.name.startswith("client") or int(host.name.rpartition("-")[2]) % 2 == 1
 
     def is_old(self, name: str) -> bool:
         """Whether a host runs the last release."""

@@ -47,6 +47,8 @@ _RECORDS = {
 }  # fmt: skip
 """Beginnings of the manager's keys behind `mgmtd/`, and what is stored there."""
 _MANAGER = b"mgmtd/"
+_METADATA = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, bytes)}
+"""Beginnings of the keys of metadata."""
 _LEVEL_OF_LEASES = 2
 """Of the first release that gives leases on attributes, and whose metadata services count apart."""
 
@@ -117,9 +119,13 @@ class LastRelease:
         """Whether it knows of such a row."""
         if not key.startswith(_MANAGER):
             is_new = key == keys.LEASES or (key.startswith(keys.COUNTERS) and len(key) > keys.PREFIX_BYTES)
-            return self._level >= _LEVEL_OF_LEASES or not is_new
+            return key[: keys.PREFIX_BYTES] in _METADATA and (self._level >= _LEVEL_OF_LEASES or not is_new)
         record = self._find_record(key)
         return record is not None and (not record or record in self._fields)
+
+    def count_fields(self, record: str) -> int:
+        """How many fields it knows of a record; KeyError for one that it does not know."""
+        return int(self._fields[record])
 
     def shorten(self, key: bytes, value: bytes) -> bytes:
         """A row with the fields that it knows."""
