@@ -87,6 +87,10 @@ class _ClientWatch:
     wait: asyncio.TimerHandle | None = None
     expiry: asyncio.TimerHandle | None = None
 
+    def __hash__(self) -> int:
+        """Sets of watches have the same order in every run of a simulation."""
+        return self.number
+
 
 class AttributeLeases:
     """Those that one metadata service has given. Belongs to one event loop."""
