@@ -88,7 +88,7 @@ class _ClientWatch:
     expiry: asyncio.TimerHandle | None = None
 
     def __hash__(self) -> int:
-        """Sets of watches have the same order in every run of a simulation."""
+        # Not by its address: sets of watches are walked, and a run of the simulator is to go as the one before.
         return self.number
 
 
