@@ -14,7 +14,8 @@ Where a chunk is damaged on those that serve, the leaver may have its last good 
 others have repaired theirs.
 
 A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies, or
-whose disk does not work or is full, is given up, and another node is chosen.
+whose disk does not work or is full, is given up, and another node is chosen; with such a disk it gets none for a while
+(`move_backoff`).
 
 Why something moves is stored apart from the moves: a node that is to hold nothing (`Departing`) gets moves for what it has, again
 and again, until it has nothing. Everything is a row of the manager's store, so the next manager goes on.
@@ -37,6 +38,7 @@ from fs3.base.units import MIB, SECOND
 from fs3.core.membership.balance import Balance, ChainLoad, MoveChoice, NodeLoad
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.move_backoff import MoveBackoff
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.moves import Departing, Move, MoveReason, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role
@@ -81,6 +83,9 @@ class Moves:
         """Storage nodes that are not alive, and since when this manager knows."""
         self._offline_since: dict[TargetId, int] = {}
         """Joiners that are OFFLINE, and since when."""
+        self._backoff = MoveBackoff()
+        self._place_at: dict[ChainId, int] = {}
+        """Moves of single targets that no node could take, and when to look again."""
         self._plan_at = 0
         """When to look again at what could not be placed."""
         self._balance: Balance | None = None
@@ -114,6 +119,12 @@ class Moves:
             leaver = chain.slot(move.leaver)
             if leaver is not None and leaver.state is not PublicState.SERVING and _serves(chain, move.joiner):
                 self._go_on(now, move)
+
+    def drop(self, number: ChainId) -> None:
+        """A move that has not begun is not to be made."""
+        self._place_at.pop(number, None)
+        self.unplaced.pop(number, None)
+        self._ledger.set_move(number, None)
 
     def on_left_alone(self) -> None:
         """Chains are left as they are for now: no node is listened for here."""
@@ -172,9 +183,13 @@ class Moves:
             return
         if state.move_settings.is_paused or not chain.serving_slots():
             return
+        if now < self._place_at.get(move.chain, 0):
+            return
         if not self.can_receive(now, move.destination) or any(slot.node == move.destination for slot in chain.slots):
             self._choose_again(now, move)
             return
+        self._place_at.pop(move.chain, None)
+        self.unplaced.pop(move.chain, None)
         involved = self._nodes_of(move)
         if any(busy[node] >= state.move_settings.per_node for node in involved):
             return
@@ -191,12 +206,17 @@ class Moves:
         joiner, leaver = chain.slot(move.joiner), chain.slot(move.leaver)
         if joiner is None or joiner.state is not PublicState.OFFLINE:
             self._offline_since.pop(move.joiner, None)
+        if joiner is not None and joiner.state is PublicState.SERVING:
+            self._backoff.on_joined(joiner.node)
         if joiner is None or leaver is None:
             self._ledger.set_move(move.chain, None)
         elif joiner.state is not PublicState.SERVING:
             # One that served last may have what no other target has: the chain waits for it, as for any other.
             if joiner.state is not PublicState.LASTSRV and self._is_hopeless(now, joiner):
                 self._offline_since.pop(joiner.target, None)
+                if joiner.node in self._state.nodes and self._health.is_alive(now, joiner.node):
+                    self._backoff.on_given_up(now, joiner.node)
+                    self._balance = None
                 self._choose_again(now, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:
@@ -225,17 +245,23 @@ class Moves:
         self._editor.change_chain(now, chain, Chain(chain.id, chain.version + 1, slots))
 
     def _choose_again(self, now: int, move: Move) -> None:
-        """The destination cannot take it any more: another one, or no move, until one is planned again."""
+        """The destination cannot take it: another one, or no move, until one is planned again. A target that is drained by itself
+        keeps its move, since it would not be."""
         balance = self._balance = self._balance or self.measure(now)
         members = tuple((slot.target, slot.node) for slot in self._state.chains[move.chain].slots)
         chain = replace(balance.chains[move.chain], members=members)
         source = next(node for target, node in members if target == move.leaver)
         destination = balance.choose(chain, source)
-        if destination is None:
-            self._ledger.set_move(move.chain, None)
-        else:
+        if destination is not None:
             balance.take(chain, move.leaver, source, destination)
-            self._ledger.set_move(move.chain, msgspec.structs.replace(move, destination=destination.id))
+            move = msgspec.structs.replace(move, destination=destination.id)
+        elif move.reason is MoveReason.DRAIN and source not in self._state.departing:
+            self.unplaced[move.chain] = source
+            self._place_at[move.chain] = now + plan_again_ns
+        else:
+            self._ledger.set_move(move.chain, None)
+            return
+        self._ledger.set_move(move.chain, move)
 
     def _nodes_of(self, move: Move) -> tuple[NodeId, ...]:
         """The nodes that read and write for a move."""
@@ -245,13 +271,14 @@ class Moves:
     # --- nodes that are to hold nothing ------------------------------------------------------------------------------
 
     def can_receive(self, now: int, node: NodeId) -> bool:
-        """Whether a node may be given targets: a storage node that is alive and is not to hold nothing."""
+        """Whether a node may be given targets: a storage node that is alive, is not to hold nothing, and took the last ones."""
         known = self._state.nodes.get(node)
         return (
             known is not None
             and known.role is Role.STORAGE
             and node not in self._state.departing
             and self._health.is_alive(now, node)
+            and not self._backoff.rests(now, node)
         )
 
     def _is_hopeless(self, now: int, joiner: Slot) -> bool:
@@ -353,6 +380,7 @@ class Moves:
             if retired.node == node.id:
                 self._ledger.set_retired(retired.target, None)
         self._silent_since.pop(node.id, None)
+        self._backoff.forget(node.id)
         self._editor.remove_node(node, RemovedNode(node.name, node.id, was_forgotten))
 
     # --- sizes -------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ END_NS = 120 * SECOND
 """After healing, all operations have ended by then."""
 HEALED_NS = 60 * SECOND
 """And then every target serves again."""
-MOVED_NS = 180 * SECOND
+MOVED_NS = 600 * SECOND
 """And then every target is where it should be, though some joiners were given up first."""
 LOCK_PATIENCE_NS = 20 * SECOND
 """A lock that no client holds is acquired within so long."""

@@ -50,7 +50,7 @@ class Operator:
             return
         # The copy of a node that dies may be the only one without the bad block.
         forgetting = [] if self._swarm.rots else [self._forget] * 2
-        emptying = [self._drain] * 3 + [self._replace] * 2 + forgetting
+        emptying = [self._drain] * 3 + [self._drain_target] * 2 + [self._replace] * 2 + forgetting
         others = [self._add, self._rebalance, self._undrain, self._remove, self._remove, self._pause]
         await self._prng.pick(emptying + others)()
 
@@ -79,6 +79,12 @@ class Operator:
         host = self._pick_storage()
         if await self._plan(PlanMoves(MoveAction.DRAIN, host.name)):
             self._drained[host.name] = None
+
+    async def _drain_target(self) -> None:
+        host = self._pick_storage()
+        targets = [target for target, _ in sorted(self._cluster.disks[host.name].stores.items())]
+        if targets:
+            await self._plan(PlanMoves(MoveAction.DRAIN_TARGETS, host.name, targets=(self._prng.pick(targets),)))
 
     async def _undrain(self) -> None:
         if self._drained:
@@ -119,7 +125,7 @@ class Operator:
         return self._prng.pick(list(self._drained))
 
     async def _plan(self, plan: PlanMoves) -> bool:
-        words = " ".join(filter(None, (plan.action.name.lower(), plan.node, plan.other)))
+        words = " ".join(filter(None, (plan.action.name.lower(), plan.node, plan.other, *map(str, plan.targets))))
         return await self._ask(words, lambda manager: manager.plan_moves(plan))
 
     async def _set(self, settings: SetMoves) -> bool:
