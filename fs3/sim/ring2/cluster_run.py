@@ -232,7 +232,7 @@ class ClusterRun:
 
     async def _wait_moved(self) -> bool:
         """Wait until every target is where it should be."""
-        if not self.swarm.operator_deeds:
+        if not self.swarm.operator_steps:
             return True
         await self.operator.end()
         state: State | None = None

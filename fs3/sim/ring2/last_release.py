@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -274,7 +274,7 @@ class _OldReadTxn:
         rows = await self._txn.scan(begin, end, limit, reverse=reverse)
         return [(key, self._release.shorten(key, value)) for key, value in rows if self._release.has_row(key)]
 
-    def tolerant(self) -> _OldReadTxn:
+    def tolerant(self) -> Self:
         """See `ReadTxn.tolerant`."""
         return type(self)(self._txn.tolerant(), self._release)
 

@@ -37,12 +37,12 @@ class Operator:
         self._has_set = False
 
     def draw_times(self, within_ns: int) -> list[int]:
-        """When the deeds of a run are done."""
+        """When the steps of a run are taken."""
         # The first adds a node, so that most others have somewhere to move to.
-        return [self._prng.below(within_ns // 4 if not number else within_ns) for number in range(self._swarm.operator_deeds)]
+        return [self._prng.below(within_ns // 4 if not number else within_ns) for number in range(self._swarm.operator_steps)]
 
     async def act(self) -> None:
-        """One deed. What the manager refuses, or does not answer, is not done."""
+        """One step. What the manager refuses, or does not answer, is not done."""
         if not self._has_set:
             self._has_set = True
             self._add_spare()
@@ -61,7 +61,7 @@ class Operator:
                 return
             await asyncio.sleep(1)
 
-    # --- deeds -------------------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------------------
 
     def _add_spare(self) -> None:
         if self._spares:

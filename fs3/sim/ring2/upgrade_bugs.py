@@ -5,7 +5,7 @@ from __future__ import annotations
 from fs3.base.ids import InodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.version import UNTOLD_RELEASE, Release
-from fs3.core.membership import manager
+from fs3.core.membership import manager, node_admission
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.membership.settings_history import Settings
@@ -22,7 +22,7 @@ def _refuse_the_last_release(release: Release, event: RegisterNode) -> None:
         raise RequestRejected(Code.PROTOCOL, "it is too old")
 
 
-_real_check_release = manager.check_release
+_real_check_release = node_admission.check_release
 
 
 def _lease_by_wall_clock(
@@ -47,7 +47,7 @@ _real_data_key = keys.data_key
 
 
 def _version_of_counters(self: Settings) -> int:
-    """What the counters say is believed, whoever has stored them last."""
+    """What the counters say is believed, also when a manager of another release has stored them."""
     return self._ledger.state.counters.settings
 
 
