@@ -105,7 +105,17 @@ export class ChainMap {
     drawCell(paint, this.states[place], x + gap / 2, y + gap / 2, this.step - gap, tones);
   }
 
+  /** Colours have changed. */
+  redraw() {
+    const legend = $("chain-legend");
+    legend.replaceChildren();
+    legend.kept = undefined;
+    this.draw();
+    if (this.counts) this.legend(this.counts);
+  }
+
   legend(counts) {
+    this.counts = counts;
     const items = Object.entries(counts).filter(([letter, number]) => number || letter === "w");
     keep($("chain-legend"), items.reverse(), ([letter]) => letter, ([letter, number]) => {
       const sample = el("canvas", { width: 28, height: 28, "aria-hidden": "true" });

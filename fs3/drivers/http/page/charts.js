@@ -91,12 +91,12 @@ export class LineChart {
     paint.font = `${0.76 * em}px system-ui, sans-serif`;
     const values = this.rows.flatMap((row) => row.slice(1)).filter((value) => value !== null);
     const top = this.scaleTop(values);
-    const marks = this.marks(top);
+    const low = this.isLog ? this.scaleLow(top) : 0;
+    const marks = this.marks(top, low);
     this.left = Math.ceil(Math.max(...marks.map((mark) => paint.measureText(this.format(mark)).width))) + 8;
     this.width = clientWidth - this.left - 4;
     const bottom = clientHeight - 1.3 * em;
     const height = bottom - 0.6 * em;
-    const low = this.isLog ? Math.min(...marks) : 0;
     const yOf = (value) => {
       if (!this.isLog) return bottom - (value / top) * height;
       const safe = Math.max(low, value);
@@ -196,14 +196,18 @@ export class LineChart {
     return nice * power * base;
   }
 
-  marks(top) {
-    if (!this.isLog) return [0, top / 2, top];
+  /** Three powers of ten at least, five at most. */
+  scaleLow(top) {
     const least = Math.min(top / 1000, ...this.rows.flatMap((row) => row.slice(1)).filter((value) => value));
-    const low = 10 ** Math.max(Math.floor(Math.log10(least)), Math.log10(top) - 5);
-    const marks = [];
+    return 10 ** Math.max(Math.floor(Math.log10(least)), Math.round(Math.log10(top)) - 5);
+  }
+
+  marks(top, low) {
+    if (!this.isLog) return [0, top / 2, top];
     const decades = Math.round(Math.log10(top / low));
-    const stride = decades > 4 ? 2 : 1;
-    for (let power = 0; power <= decades; power += stride) marks.push(top / 10 ** power);
+    const stride = decades > 3 ? 2 : 1;
+    const marks = [];
+    for (let power = decades % stride; power <= decades; power += stride) marks.push(low * 10 ** power);
     return marks;
   }
 }

@@ -39,7 +39,7 @@ function show(text) {
 function blockOf(block) {
   if (block.startsWith("## ")) {
     const [head, ...rest] = block.split("\n");
-    return [el("h3", {}, head.slice(3)), ...(rest.length ? blockOf(rest.join("\n")) : [])];
+    return [el("h3", {}, ...inline(head.slice(3))), ...(rest.length ? blockOf(rest.join("\n")) : [])];
   }
   if (/^( {4}|```)/.test(block)) {
     const lines = block.split("\n").filter((line) => !line.startsWith("```"));

@@ -36,7 +36,7 @@ export function setRange(seconds) {
 
 export function redraw() {
   for (const chart of Object.values(charts)) chart.draw();
-  map.draw();
+  map.redraw();
 }
 
 // --- health
@@ -77,31 +77,29 @@ export function showCounts(state) {
     el("div", {}, el("dt", {}, word), el("dd", {}, part, el("small", {}, ` of ${all}`)))));
 }
 
-function problem(group) {
-  const severity = group.severity;
+function problem(found) {
+  const severity = found.severity;
   const list = el("ul");
-  const more = group.texts.length - TEXTS_SHOWN;
-  const shown = opened.has(group.code) ? group.texts : group.texts.slice(0, TEXTS_SHOWN);
+  const more = found.texts.length - TEXTS_SHOWN;
+  const shown = opened.has(found.code) ? found.texts : found.texts.slice(0, TEXTS_SHOWN);
   list.append(...shown.map((text) => el("li", {}, text)));
-  const rest = group.count - shown.length;
-  if (more > 0 && !opened.has(group.code)) {
+  const rest = found.count - shown.length;
+  if (more > 0 && !opened.has(found.code)) {
     const button = el("button", { type: "button", class: "quiet more", onclick: () => {
-      opened.add(group.code);
-      list.replaceChildren(...group.texts.map((text) => el("li", {}, text)), ...(group.count > group.texts.length
-        ? [el("li", { class: "dim" }, `and ${count(group.count - group.texts.length, "other", "others")}`)] : []));
+      opened.add(found.code);
+      list.replaceChildren(...found.texts.map((text) => el("li", {}, text)), ...(found.count > found.texts.length
+        ? [el("li", { class: "dim" }, `and ${count(found.count - found.texts.length, "other", "others")}`)] : []));
       button.remove();
     } }, `Show ${count(rest, "other", "others")}`);
     list.append(el("li", {}, button));
   } else if (rest > 0) list.append(el("li", { class: "dim" }, `and ${count(rest, "other", "others")}`));
-  const eta = group.eta_seconds === null ? null : el("span", { class: "chip" }, `at most ${span(group.eta_seconds)} left`);
-  const head = el("h3", {}, el("span", { class: `word is-${severity}` }, severity), group.what,
-    group.count > 1 ? el("span", { class: "count" }, `× ${groupDigits(group.count)}`) : null, eta,
-    group.eta_seconds === null && group.passes && severity !== "notice" ? el("span", { class: "count" }, "may pass by itself") : null);
-  const what = el("button", { type: "button", onclick: () => openRunbook(group.runbook), "aria-label": `What to do: ${group.what}` }, "What to do");
-  return el("li", { "data-code": group.code, "data-severity": severity }, icon(severity), el("div", {}, head, list), what);
+  const eta = found.eta_seconds === null ? null : el("span", { class: "chip" }, `at most ${span(found.eta_seconds)} left`);
+  const head = el("h3", {}, el("span", { class: `word is-${severity}` }, severity), found.what,
+    found.count > 1 ? el("span", { class: "count" }, `× ${group(found.count)}`) : null, eta,
+    found.eta_seconds === null && found.passes && severity !== "notice" ? el("span", { class: "count" }, "may pass by itself") : null);
+  const what = el("button", { type: "button", onclick: () => openRunbook(found.runbook), "aria-label": `What to do: ${found.what}` }, "What to do");
+  return el("li", { "data-code": found.code, "data-severity": severity }, icon(severity), el("div", {}, head, list), what);
 }
-
-const groupDigits = group;
 
 // --- load
 
@@ -120,10 +118,9 @@ export function showHistory(state) {
   charts.calls.show(pick("reads_per_second", "writes_per_second", "names_per_second"), range, step);
   charts.latency.show(pick("reads_p99_ms", "writes_p99_ms", "names_p99_ms"), range, step);
   charts.space.show(pick("used_bytes"), range, step);
-  const first = coarse[0] ?? fine[0];
-  const since = first ? Math.max(first[0], Date.now() - range * 1000) : null;
-  const known = since !== null && first[0] > Date.now() - range * 1000;
-  say($("charts-since"), known ? `known since ${when(first[0])}, when this manager began to lead` : "");
+  const first = Math.min(coarse[0]?.[0] ?? Infinity, fine[0]?.[0] ?? Infinity);
+  const isShort = Number.isFinite(first) && first > Date.now() - range * 1000 + 5000;
+  say($("charts-since"), isShort ? `known since ${when(first)}, when this manager began to lead` : "");
   showNow(columns, fine);
 }
 
@@ -228,7 +225,7 @@ function nodeRow(node) {
       `${size(disk.free_bytes)} free`)));
   return el("tr", { "data-node": node.name, "data-state": node.state },
     el("td", { class: "title" }, el("span", { class: "strong" }, node.name), " ", el("span", { class: "dim small" }, about)),
-    el("td", { "data-label": "State" }, el("span", { class: `state is-${severity}` }, icon(severity), word), heard || node.says ? el("div", { class: "dim small" }, [heard, node.says].filter(Boolean).join("; ")) : null),
+    el("td", { "data-label": "State", class: "said" }, el("span", { class: `state is-${severity}` }, icon(severity), word), heard || node.says ? el("div", { class: "dim small" }, [heard, node.says].filter(Boolean).join("; ")) : null),
     cell("Processor", rates ? percent(rates.cpu) : ""),
     cell("Memory", rates ? size(rates.memory_bytes) : ""),
     cell("Reads", isStorage ? flow("reads") : ""),
@@ -274,7 +271,7 @@ export function showSlow(state) {
   keep($("slow-rows"), operations, (each) => `${each.process}-${each.at_ms}-${each.ms}-${each.verb}`, (each) => (
     el("tr", {}, el("td", { class: "num strong", "data-label": "Took" }, time(each.ms)),
       el("td", { class: "title" }, `${each.verb}${each.code === "OK" ? "" : ` (${each.code})`}`),
-      el("td", { "data-label": "Time went to", class: "wide" }, each.spans.map(([name, ms]) => `${name} ${time(ms)}`).join(", ") || "–"),
+      el("td", { "data-label": "Time went to", class: "wide" }, each.spans.filter(([, ms]) => ms >= 0.1).map(([name, ms]) => `${name} ${time(ms)}`).join(", ") || "–"),
       el("td", { "data-label": "Process", class: "nowrap" }, each.process),
       el("td", { class: "num", "data-label": "Ended" }, when(each.at_ms)))));
   keep($("stalls"), stalls, (each) => `${each.process}-${each.at_ms}`, (each) => (
