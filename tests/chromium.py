@@ -100,7 +100,7 @@ class Chromium:
         return str(self.evaluate(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''"))
 
     def wait_for(self, expression: str, seconds: float = ANSWER_SECONDS) -> Any:
-        """The value of an expression once it is true. ChromiumError with what the page says when it does not become so."""
+        """The value of an expression once it is true: a number, a text or a boolean. ChromiumError with what the page says when it does not become so."""
         deadline = time.monotonic() + seconds
         while not (found := self.evaluate(expression)):
             if time.monotonic() > deadline:

@@ -150,9 +150,10 @@ class DashboardSite:
             return
         assert self._state is not None
         changes = changes_between(self._state, state)
-        self._state = state
         if changes:
-            self.streams.publish(event_message("changes", _encode(changes)))
+            message = event_message("changes", _encode(changes))
+            self._state = state
+            self.streams.publish(message)
             self._told_at = now
         elif now - self._told_at >= tick_interval_ns:
             self.streams.publish(event_message("tick", b"{}"))

@@ -37,6 +37,7 @@ function connect() {
     timer = setTimeout(connect, AGAIN_MS);
   });
   source.addEventListener("error", () => {
+    if (root.dataset.state === "paused") return;
     link("lost", state === null ? "no answer, trying again" : `no answer since ${clock(Date.now())}, trying again`);
     showOthers();
     // A refused stream is not tried again by the browser itself.

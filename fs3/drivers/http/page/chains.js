@@ -13,7 +13,7 @@ export const CHAIN_STATES = {
   w: { word: "whole", severity: "well", sign: "", says: "all targets serve" },
 };
 const FILLS = { x: "down", o: "degraded", b: "degraded", s: "degraded", n: "notice", m: "notice", w: "well" };
-const STRENGTH = { x: 1, o: 1, b: 0.72, s: 0.45, n: 0.8, m: 0.45, w: 0.62 };
+const STRENGTH = { x: 1, o: 1, b: 0.9, s: 0.6, n: 0.9, m: 0.6, w: 0.4 };
 
 export class ChainMap {
   constructor() {

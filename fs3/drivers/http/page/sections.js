@@ -3,7 +3,7 @@
 import { ChainMap, CHAIN_STATES } from "./chains.js";
 import { LineChart, seriesKey } from "./charts.js";
 import { $, bar, el, icon, keep, say } from "./dom.js";
-import { clock, count, digits, group, percent, rate, size, sizeParts, span, time, timeParts, when } from "./format.js";
+import { clock, count, group, percent, rate, size, sizeParts, span, time, timeParts, when } from "./format.js";
 import { openRunbook } from "./runbook.js";
 
 const VERDICTS = { healthy: "well", degraded: "degraded", down: "down" };
@@ -215,7 +215,7 @@ function nodeRow(node) {
   const [severity, word] = NODE_STATES[node.state];
   const rates = node.rates;
   const place = [node.zone, node.rack].filter(Boolean).join(" / ");
-  const about = [ROLES[node.role] ?? node.role, place, node.endpoint, node.software].filter(Boolean).join(" · ");
+  const about = [ROLES[node.role] ?? node.role, place, node.endpoint].filter(Boolean).join(" · ");
   const heard = node.heard_ms === null ? "" : `last heard ${clock(node.heard_ms)}`;
   const cell = (label, text, kind = "num") => el("td", { class: kind, "data-label": label }, text);
   const flow = (name) => (rates ? (rates[`${name}_bytes`] >= 1024 ? `${size(rates[`${name}_bytes`])}/s` : `${rate(rates[name])}/s`) : "");
@@ -223,9 +223,9 @@ function nodeRow(node) {
   const shares = node.disks.map((disk) => (
     el("div", { class: "nowrap", title: disk.path }, bar(1 - disk.free_bytes / Math.max(1, disk.total_bytes), `${percent(1 - disk.free_bytes / Math.max(1, disk.total_bytes))} in use`, disk.short),
       `${size(disk.free_bytes)} free`)));
-  return el("tr", { "data-node": node.name, "data-state": node.state },
+  return el("tr", { "data-node": node.name, "data-state": node.state, title: node.software ? `fs3 ${node.software}` : null },
     el("td", { class: "title" }, el("span", { class: "strong" }, node.name), " ", el("span", { class: "dim small" }, about)),
-    el("td", { "data-label": "State", class: "said" }, el("span", { class: `state is-${severity}` }, icon(severity), word), heard || node.says ? el("div", { class: "dim small" }, [heard, node.says].filter(Boolean).join("; ")) : null),
+    el("td", { "data-label": "State", class: "said" }, el("span", { class: `state is-${severity}` }, icon(severity), word), heard || node.says ? el("div", { class: node.says ? "dim small" : "dim small nowrap" }, [heard, node.says].filter(Boolean).join("; ")) : null),
     cell("Processor", rates ? percent(rates.cpu) : ""),
     cell("Memory", rates ? size(rates.memory_bytes) : ""),
     cell("Reads", isStorage ? flow("reads") : ""),
@@ -256,7 +256,7 @@ export function showCaches(state) {
     const part = row.recent_hit_rate ?? row.hit_rate;
     const budget = row.budget_bytes ? ` of ${size(row.budget_bytes)}` : "";
     return el("tr", {}, el("td", { class: "title" }, el("span", { class: "strong" }, row.name), row.owner ? el("span", { class: "dim small" }, ` ${row.owner}`) : null),
-      el("td", { "data-label": "Hit rate", class: "nowrap" }, part === null ? "–" : el("span", {}, bar(part, percent(part)), percent(part))),
+      el("td", { "data-label": "Hit rate", class: "nowrap wide" }, part === null ? "–" : el("span", {}, bar(part, percent(part)), percent(part))),
       el("td", { class: "num", "data-label": "Pages" }, group(row.pages)),
       el("td", { class: "num", "data-label": "Stored" }, size(row.bytes) + budget),
       el("td", { class: "num", "data-label": "Gets" }, `${rate(row.gets_per_second)}/s`),
@@ -283,5 +283,3 @@ export function showCluster(state) {
   say($("cluster-id"), id);
   say($("cluster-facts"), `${manager} leads since ${when(since)}, epoch ${epoch}; fs3 ${software}`);
 }
-
-export { digits };
