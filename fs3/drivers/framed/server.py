@@ -14,13 +14,15 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
@@ -54,6 +56,8 @@ class ServerLimits:
     patience_ns: int = limits.peer_patience_ns
     send_stall_ns: int = limits.send_stall_ns
     connection_idle_ns_max: int = limits.connection_idle_ns_max
+    tls_handshake_ns: int = limits.tls_handshake_ns
+    tls_handshakes_max: int = limits.tls_handshakes_max
     sweep_ns: int = limits.transport_sweep_ns
 
 
@@ -79,6 +83,10 @@ class ConnectionOwner(Protocol):
         """The listener closes, and a call has ended or something was sent."""
         ...
 
+    def on_secured(self, connection: ServerConnection) -> None:
+        """The TLS handshake of a connection is done."""
+        ...
+
     def on_connection_closed(self, connection: ServerConnection) -> None:
         """The connection is closed; it calls back no more."""
         ...
@@ -92,7 +100,7 @@ class FramedCall(ServerCall):
     def __init__(
         self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int, *, takes_places: bool
     ) -> None:
-        super().__init__(method, request, connection.peer, deadline)
+        super().__init__(method, request, connection.peer, deadline, connection.auth)
         self._connection = connection
         self._queued_bytes = 0  # messages of a stream that have not left
         self._takes_places = takes_places
@@ -168,7 +176,7 @@ class FramedCall(ServerCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str) -> None:
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: StreamSocket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
         self._context = context
         # What is looked at for every request is kept here.
@@ -177,6 +185,9 @@ class ServerConnection(Connection):
         self.limits = context.limits
         self.pool = context.pool
         self.peer = peer
+        self.auth = auth
+        """What it has proved."""
+        auth.on_lost.append(self._on_rights_lost)
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
@@ -197,8 +208,11 @@ class ServerConnection(Connection):
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
-        self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
+        passes_files = isinstance(sock, socket.socket) and context.sockets.may_pass_files(sock)
+        self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
         super().__init__(context.loop, sock)
+        if self._tls is not None:
+            self._tls.on_ready = self._on_secured
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
@@ -207,6 +221,16 @@ class ServerConnection(Connection):
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
         return not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+
+    @property
+    def is_secured(self) -> bool:
+        """No TLS handshake is under way: it is done, or there is none to do."""
+        return self._tls is None or self._tls.is_ready
+
+    def _on_secured(self) -> None:
+        assert self._tls is not None
+        self.auth.subject = self._tls.subject
+        self._owner.on_secured(self)
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
@@ -226,12 +250,12 @@ class ServerConnection(Connection):
             return
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
+        now = self._now()
         try:
-            binding, request = self._admission.admit(method_id, header, length, self._open_calls)
+            binding, request = self._admission.admit(method_id, header, length, self._open_calls, self.auth, now)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return
-        now = self._now()
         deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
         takes_places = frame.code == TAKES_PLACES and self._passer is not None
         call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
@@ -445,10 +469,28 @@ class ServerConnection(Connection):
             self.flush()
         self.close(str(problem))
 
+    def _on_broken(self, problem: OSError) -> None:
+        if not isinstance(problem, TlsError):
+            super()._on_broken(problem)
+            return
+        if isinstance(problem, PlainPeer) and self._tls is not None:
+            told = f"{self._admission.endpoint} speaks TLS only: this client has to be given tls_ca"
+            data = encode_error(Code.PROTOCOL, told)
+            self._tls.answer_plain(pack(_REPLY, 0, 0, len(data), 0, Code.PROTOCOL) + data)
+        self._give_up(str(problem))
+
+    def give_up_handshake(self, reason: str) -> None:
+        """Disconnect a client whose TLS handshake is not done."""
+        self._give_up(f"its TLS handshake is not done {reason}")
+
     def sweep(self, now: int) -> None:
         """Called every `sweep_ns`: disconnects a client that owes the rest of a frame, that takes none of what is queued for it,
         that is idle for too long, or whose host has vanished."""
         bounds = self.limits
+        if not self.is_secured:
+            if now - self._idle_since >= bounds.tls_handshake_ns:
+                self.give_up_handshake(f"after {bounds.tls_handshake_ns / SECOND:.3g} s")
+            return
         # A frame has two clocks: since its last byte, which finds a client that has stopped, and since its beginning, which finds
         # one that sends a byte now and then for ever.
         if not self.is_mid_frame or self.frames != self._last_frames:
@@ -480,9 +522,20 @@ class ServerConnection(Connection):
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
+        elif now >= self.auth.until:
+            self._on_rights_lapsed()
         elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
+
+    def _on_rights_lapsed(self) -> None:
+        """Nothing was proved in time, or what was proved has not been proved again."""
+        log.debug("%s closes the connection of %s: its ticket has lapsed, or there was none", self._admission.endpoint, self.peer)
+        self.close("it has not authenticated in time")
+
+    def _on_rights_lost(self) -> None:
+        """See `AuthContext.on_lost`. Not at once: this may run within a call of this connection."""
+        self._loop.call_soon(self.close, "its principal has lost its rights")
 
     def _is_too_slow(self, reception: Reception, now: int) -> bool:
         """It has sent too slowly for too long, and others wait for the memory."""
@@ -544,6 +597,9 @@ class ServerConnection(Connection):
         self._count_replies(0)
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
+        if self._admission.gate is not None:
+            self._admission.gate.close(self.auth)
+        self.auth.on_lost.clear()
         self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:

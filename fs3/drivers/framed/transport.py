@@ -15,6 +15,7 @@ from fs3.base.units import SECOND
 from fs3.drivers.framed.blocking import BlockingConnection
 from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.server import ServerContext, ServerLimits
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
@@ -22,6 +23,7 @@ from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, BlockingChannel, Channel, Listener
+from fs3.ports.security import Gate, TicketSource
 
 Address = tuple[socket.AddressFamily, Any]
 """Family and address as `socket` takes them."""
@@ -41,16 +43,21 @@ class FramedTransport:
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
         counts: RpcCounts | None = None,
+        gate: Gate | None = None,
+        tickets: TicketSource | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`, `replies`: memory of servers for
         requests and replies; by default all listeners of a loop share one of each. `counts`: where calls are counted; None: they
-        are not."""
+        are not. `gate`: what the connections of its listeners have to prove; None: nothing. `tickets`: what its channels prove
+        themselves with."""
         self._clock = clock
         self._calls_max = calls_max
         self._bounds = bounds or ServerLimits()
         self._pool = pool
         self._replies = replies
         self._counts = counts
+        self._gate = gate
+        self._tickets = tickets
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
@@ -79,7 +86,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts)
+        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts, self._tickets)
 
     def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
         """See `fs3.ports.rpc.BlockingTransport.connect_blocking`."""
@@ -91,9 +98,10 @@ class FramedTransport:
         try:
             sock.settimeout(timeout_ns / SECOND)
             sock.connect(address)
-            sock.settimeout(None)
             self._tune(sock)
-            return BlockingConnection(endpoint, sock, timeout_ns, self._counts)
+            secured = self._secure_blocking(endpoint, sock)
+            sock.settimeout(None)
+            return BlockingConnection(endpoint, secured, timeout_ns, self._counts, self._tickets)
         except BaseException:
             sock.close()
             raise
@@ -104,8 +112,11 @@ class FramedTransport:
 
     # --- sockets -------------------------------------------------------------------------------------------------------
 
-    async def dial(self, endpoint: str) -> socket.socket:
+    async def dial(self, endpoint: str) -> StreamSocket:
         """See `StreamSockets.dial`."""
+        return await self._dial(endpoint)
+
+    async def _dial(self, endpoint: str) -> socket.socket:
         problem: OSError | None = None
         for family, address in await self._resolve(endpoint):
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -130,11 +141,19 @@ class FramedTransport:
         self._tune(sock)
         return self._peer(sock)
 
-    def may_pass_files(self, sock: socket.socket) -> bool:
+    def secure(self, sock: socket.socket) -> StreamSocket:
+        """See `StreamSockets.secure`."""
+        return sock
+
+    def _secure_blocking(self, endpoint: str, sock: socket.socket) -> StreamSocket:
+        """The same for a socket that was connected to an endpoint, with a timeout. Raises OSError."""
+        return sock
+
+    def may_pass_files(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.may_pass_files`."""
         return False
 
-    def has_vanished(self, sock: socket.socket) -> bool:
+    def has_vanished(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.has_vanished`. A host that has its peers on it does not vanish."""
         return False
 
@@ -144,7 +163,7 @@ class FramedTransport:
         return ServerContext(
             loop=loop,
             clock=self._clock,
-            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max, self._counts),
+            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max, self._counts, self._gate),
             limits=self._bounds,
             pool=self._pool if self._pool is not None else pool_of(loop),
             replies=self._replies if self._replies is not None else reply_budget_of(loop),

@@ -14,13 +14,15 @@ from fs3.base.errors import error
 from fs3.base.limits import connect_backoff_max_ns, connect_timeout_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
-from fs3.drivers.grpc.codes import OPTIONS, error_of, take_payload, with_payload
+from fs3.drivers.grpc.codes import OPTIONS, TICKET_METADATA, error_of, take_payload, with_payload
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
-from fs3.wire.endpoints import strip_scheme
+from fs3.ports.security import TicketSource
+from fs3.wire.endpoints import split_endpoint
 
 _CHANNEL_OPTIONS = (
     *OPTIONS,
@@ -35,14 +37,30 @@ _CHANNEL_OPTIONS = (
 class GrpcChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` on grpc.aio. The library keeps the connection; `ClientChannel` the places, deadlines and errors."""
 
-    def __init__(self, endpoint: str, clock: Clock, calls_max: int, counts: RpcCounts | None = None) -> None:
-        super().__init__(endpoint, clock, calls_max, counts)
+    _is_ticket_in_calls = True
+
+    def __init__(
+        self,
+        endpoint: str,
+        clock: Clock,
+        calls_max: int,
+        counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
+        credentials: TlsCredentials | None = None,
+    ) -> None:
+        super().__init__(endpoint, clock, calls_max, counts, tickets)
+        self._credentials = credentials
         self._channel: grpc.aio.Channel | None = None
         self._callables: dict[Method, Any] = {}
 
     def _dial(self) -> None:
         assert self._loop is not None
-        self._channel = grpc.aio.insecure_channel(strip_scheme(self.endpoint, "grpc"), options=_CHANNEL_OPTIONS)
+        address = split_endpoint(self.endpoint)[1]
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        else:
+            secured = grpc.ssl_channel_credentials(*self._credentials.contents())
+            self._channel = grpc.aio.secure_channel(address, secured, options=_CHANNEL_OPTIONS)
         self._loop.call_soon(self._finish_dial)
 
     def _finish_dial(self) -> None:
@@ -59,7 +77,11 @@ class GrpcChannel(ClientChannel):
         call.data = b""
         call.parts = ()
         timeout_s = timeout_ms / 1000 if timeout_ms else None
-        rpc = self._callable(call.method)(data, timeout=timeout_s)
+        metadata = None
+        if self._tickets is not None and self._tickets.ticket:
+            self._shown = self._tickets.ticket
+            metadata = ((TICKET_METADATA, self._shown),)
+        rpc = self._callable(call.method)(data, timeout=timeout_s, metadata=metadata)
         run = self._follow(call, rpc) if isinstance(call, StreamCall) else self._finish(call, rpc)
         call.wire_state = self._loop.create_task(run)
 

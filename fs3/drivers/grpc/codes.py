@@ -18,6 +18,9 @@ from fs3.wire.errors import decode_error
 ERROR_TRAILER: Final = "fs3-error-bin"
 """Trailing metadata with the ErrorDetail of a failed call."""
 
+TICKET_METADATA: Final = "fs3-ticket-bin"
+"""Metadata of a call: who calls, as Process.Authenticate says it on the other wires."""
+
 MESSAGE_BYTES_MAX: Final = frame_header_bytes_max + frame_payload_bytes_max + 16
 
 OPTIONS: Final = (
@@ -47,6 +50,7 @@ _TO_STATUS = {
     Code.EXISTS: _Status.ALREADY_EXISTS,
     Code.PERMISSION: _Status.PERMISSION_DENIED,
     Code.ACCESS: _Status.PERMISSION_DENIED,
+    Code.NOT_AUTHENTICATED: _Status.UNAUTHENTICATED,
     Code.CHECKSUM: _Status.DATA_LOSS,
     Code.DISK: _Status.DATA_LOSS,
     Code.DATA_LOSS: _Status.DATA_LOSS,
@@ -65,6 +69,17 @@ _FROM_STATUS = {
 }
 
 
+_TLS_FAILURES = (
+    ("WRONG_VERSION_NUMBER", "what answers does not speak TLS"),
+    ("unable to get local issuer", "its certificate is refused: it is of none of the authorities in tls_ca"),
+    ("self signed certificate", "its certificate is refused: it is of none of the authorities in tls_ca"),
+    ("certificate has expired", "its certificate is refused: certificate has expired"),
+    ("Hostname Verification", "its certificate is refused: it names other hosts"),
+    ("Socket closed", "it closed the connection at once; perhaps it speaks TLS"),
+)
+"""What stands in gRPC's long message, and what it means."""
+
+
 def status_of(code: Code) -> grpc.StatusCode:
     """The gRPC status other languages see."""
     return _TO_STATUS.get(code, _Status.FAILED_PRECONDITION)
@@ -78,6 +93,7 @@ def error_of(problem: AioRpcError, endpoint: str, what: str) -> FS3Error:
     status, details = problem.code(), problem.details() or "no details"
     code = _FROM_STATUS.get(status, Code.INTERNAL)
     if status is _Status.UNAVAILABLE and "failed to connect" in details.lower():
+        details = next((why for mark, why in _TLS_FAILURES if mark in details), details)
         return error(Code.UNAVAILABLE, f"{endpoint} cannot be reached: {details}")
     return error(code, f"{what}: {details} ({status.name})")
 
