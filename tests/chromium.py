@@ -100,7 +100,8 @@ class Chromium:
         return str(self.evaluate(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''"))
 
     def wait_for(self, expression: str, seconds: float = ANSWER_SECONDS) -> Any:
-        """The value of an expression once it is true: a number, a text or a boolean. ChromiumError with what the page says when it does not become so."""
+        """The value of an expression once it is true: a number, a text or a boolean. ChromiumError with what the page says when
+        it does not become so."""
         deadline = time.monotonic() + seconds
         while not (found := self.evaluate(expression)):
             if time.monotonic() > deadline:
@@ -142,7 +143,9 @@ class Chromium:
         found = []
         for each in self._renderers():
             lines = (Path("/proc") / str(each) / "smaps_rollup").read_text().splitlines()
-            found.append(sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty"))) * 1024)
+            found.append(
+                sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty"))) * 1024
+            )
         return max(found)
 
     def _renderers(self) -> list[int]:

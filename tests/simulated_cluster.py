@@ -14,10 +14,10 @@ from fs3.base.status import Code
 from fs3.base.units import GIB, MIB, MILLISECOND, SECOND
 from fs3.base.version import THIS_RELEASE
 from fs3.client.connector import Connector
+from fs3.core.dashboard.caches import NodeCaches
 from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.http.metrics_server import MetricsServer
 from fs3.drivers.os.clock import OsClock
-from fs3.core.dashboard.caches import NodeCaches
 from fs3.model.activity import NodeActivity, OperationTotals, ToldActivity
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import CacheNamespace, ClusterStatus, DiskSpace, ManagerInfo, NodeStatus, TargetStatus

@@ -36,7 +36,9 @@ def dashboard(
     page = page_of(leading.endpoints) if leading is not None else ""
     if leading is None or not page:
         name = leading.name if leading is not None else "the manager"
-        raise error(Code.NOT_FOUND, f"{name} serves no page: `fs3 up --metrics-port 9400` and `fs3 serve --metrics-port` make it do")
+        raise error(
+            Code.NOT_FOUND, f"{name} serves no page: `fs3 up --metrics-port 9400` and `fs3 serve --metrics-port` make it do"
+        )
     sys.stdout.write(f"{page}/\n")
     if far := _explain_loopback(leading, page):
         Console(stderr=True, highlight=False, soft_wrap=True).print(far, markup=False)
@@ -45,7 +47,7 @@ def dashboard(
 
 
 def _explain_loopback(manager: ManagerInfo, page: str) -> str:
-    """What to do where the page is served to the manager's own machine only, and that may be another one; "" where it is not so."""
+    """What to do where the page is served to the manager's own machine only, which may be another one; "" where it is not so."""
     address = page.partition("://")[2]
     tcp = next((each.partition("://")[2] for each in manager.endpoints if each.startswith("tcp://")), "")
     if not is_loopback(address) or not tcp or is_loopback(tcp):

@@ -8,10 +8,9 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
-from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli.directory import host_port
-from fs3.cli.options import METRICS_HOST, ServeOptions
+from fs3.cli.options import ServeOptions, parse_metrics_port
 from fs3.drivers.http.metrics_server import MetricsServer, Site
 from fs3.drivers.rpc.receive_pool import pool_of
 from fs3.drivers.rpc.reply_budget import reply_budget_of
@@ -125,14 +124,6 @@ class ProcessObserver:
     def add_disks(self, measure: DiskMeter) -> None:
         """The file systems the process keeps its data on."""
         self.sources.add("disks", lambda: _of_disks(measure))
-
-
-def parse_metrics_port(text: str) -> tuple[str, int]:
-    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
-        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
 
 
 def _of_disks(measure: DiskMeter) -> Iterator[Sample]:

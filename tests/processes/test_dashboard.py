@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -201,7 +202,9 @@ def test_the_page_by_keyboard_and_for_readers(browser: Chromium) -> None:
         assert "behind" in browser.evaluate("document.querySelector('#chain-map').getAttribute('aria-label')")
         browser.wait_for("document.querySelector('#chart-calls').getAttribute('aria-label').includes('reads: ')")
         # Every state has its word beside its colour and its shape.
-        assert browser.evaluate("[...document.querySelectorAll('.state')].every((each) => each.textContent && each.querySelector('svg'))")
+        assert browser.evaluate(
+            "[...document.querySelectorAll('.state')].every((each) => each.textContent && each.querySelector('svg'))"
+        )
         # Nothing is wider than the window, however small that is.
         for width in (360, 768, 1280, 3840):
             browser.resize(width, 900)
@@ -228,7 +231,7 @@ def test_what_changes_leads_the_page_to_the_same_state(browser: Chromium) -> Non
         states.append(json.loads(json.dumps(found)))
     with serve_page(cluster, clock) as url:
         browser.open(f"{url}/")
-        for before, after in zip(states, states[1:], strict=False):
+        for before, after in pairwise(states):
             changes = changes_between(before, after)
             assert changes
             applied = browser.evaluate(

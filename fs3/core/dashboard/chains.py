@@ -15,7 +15,7 @@ from fs3.model.cluster import TargetStatus
 
 odd_chains_max = 1024
 """Chains that are not whole and are looked at one by one; of further ones only the state is told."""
-odd_chains_shown_max = 200
+odd_chains_shown_max = 100
 """And so many rows the page has for them, the most urgent ones."""
 
 

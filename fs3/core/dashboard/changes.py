@@ -1,7 +1,8 @@
 """From one state of the page to the next: only what is not the same is sent.
 
-A state is a dict of sections. Most are sent whole when anything in them has changed. Those that are large are sent in part: nodes one
-by one, the letters of chains in runs, events and samples from behind the newest one that the page has.
+A state is a dict of sections. Most are sent whole when anything in them has changed. Those that are large are sent in part: nodes
+one by one, and of those that do what they did before only how much; the letters of chains in runs; events and samples from behind
+the newest one that the page has.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ State = Mapping[str, Any]
 def changes_between(before: State, after: State) -> dict[str, Any]:
     """What leads the page from one state to another; empty when they are the same.
 
-    {"set": {section: whole}, "nodes": [changed ones], "gone": [names], "chain_states": [[place, letters]], "events": [...],
-    "samples": {"fine": [...], "coarse": [...]}}
+    {"set": {section: whole}, "nodes": [changed ones], "rates": {name: numbers}, "gone": [names], "events": [...],
+    "chain_states": [[place, letters]], "samples": {"fine": [...], "coarse": [...]}}
     """
     changes: dict[str, Any] = {}
     whole = {}
@@ -43,7 +44,19 @@ def changes_between(before: State, after: State) -> dict[str, Any]:
 
 def _add_nodes(changes: dict[str, Any], known: list[dict[str, Any]], value: list[dict[str, Any]]) -> None:
     former = {node["name"]: node for node in known}
-    changes["nodes"] = [node for node in value if former.get(node["name"]) != node]
+    changed, rates = [], {}
+    for node in value:
+        before = former.get(node["name"])
+        if before == node:
+            continue
+        if before is not None and {**before, "rates": node["rates"]} == node:
+            rates[node["name"]] = node["rates"]
+        else:
+            changed.append(node)
+    if changed:
+        changes["nodes"] = changed
+    if rates:
+        changes["rates"] = rates
     gone = former.keys() - {node["name"] for node in value}
     if gone:
         changes["gone"] = sorted(gone)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.dashboard.chains import NodeSums
-from fs3.core.dashboard.rates import KINDS, NodeRate
+from fs3.core.dashboard.rates import NodeRate
 from fs3.core.health.problems import HealthProblem, health_of, is_nearly_full, node_gone_ms
 from fs3.model.cluster import DiskSpace, ManagerInfo, NodeStatus
 from fs3.model.event import ClusterEvent
@@ -32,7 +32,7 @@ def health_document(problems: Sequence[HealthProblem], nodes: Iterable[NodeStatu
         by_kind.setdefault(problem.kind, []).append(problem)
     groups = [_group(kind, by_kind[kind]) for kind in HEALTH_TABLE if kind in by_kind]
     silent = [
-        f"node {status.node.name} has not been heard for {age / SECOND:.1f} s; its lease runs out {when_ends(status.lease_left_ns)}"
+        f"node {status.node.name} has not been heard for {age / SECOND:.1f} s; its lease ends {when_ends(status.lease_left_ns)}"
         for status in nodes
         if (age := silence_of(status)) is not None
     ]
@@ -96,16 +96,16 @@ def node_document(status: NodeStatus, sums: NodeSums, rate: NodeRate | None, now
         "serving": sums.serving,
         "used_bytes": sums.used_bytes,
         "chunks": sums.chunks,
-        "rates": None if rate is None or not node.alive else _rate_document(rate),
+        "rates": None if rate is None or not node.alive else _rate_numbers(rate),
     }
 
 
-def _rate_document(rate: NodeRate) -> dict[str, Any]:
-    document: dict[str, Any] = {"cpu": round(rate.cpu, 2), "memory_bytes": rate.memory_bytes >> 20 << 20}
-    for name, kind in zip(KINDS, rate.kinds, strict=True):
-        document[name] = float(f"{kind.per_second:.3g}")
-        document[f"{name}_bytes"] = float(f"{kind.bytes_per_second:.3g}")
-    return document
+def _rate_numbers(rate: NodeRate) -> list[float | int]:
+    """Processors and memory, then operations and bytes per second of each kind. Without names: it is sent every 2 seconds."""
+    numbers: list[float | int] = [round(rate.cpu, 2), rate.memory_bytes >> 20 << 20]
+    for kind in rate.kinds:
+        numbers += [float(f"{kind.per_second:.3g}"), float(f"{kind.bytes_per_second:.3g}")]
+    return numbers
 
 
 def _is_short(disk: DiskSpace) -> bool:
@@ -139,9 +139,7 @@ def room_of(nodes: Iterable[NodeStatus]) -> DiskRoom:
             for disk in status.disks:
                 key = (status.node.host, disk.device) if disk.device and status.node.host else (status.node.id, disk.path)
                 found[key] = disk
-    return DiskRoom(
-        sum(disk.total_bytes for disk in found.values()), sum(disk.free_bytes for disk in found.values()), len(found)
-    )
+    return DiskRoom(sum(disk.total_bytes for disk in found.values()), sum(disk.free_bytes for disk in found.values()), len(found))
 
 
 def space_document(room: DiskRoom, used_bytes: int, growth_per_second: float | None) -> dict[str, Any]:

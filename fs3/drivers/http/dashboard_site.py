@@ -1,4 +1,4 @@
-"""The page of a cluster, served beside the metrics of its managers: files, runbooks, and one stream of events that keeps it fresh.
+"""The page of a cluster, served beside the metrics of its managers: files, runbooks, and a stream of events that keeps it fresh.
 
 | path | what |
 |---|---|
@@ -7,8 +7,8 @@
 | `/events` | its state as server-sent events: everything first, then what changes |
 | `/runbooks/….md` | the page of a problem, as text |
 
-Only GET and HEAD. Nothing is looked at while no browser is connected, but for the samples of the last hours. All of it happens on the
-thread of the server; what takes long there rests in between, so that the manager's own loop hardly notices.
+Only GET and HEAD. Nothing is looked at while no browser is connected, but for the samples of the last hours. All of it happens on
+the thread of the server; what takes long there rests in between, so that the manager's own loop hardly notices.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fs3.core.dashboard.changes import changes_between
 from fs3.drivers.http.event_streams import EventStreams, event_message
 from fs3.drivers.http.http_messages import HttpConnection, HttpRequest, is_known_host, is_loopback
 from fs3.drivers.http.metrics_server import Admitted
-from fs3.drivers.http.page_files import PageFile, load_page, load_runbooks
+from fs3.drivers.http.page_files import SiteFile, load_page, load_runbooks
 
 log = logging.getLogger("fs3.dashboard")
 
@@ -92,7 +92,7 @@ class DashboardSite:
         """`names`: host names by which this server may be asked, beside addresses and localhost."""
         self._source = source
         self._names = frozenset(name.lower() for name in names)
-        self._files: dict[str, PageFile] = {**load_page(), **load_runbooks()}
+        self._files: dict[str, SiteFile] = {**load_page(), **load_runbooks()}
         self.streams = EventStreams()
         self._state: Mapping[str, Any] | None = None
         """What the connected browsers have been told."""
@@ -185,7 +185,9 @@ class DashboardSite:
         elsewhere = self._source.find_elsewhere()
         url = elsewhere.url
         if url and (is_loopback(host) or not is_loopback(url.partition("://")[2])):
-            await connection.answer(307, f"{elsewhere.name} leads, see {url}/\n".encode(), headers={**_SECURE, "Location": f"{url}/"})
+            await connection.answer(
+                307, f"{elsewhere.name} leads, see {url}/\n".encode(), headers={**_SECURE, "Location": f"{url}/"}
+            )
             return
         page = self._files["/page/index.html"]
         await connection.answer(200, page.body, page.content_type, _SECURE)

@@ -17,7 +17,7 @@ event_streams_max = 32
 stream_waiting_bytes_max = 4 * MIB
 stream_stall_ns = 15 * SECOND
 """A browser that has not taken what waits for it for so long is disconnected."""
-stream_life_ns = 15 * MINUTE
+stream_turn_ns = 15 * MINUTE
 """Then another one gets its turn where there are too many."""
 _RETRY = b"retry: 1000\n\n"
 
@@ -70,7 +70,7 @@ class EventStreams:
             if waiting + len(message) > stream_waiting_bytes_max or now - stream.taken_at > stream_stall_ns:
                 self.dropped += 1
                 self._end(stream)
-            elif now - stream.begun_at > stream_life_ns:
+            elif now - stream.begun_at > stream_turn_ns:
                 self._end(stream)
             else:
                 stream.transport.write(message)

@@ -76,9 +76,7 @@ class HttpConnection:
         self._writer = writer
         self._only_head = only_head
 
-    async def answer(
-        self, status: int, body: bytes, content_type: str = PLAIN, headers: Mapping[str, str] | None = None
-    ) -> None:
+    async def answer(self, status: int, body: bytes, content_type: str = PLAIN, headers: Mapping[str, str] | None = None) -> None:
         """Send everything and close. Raises TimeoutError when the client does not take it, OSError when it has gone."""
         head = {"Content-Type": content_type, "Content-Length": str(len(body)), **(headers or {}), "Connection": "close"}
         async with asyncio.timeout(http_reply_ns / SECOND):

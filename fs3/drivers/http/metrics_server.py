@@ -1,4 +1,4 @@
-"""Metrics over HTTP: `GET /metrics` in Prometheus' text format, from a thread with an event loop of its own; and a site beside it.
+"""Metrics over HTTP: `GET /metrics` in Prometheus' text format, from a thread with its own event loop; and a site beside it.
 
 The process's own loop takes no part in it, so a loop that stands still can be looked at. Scrapers are bounded: so many
 connections, so long for a request and for its answer; and they share one reading while it is young, so that a storm of them costs

@@ -17,23 +17,23 @@ _TYPES = {
 }
 
 
-class PageFile(NamedTuple):
+class SiteFile(NamedTuple):
     """What is answered for one path."""
 
     body: bytes
     content_type: str
 
 
-def load_page() -> dict[str, PageFile]:
+def load_page() -> dict[str, SiteFile]:
     """The parts of the page, by path."""
     return {f"/page/{path.name}": _load(path) for path in _PAGE.iterdir() if path.suffix in _TYPES}
 
 
-def load_runbooks() -> dict[str, PageFile]:
+def load_runbooks() -> dict[str, SiteFile]:
     """The page of each kind of problem, by path; none where they were not installed."""
     found = next((directory for directory in _RUNBOOKS if directory.is_dir()), None)
     return {f"/runbooks/{path.name}": _load(path) for path in found.glob("*.md")} if found is not None else {}
 
 
-def _load(path: Path) -> PageFile:
-    return PageFile(path.read_bytes(), _TYPES[path.suffix])
+def _load(path: Path) -> SiteFile:
+    return SiteFile(path.read_bytes(), _TYPES[path.suffix])

@@ -1,7 +1,7 @@
 """What a manager tells for the web page of its cluster. Used by a thread of its own: the manager's loop takes no part in it.
 
-Looking at every target of a large cluster takes a while, so that is done when chains have changed and every few seconds, with rests in
-between; those that are not whole are looked at each time.
+Looking at every target of a large cluster takes a while, so that is done when chains have changed and every few seconds, with
+rests in between; those that are not whole are looked at each time.
 """
 
 from __future__ import annotations
@@ -144,10 +144,8 @@ class DashboardFeed:
         self._rates = self._meter.measure(self._source.list_activities())
         self._look_at_chains(status.routing, idle_survey_interval_ns, of_changes=False)
         room = room_of(status.nodes)
-        known = bool(room.disks) and self._survey_version >= 0
-        self._history.add(
-            sample_of(self._wall_ms(), self._rates, self._survey.used_bytes if known else None, room.free_bytes if known else None)
-        )
+        used, free = (self._survey.used_bytes, room.free_bytes) if room.disks and self._survey_version >= 0 else (None, None)
+        self._history.add(sample_of(self._wall_ms(), self._rates, used, free))
         self._history_document = self._history.document()
 
     def read_state(self) -> Mapping[str, Any] | None:

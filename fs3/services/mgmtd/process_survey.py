@@ -1,9 +1,9 @@
-"""What only the processes of a cluster know, asked some at a time while the page is read: their slowest operations, their KVCaches."""
+"""What only the processes of a cluster know: their slowest operations and KVCaches. Some at a time are asked while it is read."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fs3.base.errors import FS3Error

@@ -30,10 +30,11 @@ export class ChainMap {
   }
 
   show(chains) {
-    const same = this.states === chains.states && this.runs === chains.ids;
+    const before = this.states;
     this.states = chains.states;
     this.runs = chains.ids;
-    if (!same) this.draw();
+    if (before.length !== chains.states.length) this.draw();
+    else if (before !== chains.states) this.drawChanged(before);
     this.legend(chains.counts);
   }
 
@@ -83,26 +84,39 @@ export class ChainMap {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     const paint = this.canvas.getContext("2d");
+    paint.tone = null;
     paint.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const tones = tonesOf(style);
-    const gap = this.step >= 5 ? Math.max(1, this.step * 0.12) : this.step >= 3 ? 0.5 : 0;
-    const odd = [];
-    for (let place = 0; place < number; place += 1) {
-      if (this.states[place] === "w") this.fill(paint, place, gap, tones);
-      else odd.push(place);
-    }
-    for (const place of odd) this.fill(paint, place, this.step < 6 ? -0.5 : gap, tones);
+    this.gap = this.step >= 5 ? Math.max(1, this.step * 0.12) : this.step >= 3 ? 0.5 : 0;
+    this.drawPlaces(paint, style, [...this.states].map((_, place) => place));
     if (this.at !== null && this.at < number) {
+      paint.globalAlpha = 1;
       paint.strokeStyle = style.getPropertyValue("--ink");
       paint.lineWidth = 2;
       paint.strokeRect((this.at % this.columns) * this.step, Math.floor(this.at / this.columns) * this.step, this.step, this.step);
     }
   }
 
-  fill(paint, place, gap, tones) {
-    const x = (place % this.columns) * this.step;
-    const y = Math.floor(place / this.columns) * this.step;
-    drawCell(paint, this.states[place], x + gap / 2, y + gap / 2, this.step - gap, tones);
+  drawChanged(before) {
+    const places = [];
+    for (let place = 0; place < before.length; place += 1) if (before[place] !== this.states[place]) places.push(place);
+    if (places.length > before.length / 4) return this.draw();
+    const paint = this.canvas.getContext("2d");
+    for (const place of places) paint.clearRect((place % this.columns) * this.step, Math.floor(place / this.columns) * this.step, this.step, this.step);
+    return this.drawPlaces(paint, getComputedStyle(document.documentElement), places);
+  }
+
+  /** Cells of one state after the other: to change the colour takes longer than to fill a cell. */
+  drawPlaces(paint, style, places) {
+    const tones = tonesOf(style);
+    for (const letter of Object.keys(CHAIN_STATES).reverse()) {
+      for (const place of places) {
+        if (this.states[place] === letter) {
+          const x = (place % this.columns) * this.step;
+          const y = Math.floor(place / this.columns) * this.step;
+          drawCell(paint, letter, x + this.gap / 2, y + this.gap / 2, this.step - this.gap, tones);
+        }
+      }
+    }
   }
 
   /** Colours have changed. */
@@ -136,16 +150,17 @@ function tonesOf(style) {
 }
 
 function drawCell(paint, letter, x, y, length, tones) {
-  paint.globalAlpha = STRENGTH[letter];
-  paint.fillStyle = tones[letter];
+  if (paint.globalAlpha !== STRENGTH[letter]) paint.globalAlpha = STRENGTH[letter];
+  if (paint.tone !== tones[letter]) paint.fillStyle = paint.tone = tones[letter];
   if (length >= 8) {
     paint.beginPath();
     paint.roundRect(x, y, length, length, length * 0.18);
     paint.fill();
   } else paint.fillRect(x, y, length, length);
-  paint.globalAlpha = 1;
   const { sign } = CHAIN_STATES[letter];
   if (sign && length >= 9) {
+    paint.globalAlpha = 1;
+    paint.tone = null;
     paint.fillStyle = STRENGTH[letter] > 0.6 ? tones.card : tones.ink;
     paint.font = `bold ${length * 0.72}px system-ui, sans-serif`;
     paint.textAlign = "center";

@@ -44,15 +44,15 @@ export function bar(part, label, short = false) {
 
 /**
  * Make the children of a container those of a list, in its order. Elements stay with their items, and are made anew only when the item
- * has changed: so what has the focus keeps it, and a large table costs what changes in it.
+ * has changed: so what has the focus keeps it, and a large table costs what changes in it. `printOf`: what an item is made of.
  */
-export function keep(container, items, keyOf, make) {
+export function keep(container, items, keyOf, make, printOf = JSON.stringify) {
   const known = container.kept ?? new Map();
   const now = new Map();
   let place = container.firstElementChild;
   for (const item of items) {
     const key = keyOf(item);
-    const print = JSON.stringify(item);
+    const print = printOf(item);
     let entry = known.get(key);
     if (entry === undefined || entry.print !== print) {
       const node = make(item);

@@ -208,32 +208,44 @@ export function showNodes(state) {
     .sort((one, other) => order.indexOf(one.state) - order.indexOf(other.state) || one.name.localeCompare(other.name, "en", { numeric: true }));
   const odd = state.nodes.filter((node) => node.state !== "well").length;
   say($("nodes-says"), odd ? `${odd} of ${state.nodes.length} not well` : `all ${state.nodes.length} are well`);
-  keep($("nodes-rows"), nodes.length ? nodes : [{ name: "" }], (node) => node.name, (node) => (node.name ? nodeRow(node) : el("tr", {}, el("td", { class: "empty title", colspan: 10 }, "none"))));
+  const rows = $("nodes-rows");
+  const make = (node) => (node.name ? nodeRow(node) : el("tr", {}, el("td", { class: "empty title", colspan: 10 }, "none")));
+  keep(rows, nodes.length ? nodes : [{ name: "" }], (node) => node.name, make, (node) => JSON.stringify({ ...node, rates: null }));
+  for (const node of nodes) showRates(rows.kept.get(node.name).node, node);
+}
+
+/** What a node does is other every 2 seconds: only the numbers in its row are. */
+function showRates(row, { role, rates }) {
+  const [cpu, memory, reads, readBytes, writes, writeBytes, names] = rates ?? [];
+  const flow = (calls, bytes) => (bytes >= 1024 ? `${size(bytes)}/s` : `${rate(calls)}/s`);
+  const isStorage = rates && role === "storage";
+  const texts = [
+    rates ? percent(cpu) : "", rates ? size(memory) : "", isStorage ? flow(reads, readBytes) : "", isStorage ? flow(writes, writeBytes) : "",
+    rates && role === "meta" ? `${rate(names)}/s` : "",
+  ];
+  texts.forEach((text, place) => say(row.rateCells[place], text));
 }
 
 function nodeRow(node) {
   const [severity, word] = NODE_STATES[node.state];
-  const rates = node.rates;
   const place = [node.zone, node.rack].filter(Boolean).join(" / ");
   const about = [ROLES[node.role] ?? node.role, place, node.endpoint].filter(Boolean).join(" · ");
   const heard = node.heard_ms === null ? "" : `last heard ${clock(node.heard_ms)}`;
   const cell = (label, text, kind = "num") => el("td", { class: kind, "data-label": label }, text);
-  const flow = (name) => (rates ? (rates[`${name}_bytes`] >= 1024 ? `${size(rates[`${name}_bytes`])}/s` : `${rate(rates[name])}/s`) : "");
   const isStorage = node.role === "storage";
   const shares = node.disks.map((disk) => (
     el("div", { class: "nowrap", title: disk.path }, bar(1 - disk.free_bytes / Math.max(1, disk.total_bytes), `${percent(1 - disk.free_bytes / Math.max(1, disk.total_bytes))} in use`, disk.short),
       `${size(disk.free_bytes)} free`)));
-  return el("tr", { "data-node": node.name, "data-state": node.state, title: node.software ? `fs3 ${node.software}` : null },
+  const rateCells = ["Processor", "Memory", "Reads", "Writes", "Names"].map((label) => cell(label, ""));
+  const row = el("tr", { "data-node": node.name, "data-state": node.state, title: node.software ? `fs3 ${node.software}` : null },
     el("td", { class: "title" }, el("span", { class: "strong" }, node.name), " ", el("span", { class: "dim small" }, about)),
     el("td", { "data-label": "State", class: "said" }, el("span", { class: `state is-${severity}` }, icon(severity), word), heard || node.says ? el("div", { class: node.says ? "dim small" : "dim small nowrap" }, [heard, node.says].filter(Boolean).join("; ")) : null),
-    cell("Processor", rates ? percent(rates.cpu) : ""),
-    cell("Memory", rates ? size(rates.memory_bytes) : ""),
-    cell("Reads", isStorage ? flow("reads") : ""),
-    cell("Writes", isStorage ? flow("writes") : ""),
-    cell("Names", rates && node.role === "meta" ? `${rate(rates.names)}/s` : ""),
+    ...rateCells,
     cell("Targets", isStorage ? (node.serving === node.targets ? String(node.targets) : `${node.serving} of ${node.targets}`) : ""),
     cell("Stored", isStorage ? size(node.used_bytes) : ""),
     el("td", { "data-label": "Disk", class: "wide" }, ...shares));
+  row.rateCells = rateCells;
+  return row;
 }
 
 // --- events, caches, slow operations

@@ -10,9 +10,10 @@ export function applyChanges(state, changes) {
     state[section] = section === "chains" && value.states === undefined ? { ...state.chains, ...value } : value;
     touched.add(section);
   }
-  if (changes.nodes || changes.gone) {
+  if (changes.nodes || changes.gone || changes.rates) {
     const nodes = new Map(state.nodes.map((node) => [node.name, node]));
     for (const node of changes.nodes ?? []) nodes.set(node.name, node);
+    for (const [name, rates] of Object.entries(changes.rates ?? {})) nodes.set(name, { ...nodes.get(name), rates });
     for (const name of changes.gone ?? []) nodes.delete(name);
     state.nodes = [...nodes.values()];
     touched.add("nodes");

@@ -13,7 +13,7 @@ from fs3.core.dashboard.changes import changes_between, letters_changed
 def state(**sections: Any) -> dict[str, Any]:
     return {
         "health": {"health": "healthy", "groups": []},
-        "nodes": [{"name": "a", "state": "well"}, {"name": "b", "state": "well"}],
+        "nodes": [{"name": "a", "state": "well", "rates": None}, {"name": "b", "state": "well", "rates": None}],
         "chains": {"ids": [[1, 4]], "states": "wwww", "odd": []},
         "events": [{"seq": 1}],
         "history": {"fine": [[1, 0]], "coarse": []},
@@ -31,8 +31,14 @@ def test_small_sections_are_sent_whole() -> None:
 
 
 def test_nodes_are_sent_one_by_one_and_those_that_went_by_name() -> None:
-    after = state(nodes=[{"name": "b", "state": "dead"}, {"name": "c", "state": "well"}])
+    after = state(nodes=[{"name": "b", "state": "dead", "rates": None}, {"name": "c", "state": "well", "rates": None}])
     assert changes_between(state(), after) == {"nodes": after["nodes"], "gone": ["a"]}
+
+
+def test_of_nodes_that_only_do_more_the_rates_are_sent() -> None:
+    before = [{"name": name, "state": "well", "rates": [1]} for name in ("a", "b", "c")]
+    after = [{**before[0], "rates": [2]}, before[1], {**before[2], "rates": [2], "state": "dead"}]
+    assert changes_between(state(nodes=before), state(nodes=after)) == {"nodes": [after[2]], "rates": {"a": [2]}}
 
 
 def test_letters_of_chains_are_sent_in_runs() -> None:

@@ -41,7 +41,9 @@ def test_a_process_that_was_started_again_counts_from_0() -> None:
     assert rate.kinds[0] == (10, 20, (20,))
 
 
-@pytest.mark.parametrize(("elapsed_ms", "low", "high"), [(0.001, 0, 0.017), (1.0, 0.5, 1.05), (100.0, 67, 135), (60_000.0, 8000, 9000)])
+@pytest.mark.parametrize(
+    ("elapsed_ms", "low", "high"), [(0.001, 0, 0.017), (1.0, 0.5, 1.05), (100.0, 67, 135), (60_000.0, 8000, 9000)]
+)
 def test_quantiles_are_within_the_bucket(elapsed_ms: float, low: float, high: float) -> None:
     histogram = Histogram()
     for _ in range(100):

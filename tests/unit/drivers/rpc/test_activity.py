@@ -72,7 +72,10 @@ async def test_writes_of_clients_are_counted_once_and_metrics_count_every_replic
 
 @pytest.mark.parametrize(
     "activity",
-    [NodeActivity(), NodeActivity(1 << 40, 1 << 40, OperationTotals(5, 1 << 50, (0, 2, 3)), names=OperationTotals(1, 0, (1,) * BUCKETS))],
+    [
+        NodeActivity(),
+        NodeActivity(1 << 40, 1 << 40, OperationTotals(5, 1 << 50, (0, 2, 3)), names=OperationTotals(1, 0, (1,) * BUCKETS)),
+    ],
 )
 def test_the_wire_changes_nothing(activity: NodeActivity) -> None:
     assert activity_from_pb(activity_to_pb(activity)) == activity

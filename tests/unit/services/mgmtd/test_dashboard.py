@@ -70,8 +70,8 @@ def test_a_cluster_that_is_well(page: Page) -> None:
     assert state["chains"]["states"] == "w" * 20
     assert not state["chains"]["odd"]
     assert state["space"]["disks"] == 6
-    assert node(state, "storage-1")["rates"]["reads"] == pytest.approx(1000, rel=0.01)
-    assert node(state, "storage-1")["rates"]["cpu"] == pytest.approx(0.4, abs=0.01)
+    cpu, memory_bytes, reads = node(state, "storage-1")["rates"][:3]
+    assert (reads, cpu, memory_bytes) == (pytest.approx(1000, rel=0.01), pytest.approx(0.4, abs=0.01), 300 << 20)
     columns, last = state["history"]["columns"], state["history"]["fine"][-1]
     sample = dict(zip(columns, last[1:], strict=True))
     assert sample["reads_per_second"] == pytest.approx(6000, rel=0.01)
@@ -155,9 +155,7 @@ def test_a_manager_that_stands_by_names_the_one_that_leads(page: Page) -> None:
     page.clock.at += SECOND
     assert page.feed.read_state() is None
     assert page.feed.find_elsewhere() == ("", "")  # it is the record that is behind
-    page.cluster.managers = tuple(
-        type(each)(each.name, each.endpoints, each.name == "mgmtd-2") for each in page.cluster.managers
-    )
+    page.cluster.managers = tuple(type(each)(each.name, each.endpoints, each.name == "mgmtd-2") for each in page.cluster.managers)
     assert page.feed.find_elsewhere() == ("mgmtd-2", "http://127.0.0.1:9410")
     page.cluster.is_leading = True
     # The hours in which another manager led are not known.
