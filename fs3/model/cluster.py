@@ -366,7 +366,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
-class TargetStatus(msgspec.Struct, frozen=True):
+class TargetStatus(msgspec.Struct, frozen=True, gc=False):
     """One target, for people: its place in its chain, and what its node reported of it last."""
 
     chain: ChainId

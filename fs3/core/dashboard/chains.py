@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import groupby
 from typing import Any
 
 from fs3.base.ids import ChainId, NodeId
@@ -54,9 +52,12 @@ class NodeSums:
 class ChainSurvey:
     """All chains at one time."""
 
-    chains: list[ChainId] = field(default_factory=list)
+    places: dict[ChainId, int] = field(default_factory=dict)
+    """Each chain's place among them."""
     states: list[ChainState] = field(default_factory=list)
-    """In the same order."""
+    """By place."""
+    runs: list[list[int]] = field(default_factory=list)
+    """The ids in the order of their places: runs of neighbouring ones, as first and count."""
     odd: dict[ChainId, list[TargetStatus]] = field(default_factory=dict)
     """Those that are not whole, at most `odd_chains_max` of them."""
     by_node: dict[NodeId, NodeSums] = field(default_factory=dict)
@@ -68,10 +69,9 @@ class ChainSurvey:
 
     def renew(self, found: Iterable[tuple[Chain, list[TargetStatus]]], replicas: Mapping[ChainId, int]) -> None:
         """These of its odd chains are so now; the sums by node stay as they were."""
-        places = {chain: place for place, chain in enumerate(self.chains) if chain in self.odd}
         for chain, targets in found:
             state = state_of(chain, targets, replicas.get(chain.id, len(chain.slots)))
-            self.states[places[chain.id]] = state
+            self.states[self.places[chain.id]] = state
             if state is ChainState.WHOLE:
                 del self.odd[chain.id]
             else:
@@ -91,8 +91,12 @@ def survey_chains(found: Iterable[tuple[Chain, list[TargetStatus]]], replicas: M
             sums.used_bytes += target.used_bytes
             sums.chunks += target.chunks
         state = state_of(chain, targets, replicas.get(chain.id, len(chain.slots)))
-        survey.chains.append(chain.id)
+        place = survey.places[chain.id] = len(survey.states)
         survey.states.append(state)
+        if place and sum(survey.runs[-1]) == chain.id:
+            survey.runs[-1][1] += 1
+        else:
+            survey.runs.append([chain.id, 1])
         if state is not ChainState.WHOLE and len(survey.odd) < odd_chains_max:
             survey.odd[chain.id] = targets
     return survey
@@ -119,14 +123,14 @@ def state_of(chain: Chain, targets: Iterable[TargetStatus], replicas: int) -> Ch
 
 
 def chains_document(survey: ChainSurvey, names: Mapping[NodeId, str]) -> dict[str, Any]:
-    """For the page. `ids`: runs of neighbouring ids, as first and count; `states`: a letter for each, in the same order."""
-    letters = dict(zip(survey.chains, survey.states, strict=True))
-    urgent = sorted(survey.odd, key=lambda chain: (_URGENCY[letters[chain]], chain))[:odd_chains_shown_max]
-    counts = Counter(survey.states)
+    """For the page. `ids`: see `ChainSurvey.runs`; `states`: a letter for each, in the same order."""
+    letters = {chain: survey.states[survey.places[chain]] for chain in survey.odd}
+    urgent = sorted(letters, key=lambda chain: (_URGENCY[letters[chain]], chain))[:odd_chains_shown_max]
+    states = "".join(survey.states)
     return {
-        "ids": _runs(survey.chains),
-        "states": "".join(survey.states),
-        "counts": {state.value: counts[state] for state in ChainState},
+        "ids": survey.runs,
+        "states": states,
+        "counts": {state.value: states.count(state) for state in ChainState},
         "odd": [
             {
                 "chain": chain,
@@ -136,14 +140,6 @@ def chains_document(survey: ChainSurvey, names: Mapping[NodeId, str]) -> dict[st
             for chain in urgent
         ],
     }
-
-
-def _runs(ids: Iterable[int]) -> list[list[int]]:
-    runs = []
-    for _, run in groupby(enumerate(ids), lambda each: each[1] - each[0]):
-        members = [chain for _, chain in run]
-        runs.append([members[0], len(members)])
-    return runs
 
 
 def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[str, Any]:

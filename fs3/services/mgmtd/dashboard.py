@@ -7,7 +7,7 @@ rests in between; those that are not whole are looked at each time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -18,7 +18,6 @@ from fs3.core.dashboard.chains import ChainSurvey, chains_document, survey_chain
 from fs3.core.dashboard.history import History, sample_of
 from fs3.core.dashboard.page import (
     NO_SUMS,
-    DiskRoom,
     event_documents,
     events_shown_max,
     health_document,
@@ -129,6 +128,8 @@ class DashboardFeed:
         self._history_document: dict[str, Any] = {}
         self._survey = ChainSurvey()
         self._survey_version = -1
+        self._replicas: dict[ChainId, int] = {}
+        """How many each chain of that version should have."""
         self._surveyed_at = self._survey_took_ns = 0
         self._events: list[dict[str, Any]] = []
         self._state: Mapping[str, Any] | None = None
@@ -160,7 +161,7 @@ class DashboardFeed:
         self._begin_term(status)
         if not self._look_at_chains(status.routing, survey_interval_ns, of_changes=True):
             self._look_at_odd_chains(status.routing)
-        self._state = self._make_state(status)
+        self._state = dict(paced(self._make_sections(status)))
         self._state_at = self._clock.now()
         return self._state
 
@@ -216,58 +217,62 @@ class DashboardFeed:
         chains = routing.chains.values()
         found = ((chain, self._source.statuses_of(chain)) for chain in chains)
         began = time.thread_time_ns()
-        self._survey = survey_chains(paced(found), _replicas(routing))
+        if self._survey_version != routing.version:
+            self._replicas = {chain: table.replicas for table in routing.tables.values() for chain in table.chains}
+        self._survey = survey_chains(paced(found), self._replicas)
         self._survey_took_ns = time.thread_time_ns() - began
         self._survey_version, self._surveyed_at = routing.version, now
         return True
 
     def _look_at_odd_chains(self, routing: Routing) -> None:
         chains = [routing.chains[chain] for chain in self._survey.odd if chain in routing.chains]
-        self._survey.renew([(chain, self._source.statuses_of(chain)) for chain in chains], _replicas(routing))
+        self._survey.renew([(chain, self._source.statuses_of(chain)) for chain in chains], self._replicas)
 
     # --- sections ----------------------------------------------------------------------------------------------------
 
-    def _make_state(self, status: ClusterStatus) -> dict[str, Any]:
+    def _make_sections(self, status: ClusterStatus) -> Iterator[tuple[str, Any]]:
+        """The sections one by one, so that there may be rests between them."""
         survey, routing, now_ms = self._survey, status.routing, self._wall_ms()
-        names = {node.id: node.name for node in routing.nodes.values()}
-        odd = status_document(
-            msgspec.structs.replace(
-                status,
-                routing=msgspec.structs.replace(
-                    routing, chains={chain: routing.chains[chain] for chain in survey.odd if chain in routing.chains}
-                ),
-                targets=tuple(target for targets in survey.odd.values() for target in targets),
-            )
+        odd = self._describe_odd_chains(status)
+        yield "cluster", self._describe_cluster(status, now_ms)
+        yield "health", health_document(problems_of(odd), status.nodes)
+        nodes = (
+            node_document(node, survey.by_node.get(node.node.id, NO_SUMS), self._rates.get(node.node.id), now_ms)
+            for node in status.nodes
         )
+        yield "nodes", list(paced(nodes))
+        yield "chains", chains_document(survey, {node.id: node.name for node in routing.nodes.values()})
         resyncs = sorted(list_resyncs(odd), key=lambda each: -(each["seconds_left"] or 0.0))
+        yield "resyncs", {"rows": resyncs[:resyncs_shown_max], "count": len(resyncs)}
+        yield "space", space_document(room_of(status.nodes), survey.used_bytes, self._history.growth_per_second())
+        yield "caches", self._processes.caches(self._source.find_namespaces, status.namespaces)
+        yield "slow", self._processes.slow()
+        yield "events", self._read_events()
+        yield "history", self._history_document
+
+    def _describe_cluster(self, status: ClusterStatus, now_ms: int) -> dict[str, Any]:
         return {
-            "cluster": {
-                "id": routing.cluster.hex()[:12],
-                "manager": self._name,
-                "epoch": status.epoch,
-                "since_ms": now_ms // 1000 * 1000 - status.primary_for_ns // SECOND * 1000,
-                "software": status.software,
-                "store": status.store,
-                "routing_version": routing.version,
-                "namespaces": status.namespaces,
-                "managers": managers_document(status.managers),
-            },
-            "health": health_document(problems_of(odd), status.nodes),
-            "nodes": [
-                node_document(node, survey.by_node.get(node.node.id, NO_SUMS), self._rates.get(node.node.id), now_ms)
-                for node in status.nodes
-            ],
-            "chains": chains_document(survey, names),
-            "resyncs": {"rows": resyncs[:resyncs_shown_max], "count": len(resyncs)},
-            "space": self._space(room_of(status.nodes)),
-            "caches": self._processes.caches(self._source.find_namespaces, status.namespaces),
-            "slow": self._processes.slow(),
-            "events": self._read_events(),
-            "history": self._history_document,
+            "id": status.routing.cluster.hex()[:12],
+            "manager": self._name,
+            "epoch": status.epoch,
+            "since_ms": now_ms // 1000 * 1000 - status.primary_for_ns // SECOND * 1000,
+            "software": status.software,
+            "store": status.store,
+            "routing_version": status.routing.version,
+            "namespaces": status.namespaces,
+            "managers": managers_document(status.managers),
         }
 
-    def _space(self, room: DiskRoom) -> dict[str, Any]:
-        return space_document(room, self._survey.used_bytes, self._history.growth_per_second())
+    def _describe_odd_chains(self, status: ClusterStatus) -> dict[str, Any]:
+        """The status as if there were no other chains: nothing is wrong with those."""
+        odd, routing = self._survey.odd, status.routing
+        chains = {chain: routing.chains[chain] for chain in odd if chain in routing.chains}
+        reduced = msgspec.structs.replace(
+            status,
+            routing=msgspec.structs.replace(routing, chains=chains),
+            targets=tuple(target for targets in odd.values() for target in targets),
+        )
+        return status_document(reduced)
 
     def _read_events(self) -> list[dict[str, Any]]:
         last = self._events[-1]["seq"] if self._events else 0
@@ -275,7 +280,3 @@ class DashboardFeed:
         if found:
             self._events = [*self._events, *event_documents(found)][-events_shown_max:]
         return self._events
-
-
-def _replicas(routing: Routing) -> dict[ChainId, int]:
-    return {chain: table.replicas for table in routing.tables.values() for chain in table.chains}
