@@ -21,6 +21,7 @@ EXAMPLES = {
     "down": "fs3 down --data-dir /tmp/fs3-data",
     "restart": "fs3 restart --data-dir /tmp/fs3-data storage-1 storage-2",
     "status": "fs3 status --watch fs3://10.9.0.1",
+    "dashboard": "fs3 dashboard fs3://10.9.0.1",
     "top": "fs3 top --every 1s fs3://10.9.0.1",
     "slow": "fs3 slow fs3://10.9.0.1",
     "events": "fs3 events -n 20 fs3://10.9.0.1",

@@ -46,6 +46,7 @@ def _add_cluster_commands() -> None:
         admin,
         admin_lists,
         admin_moves,
+        dashboard,
         demo,
         doctor,
         events,
@@ -64,6 +65,7 @@ def _add_cluster_commands() -> None:
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(dashboard.dashboard)
     app.command()(top.top)
     app.command()(slow.slow)
     app.command()(events.events)

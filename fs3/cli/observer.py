@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
-from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli.directory import host_port
-from fs3.cli.options import METRICS_HOST, ServeOptions
-from fs3.drivers.http.metrics_server import MetricsServer
+from fs3.cli.options import ServeOptions, parse_metrics_port
+from fs3.drivers.http.metrics_server import MetricsServer, Site
 from fs3.drivers.rpc.receive_pool import pool_of
 from fs3.drivers.rpc.reply_budget import reply_budget_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
@@ -58,7 +58,7 @@ class ProcessObserver:
             self.sources.add("memory of calls", _budgets_of(asyncio.get_running_loop()))
 
     def start(self, stack: AsyncExitStack) -> None:
-        """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
+        """Watch the running loop; `stack` ends that."""
         stack.callback(self._reader.shutdown)
         if self.counts is None:
             return
@@ -66,11 +66,24 @@ class ProcessObserver:
         stack.push_async_callback(self.monitor.stop)
         self._set_alarm()
         stack.callback(self._alarm.cancel)
-        if self._options.metrics:
-            server = MetricsServer(self.sources.samples)
-            found = server.start(*parse_metrics_port(self._options.metrics))
-            stack.callback(server.close)
-            log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(*found))
+
+    def serve(self, stack: AsyncExitStack, site: Site | None = None) -> str:
+        """Serve the metrics, and `site` beside them, if a port was given; `stack` ends it. Where others reach it, as
+        "http://host:port"; "" when nothing is served. FS3Error: it cannot listen."""
+        if self.counts is None or not self._options.metrics:
+            return ""
+        server = MetricsServer(self.sources.samples, site)
+        host, port = server.start(*parse_metrics_port(self._options.metrics))
+        stack.callback(server.close)
+        log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(host, port))
+        if host in ("0.0.0.0", "::"):
+            host = self._options.advertise or socket.gethostname()
+        return f"http://{host_port(host, port)}"
+
+    def site_names(self) -> list[str]:
+        """Host names by which the port may be asked, beside addresses and localhost."""
+        own = socket.gethostname()
+        return [name for name in (self._options.advertise, own, own.partition(".")[0]) if name]
 
     def bindings(self) -> Bindings:
         """What every process answers about itself, beside what it is for."""
@@ -111,14 +124,6 @@ class ProcessObserver:
     def add_disks(self, measure: DiskMeter) -> None:
         """The file systems the process keeps its data on."""
         self.sources.add("disks", lambda: _of_disks(measure))
-
-
-def parse_metrics_port(text: str) -> tuple[str, int]:
-    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
-        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
 
 
 def _of_disks(measure: DiskMeter) -> Iterator[Sample]:

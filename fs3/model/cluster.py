@@ -11,6 +11,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.version import UNTOLD_RELEASE, Release
+from fs3.model.activity import NodeActivity
 from fs3.model.chain import LocalState, Slot
 from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
@@ -73,6 +74,8 @@ class DiskSpace(msgspec.Struct, frozen=True):
     path: str
     total_bytes: int
     free_bytes: int
+    device: int = 0
+    """The host's number of the file system: directories with one number share their room. 0: it does not say."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -99,6 +102,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
     wall_ms: int = 0
     """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
+    activity: NodeActivity | None = None
+    """What the process has done since it began; None: it does not say."""
 
 
 class LeaveRequest(NamedTuple):
@@ -361,7 +366,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
-class TargetStatus(msgspec.Struct, frozen=True):
+class TargetStatus(msgspec.Struct, frozen=True, gc=False):
     """One target, for people: its place in its chain, and what its node reported of it last."""
 
     chain: ChainId

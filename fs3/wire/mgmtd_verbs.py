@@ -55,6 +55,7 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_activity import activity_from_pb, activity_to_pb
 from fs3.wire.mgmtd_machines import (
     join_ack_from_pb,
     join_ack_to_pb,
@@ -239,6 +240,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         release=release_to_pb(request.release),
         config_problem=request.config_problem,
         wall_ms=request.wall_ms,
+        activity=activity_to_pb(request.activity) if request.activity is not None else None,
     )
 
 
@@ -260,6 +262,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
         config_problem=_shortened(message.config_problem),
         wall_ms=message.wall_ms,
+        activity=activity_from_pb(message.activity) if message.HasField("activity") else None,
     )
 
 

@@ -22,6 +22,7 @@ from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
+from fs3.model.activity import NodeActivity
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
@@ -91,6 +92,14 @@ class KeptData(Protocol):
         ...
 
 
+class ActivitySource(Protocol):
+    """Counts what a process does."""
+
+    def read(self) -> NodeActivity:
+        """Everything since the process began."""
+        ...
+
+
 class Member:
     """Registers one node and keeps its lease running.
 
@@ -110,10 +119,12 @@ class Member:
         kept: KeptData | None = None,
         domain: Domain = NOWHERE,
         proof: MachineProof | None = None,
+        activity: ActivitySource | None = None,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
         `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
-        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands."""
+        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands.
+        `activity`: what every heartbeat tells of the process; None: nothing."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -130,6 +141,7 @@ class Member:
         self._kept = kept
         self._domain = domain
         self._proof = proof
+        self._activity = activity
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
@@ -231,6 +243,7 @@ class Member:
             disks=tuple(self._counter.measure_space()),
             release=self._mgmtd.release,
             wall_ms=self._clock.wall() // MILLISECOND,
+            activity=self._activity.read() if self._activity is not None else None,
         )
 
     async def _heartbeat_loop(self) -> None:

@@ -202,6 +202,8 @@ class ServerCall:
 
     def count(self, counts: CallCounts, begun_at: int, slow: SlowOperations | None) -> None:
         """Its handler begins at this moment: count it from then on."""
+        if counts.forwarded is not None and self.request.from_target:
+            counts = counts.forwarded
         counts.begun += 1
         self._slow = slow
         if self.payload is not None:

@@ -16,7 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.mgmtd.member import Member
+from fs3.client.mgmtd.member import ActivitySource, Member
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
@@ -94,10 +94,11 @@ class StorageService:
         config: StorageConfig,
         proof: MachineProof | None = None,
         domain: Domain = NOWHERE,
+        activity: ActivitySource | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`: see `Member`. `domain`: where the node stands."""
+        `proof`: see `Member`. `domain`: where the node stands. `activity`: see `Member`."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -107,8 +108,9 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(
-            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain
-        )
+            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain,
+            activity=activity,
+        )  # fmt: skip
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()
