@@ -54,6 +54,7 @@ from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.metrics import MetaMetrics
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.dashboard import DashboardFeed, ServiceSource
+from fs3.services.mgmtd.manager_tickets import ManagerTickets
 from fs3.services.mgmtd.metrics import MgmtdMetrics
 from fs3.services.mgmtd.process_survey import ProcessSurvey
 from fs3.services.mgmtd.service import MgmtdService
@@ -227,7 +228,8 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
 
 
 def _dashboard_site(options: ServeOptions, clock: OsClock, observer: ProcessObserver, service: MgmtdService) -> DashboardSite:
-    survey = ProcessSurvey(clock, lambda: Connector([TcpTransport(clock)], host=""))
+    tickets = ManagerTickets(service.security, clock, options.name)
+    survey = ProcessSurvey(clock, lambda: Connector([TcpTransport(clock, tickets=tickets)], host=""), tickets)
     feed = DashboardFeed(ServiceSource(service, clock), clock, survey, options.name)
     return DashboardSite(feed, observer.site_names())
 

@@ -126,7 +126,8 @@ class Member:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
         `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
         wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands. `keys`:
-        what it knows of the cluster's security, which heartbeats keep fresh. `activity`: what every heartbeat tells of the process; None: nothing."""
+        what it knows of the cluster's security, which heartbeats keep fresh. `activity`: what every heartbeat tells of the
+        process; None: nothing."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
