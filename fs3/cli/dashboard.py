@@ -40,17 +40,17 @@ def dashboard(
             Code.NOT_FOUND, f"{name} serves no page: `fs3 up --metrics-port 9400` and `fs3 serve --metrics-port` make it do"
         )
     sys.stdout.write(f"{page}/\n")
-    if far := _explain_loopback(leading, page):
+    if far := explain_loopback(leading, page):
         Console(stderr=True, highlight=False, soft_wrap=True).print(far, markup=False)
     if open_it and not webbrowser.open(f"{page}/"):
         raise error(Code.UNAVAILABLE, "no browser could be opened on this machine")
 
 
-def _explain_loopback(manager: ManagerInfo, page: str) -> str:
+def explain_loopback(manager: ManagerInfo, page: str) -> str:
     """What to do where the page is served to the manager's own machine only, which may be another one; "" where it is not so."""
     address = page.partition("://")[2]
     tcp = next((each.partition("://")[2] for each in manager.endpoints if each.startswith("tcp://")), "")
     if not is_loopback(address) or not tcp or is_loopback(tcp):
         return ""
-    host, port = tcp.rpartition(":")[0], address.rpartition(":")[2]
+    host, port = tcp.rpartition(":")[0].strip("[]"), address.rpartition(":")[2]
     return f"only the machine of {manager.name} reaches it; from another one: ssh -L {port}:{address} {host}"

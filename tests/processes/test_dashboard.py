@@ -291,6 +291,21 @@ def test_every_manager_leads_to_the_page_of_the_primary(space_guard: SpaceGuard)
         assert any(event["code"] == "primary" and "mgmtd-2" in event["text"] for event in state["events"])
 
 
+def test_in_a_cluster_with_security_the_manager_proves_itself_to_the_processes(space_guard: SpaceGuard) -> None:
+    with space_guard.lend("secured") as home, served_cluster(home, storage=1, replicas=1) as cluster:
+        on = [sys.executable, "-m", "fs3.cli.main", "security", "on", str(cluster.directory.path)]
+        subprocess.run(on, capture_output=True, check=True)
+        with urlopen(f"{page_url(cluster)}events", timeout=60) as stream:
+            for line in stream:
+                if line.startswith(b"data: "):
+                    message = json.loads(line.removeprefix(b"data: "))
+                    found = message.get("state", message.get("set", {})).get("slow", {})
+                    if found.get("asked") == 3:  # a manager, a metadata process, a storage process
+                        break
+            else:
+                raise AssertionError("the stream has ended")
+
+
 def test_a_cluster_without_metrics_ports_says_how_to_get_a_page(space_guard: SpaceGuard) -> None:
     with space_guard.lend("pageless") as home, LocalCluster(home / "cluster", storage=1, replicas=1) as cluster:
         command = [sys.executable, "-m", "fs3.cli.main", "dashboard", cluster.url]

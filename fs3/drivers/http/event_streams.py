@@ -53,8 +53,8 @@ class EventStreams:
         self._streams.add(stream)
         try:
             transport.write(_RETRY + first)
-            while not transport.is_closing() and await reader.read(1024):
-                pass  # a browser has nothing to say
+            # A browser has nothing to say: what it sends ends the stream, as its going does.
+            await reader.read(1)
         except OSError:
             pass
         finally:

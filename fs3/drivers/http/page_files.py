@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-_PAGE = Path(__file__).with_name("page")
-_RUNBOOKS = (_PAGE / "runbooks", Path(__file__).parents[3] / "docs" / "runbooks")
+PAGE = Path(__file__).with_name("page")
+_RUNBOOKS = (PAGE / "runbooks", Path(__file__).parents[3] / "docs" / "runbooks")
 """In an installed package, and in the source tree."""
-_TYPES = {
+TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -26,7 +26,7 @@ class SiteFile(NamedTuple):
 
 def load_page() -> dict[str, SiteFile]:
     """The parts of the page, by path."""
-    return {f"/page/{path.name}": _load(path) for path in _PAGE.iterdir() if path.suffix in _TYPES}
+    return {f"/page/{path.name}": _load(path) for path in PAGE.iterdir() if path.suffix in TYPES}
 
 
 def load_runbooks() -> dict[str, SiteFile]:
@@ -36,4 +36,4 @@ def load_runbooks() -> dict[str, SiteFile]:
 
 
 def _load(path: Path) -> SiteFile:
-    return SiteFile(path.read_bytes(), _TYPES[path.suffix])
+    return SiteFile(path.read_bytes(), TYPES[path.suffix])

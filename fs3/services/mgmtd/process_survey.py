@@ -38,6 +38,14 @@ class OpenConnector(Protocol):
         ...
 
 
+class RenewedTickets(Protocol):
+    """What connections prove themselves with."""
+
+    def renew(self) -> None:
+        """Have a fresh one where the last one ends soon."""
+        ...
+
+
 class _Process(NamedTuple):
     name: str
     endpoints: tuple[str, ...]
@@ -47,8 +55,10 @@ class _Process(NamedTuple):
 class ProcessSurvey:
     """Remembers what each process has said last. Belongs to one loop."""
 
-    def __init__(self, clock: Clock, open_connector: OpenConnector) -> None:
+    def __init__(self, clock: Clock, open_connector: OpenConnector, tickets: RenewedTickets | None = None) -> None:
+        """`tickets`: of the connections; None: they prove nothing."""
         self._clock = clock
+        self._tickets = tickets
         self._open_connector = open_connector
         self._connector: Connector | None = None
         self._processes: list[_Process] = []
@@ -63,6 +73,8 @@ class ProcessSurvey:
         if now - self._asked_at < ask_interval_ns:
             return
         self._asked_at = now
+        if self._tickets is not None:
+            self._tickets.renew()
         if self._connector is None:
             self._connector = self._open_connector()
         self._processes = [_Process(each.name, each.endpoints, False) for each in status.managers] + [

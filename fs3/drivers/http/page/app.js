@@ -90,10 +90,27 @@ function showOthers() {
   $("elsewhere").hidden = false;
 }
 
+/** The theme that was chosen; a browser that keeps nothing has none. */
+function remembered() {
+  try {
+    return localStorage.getItem("fs3-theme");
+  } catch {
+    return null;
+  }
+}
+
+function remember(theme) {
+  try {
+    localStorage.setItem("fs3-theme", theme);
+  } catch {
+    // It is chosen for as long as the page is open.
+  }
+}
+
 function bindTheme() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const words = ["system", "light", "dark"];
-  let chosen = words.includes(localStorage.getItem("fs3-theme")) ? localStorage.getItem("fs3-theme") : "system";
+  let chosen = words.includes(remembered()) ? remembered() : "system";
   const apply = () => {
     root.dataset.theme = chosen === "system" ? (dark.matches ? "dark" : "light") : chosen;
     say($("theme-word"), chosen);
@@ -101,7 +118,7 @@ function bindTheme() {
   };
   $("theme").addEventListener("click", () => {
     chosen = words[(words.indexOf(chosen) + 1) % words.length];
-    localStorage.setItem("fs3-theme", chosen);
+    remember(chosen);
     apply();
   });
   dark.addEventListener("change", apply);

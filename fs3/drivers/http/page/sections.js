@@ -281,7 +281,7 @@ export function showSlow(state) {
   const partly = asked < processes ? `; ${asked} of ${processes} processes have told` : "";
   say($("slow-says"), (operations.length ? "of the last hour" : asked ? "none of the last hour took 10 ms" : "being asked") + partly);
   keep($("slow-rows"), operations, (each) => `${each.process}-${each.at_ms}-${each.ms}-${each.verb}`, (each) => (
-    el("tr", {}, el("td", { class: "num strong", "data-label": "Took" }, time(each.ms)),
+    el("tr", {}, el("td", { class: "num strong said", "data-label": "Took" }, time(each.ms)),
       el("td", { class: "title" }, `${each.verb}${each.code === "OK" ? "" : ` (${each.code})`}`),
       el("td", { "data-label": "Time went to", class: "wide" }, each.spans.filter(([, ms]) => ms >= 0.1).map(([name, ms]) => `${name} ${time(ms)}`).join(", ") || "–"),
       el("td", { "data-label": "Process", class: "nowrap" }, each.process),

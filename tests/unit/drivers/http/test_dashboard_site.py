@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from fs3.drivers.http import dashboard_site, event_streams
+from fs3.drivers.http import dashboard_site, event_streams, page_files
 from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.http.event_streams import event_streams_max
 from fs3.drivers.http.http_messages import is_known_host, is_loopback, parse_request
 from fs3.drivers.http.metrics_server import MetricsServer, scrapers_max
 from fs3.model.health import SEEN_FROM_OUTSIDE, HealthKind
+
+ROOT = Path(__file__).parents[4]
 
 
 class Somewhere(NamedTuple):
@@ -309,3 +313,22 @@ def test_a_source_that_fails_ends_nothing(served: Served, caplog: pytest.LogCapt
             pass
         served.source.state = {"health": "well again", "nodes": [], "events": []}
         assert stream.read() == ("changes", {"set": {"health": "well again"}})
+
+
+def test_a_browser_that_talks_on_is_disconnected(served: Served) -> None:
+    with served.stream() as stream:
+        assert stream.read()[0] == "state"
+        stream.sock.sendall(b"x" * 100)
+        try:
+            while stream.read_any()[0]:
+                pass
+        except ConnectionResetError:
+            pass
+    assert served.ask("/events", "HEAD")[0].status == 200
+
+
+def test_the_wheel_has_the_runbooks_where_they_are_looked_for() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        wheel = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"docs/runbooks": str((page_files.PAGE / "runbooks").relative_to(ROOT))}
+    assert all(path.suffix in page_files.TYPES for path in page_files.PAGE.iterdir())
