@@ -57,6 +57,7 @@ def _add_cluster_commands() -> None:
         slow,
         status,
         top,
+        trace,
         up,
     )
 
@@ -66,6 +67,7 @@ def _add_cluster_commands() -> None:
     app.command()(status.status)
     app.command()(top.top)
     app.command()(slow.slow)
+    app.command()(trace.trace)
     app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)

@@ -20,12 +20,14 @@ from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
+from fs3.wire.trace_context import unpack_contexts
 
 log = logging.getLogger("fs3.transport")
 
@@ -166,6 +168,12 @@ class FramedCall(ServerCall):
         self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
 
 
+class TracedFramedCall(TracedServerCall, FramedCall):
+    """One that belongs to a trace."""
+
+    __slots__ = ("span",)
+
+
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
@@ -216,7 +224,7 @@ class ServerConnection(Connection):
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_reception()
-        kind, method_id, _, request_id, _, length, timeout_ms = frame
+        kind, method_id, code, request_id, _, length, timeout_ms = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
                 raise FrameError(f"a client sends no frames of kind {kind}")
@@ -235,8 +243,12 @@ class ServerConnection(Connection):
             return
         now = self._now()
         deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
-        takes_places = frame.code == TAKES_PLACES and self._passer is not None
-        call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+        takes_places = code & TAKES_PLACES != 0 and self._passer is not None
+        kind_of_call = TracedFramedCall if code & TRACED and binding.tracer is not None else FramedCall
+        call = kind_of_call(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+        if isinstance(call, TracedFramedCall):
+            assert binding.tracer is not None
+            call.span = begin_served(call, binding.tracer, unpack_contexts(header), now)
         call.arrived_at = now
         if length:
             self._incoming = (call, binding)

@@ -21,6 +21,7 @@ from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.endpoints import strip_scheme
+from fs3.wire.trace_context import TRACEPARENT, format_traceparent
 
 _CHANNEL_OPTIONS = (
     *OPTIONS,
@@ -59,7 +60,8 @@ class GrpcChannel(ClientChannel):
         call.data = b""
         call.parts = ()
         timeout_s = timeout_ms / 1000 if timeout_ms else None
-        rpc = self._callable(call.method)(data, timeout=timeout_s)
+        metadata = None if call.span is None else ((TRACEPARENT, format_traceparent(call.span.contexts[0])),)
+        rpc = self._callable(call.method)(data, timeout=timeout_s, metadata=metadata)
         run = self._follow(call, rpc) if isinstance(call, StreamCall) else self._finish(call, rpc)
         call.wire_state = self._loop.create_task(run)
 

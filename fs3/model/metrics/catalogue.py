@@ -45,6 +45,10 @@ SCRAPES = Metric("fs3_scrapes_total", _C, "Times the metrics were asked for over
 SCRAPE_SECONDS = Metric("fs3_scrape_seconds", _G, "How long the reading before this one took.")
 SCRAPES_REFUSED = Metric("fs3_scrapes_refused_total", _C, "Scrapers that were refused, because too many were connected.")
 
+SPANS_KEPT = Metric("fs3_trace_spans_kept", _G, "Spans of traces in memory, of the last ten minutes.")
+SPANS_EXPORTED = Metric("fs3_trace_spans_exported_total", _C, "Spans that the collector of traces has taken (OTLP).")
+SPANS_DROPPED = Metric("fs3_trace_spans_dropped_total", _C, "Spans that were meant for it, and dropped: it is away, or slow.")
+
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 SERVED_SECONDS = Metric(

@@ -1,0 +1,166 @@
+"""What a program asks of a client, as operations of traces and of recordings of its IO: the table, and what is put around them.
+
+While nothing is traced or recorded the methods are as they are written. `TracedMethods.install` puts something around each,
+`remove` takes it away.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+class Measure(Enum):
+    """Where the bytes of an operation can be read off."""
+
+    NONE = ""
+    RESULT = "result"
+    ARGUMENT = "argument"
+    BUFFERS = "buffers"
+
+
+class Operation(NamedTuple):
+    """One method."""
+
+    home: str
+    """Its class: "fs3.api.client:Client"."""
+    method: str
+    name: str
+    """In traces and recordings."""
+    measure: Measure = Measure.NONE
+
+
+_CLIENT, _CACHE = "fs3.api.client:Client", "fs3.api.kvcache.cache:KVCache"
+
+OPERATIONS = (
+    Operation(_CLIENT, "open", "open"),
+    Operation(_CLIENT, "open_directly", "open"),
+    Operation(_CLIENT, "open_many", "open many"),
+    Operation(_CLIENT, "open_unnamed", "open"),
+    Operation(_CLIENT, "open_unnamed_many", "open many"),
+    Operation(_CLIENT, "close", "close"),
+    Operation(_CLIENT, "fsync", "fsync"),
+    Operation(_CLIENT, "publish_many", "publish many"),
+    Operation(_CLIENT, "put", "put"),
+    Operation(_CLIENT, "put_many", "put many"),
+    Operation(_CLIENT, "pread", "read", Measure.RESULT),
+    Operation(_CLIENT, "pread_into", "read", Measure.RESULT),
+    Operation(_CLIENT, "pread_directly", "read", Measure.ARGUMENT),
+    Operation(_CLIENT, "preadv_many", "read many", Measure.RESULT),
+    Operation(_CLIENT, "pwrite", "write", Measure.ARGUMENT),
+    Operation(_CLIENT, "pwritev_many", "write many", Measure.BUFFERS),
+    Operation(_CLIENT, "append", "append", Measure.ARGUMENT),
+    Operation(_CLIENT, "truncate", "truncate"),
+    Operation(_CLIENT, "stat", "stat"),
+    Operation(_CLIENT, "lstat", "stat"),
+    Operation(_CLIENT, "lstat_directly", "stat"),
+    Operation(_CLIENT, "batch_stat", "stat many"),
+    Operation(_CLIENT, "list_all", "list"),
+    Operation(_CLIENT, "mkdir", "mkdir"),
+    Operation(_CLIENT, "makedirs", "mkdir"),
+    Operation(_CLIENT, "unlink", "unlink"),
+    Operation(_CLIENT, "rmdir", "rmdir"),
+    Operation(_CLIENT, "rmtree", "rmtree"),
+    Operation(_CLIENT, "remove_many", "remove many"),
+    Operation(_CLIENT, "rename", "rename"),
+    Operation(_CACHE, "lookup", "KV lookup"),
+    Operation(_CACHE, "get_into", "KV get", Measure.BUFFERS),
+    Operation(_CACHE, "get_views", "KV get", Measure.BUFFERS),
+    Operation(_CACHE, "get_ranges_into", "KV get"),
+    Operation(_CACHE, "put_from", "KV put", Measure.BUFFERS),
+    Operation(_CACHE, "put_views", "KV put", Measure.BUFFERS),
+    Operation(_CACHE, "remove", "KV remove"),
+)
+
+Around = Callable[[Operation, Callable[..., Any]], Callable[..., Any]]
+"""Makes of a method the one that is put in its place."""
+
+
+class TracedMethods:
+    """Puts something around every method of the table."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[type, str, Callable[..., Any]]] = []
+
+    @property
+    def is_installed(self) -> bool:
+        """Something is around them."""
+        return bool(self._originals)
+
+    def install(self, around: Around, around_direct: Around) -> None:
+        """Put something around coroutine methods, and around those that block. Harmless when something is."""
+        if self._originals:
+            return
+        for operation in OPERATIONS:
+            kind = class_of(operation)
+            # As it is found: a method may be of a class above.
+            original = getattr(kind, operation.method)
+            is_own = operation.method in vars(kind)
+            wrap = around if inspect.iscoroutinefunction(original) else around_direct
+            self._originals.append((kind, operation.method, original if is_own else _INHERITED))
+            setattr(kind, operation.method, wrap(operation, original))
+
+    def remove(self) -> None:
+        """The methods are as they are written again. Harmless when they are."""
+        originals, self._originals = self._originals, []
+        for kind, name, original in originals:
+            if original is _INHERITED:
+                delattr(kind, name)
+            else:
+                setattr(kind, name, original)
+
+
+def _INHERITED() -> None:
+    """Stands for a method of a class above."""
+
+
+def class_of(operation: Operation) -> type:
+    """The class an operation is a method of."""
+    module, _, name = operation.home.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def path_of(arguments: tuple[Any, ...]) -> str:
+    """What an operation is about, from what it is called with: a path, or how many of them."""
+    subject = arguments[0] if arguments else None
+    if isinstance(subject, str):
+        return subject
+    path = getattr(subject, "path", None)
+    if isinstance(path, str):
+        return path
+    if isinstance(subject, list | tuple):
+        return f"({len(subject)})"
+    return ""
+
+
+def bytes_of(measure: Measure, arguments: tuple[Any, ...], result: Any) -> int:
+    """How many bytes an operation has moved; -1: it is not known."""
+    if measure is Measure.RESULT:
+        return _count(result)
+    if measure is Measure.ARGUMENT and len(arguments) > 1:
+        return _count(arguments[1])
+    if measure is Measure.BUFFERS and arguments:
+        buffers = arguments[1] if len(arguments) > 1 else [entry[-1] for entry in arguments[0] if isinstance(entry, tuple)]
+        counts = [_count(buffer) for buffer in buffers] if isinstance(buffers, list | tuple) else [-1]
+        return -1 if -1 in counts else sum(counts)
+    return -1
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool):
+        return -1
+    if isinstance(value, int):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    if isinstance(value, list | tuple):
+        counts = [_count(each) for each in value]
+        return -1 if -1 in counts else sum(counts)
+    try:
+        return memoryview(value).nbytes
+    except TypeError:
+        return -1
