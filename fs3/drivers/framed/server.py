@@ -177,7 +177,7 @@ class TracedFramedCall(TracedServerCall, FramedCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str) -> None:
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
         self._context = context
         # What is looked at for every request is kept here.
@@ -186,7 +186,9 @@ class ServerConnection(Connection):
         self.limits = context.limits
         self.pool = context.pool
         self.peer = peer
-        self.auth = AuthContext()
+        self.auth = auth
+        """What it has proved."""
+        auth.on_lost.append(self._on_rights_lost)
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
@@ -236,12 +238,12 @@ class ServerConnection(Connection):
             return
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
+        now = self._now()
         try:
-            binding, request = self._admission.admit(method_id, header, length, self._open_calls, self.auth)
+            binding, request = self._admission.admit(method_id, header, length, self._open_calls, self.auth, now)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return
-        now = self._now()
         deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
         takes_places = code & TAKES_PLACES != 0 and self._passer is not None
         kind_of_call = TracedFramedCall if code & TRACED and binding.tracer is not None else FramedCall
@@ -494,9 +496,20 @@ class ServerConnection(Connection):
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
+        elif now >= self.auth.until:
+            self._on_rights_lapsed()
         elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
+
+    def _on_rights_lapsed(self) -> None:
+        """Nothing was proved in time, or what was proved has not been proved again."""
+        log.debug("%s closes the connection of %s: its ticket has lapsed, or there was none", self._admission.endpoint, self.peer)
+        self.close("it has not authenticated in time")
+
+    def _on_rights_lost(self) -> None:
+        """See `AuthContext.on_lost`. Not at once: this may run within a call of this connection."""
+        self._loop.call_soon(self.close, "its principal has lost its rights")
 
     def _is_too_slow(self, reception: Reception, now: int) -> bool:
         """It has sent too slowly for too long, and others wait for the memory."""
@@ -558,6 +571,9 @@ class ServerConnection(Connection):
         self._count_replies(0)
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
+        if self._admission.gate is not None:
+            self._admission.gate.close(self.auth)
+        self.auth.on_lost.clear()
         self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:

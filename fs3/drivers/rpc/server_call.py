@@ -13,7 +13,7 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
-from fs3.model.principal import AuthContext
+from fs3.model.principal import AuthContext, Share
 from fs3.model.slow import SlowOperation, Span
 from fs3.model.trace import CallSpan
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
@@ -27,6 +27,8 @@ class MethodBinding(NamedTuple):
     """How a server serves one method."""
 
     method: Method
+    rights: int
+    """`Right` bits: whom it serves."""
     handler: Handler
     parse: Callable[[bytes | bytearray], Any]
     """The message of a request. Raises DecodeError."""
@@ -44,6 +46,7 @@ def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int,
     return {
         method.id: MethodBinding(
             method,
+            method.rights,
             handler,
             method.request.FromString,
             method.payload is PayloadSide.REQUEST,
@@ -72,6 +75,7 @@ class ServerCall:
         "_counts",
         "_ended",
         "_released_at",
+        "_share",
         "_slow",
         "arrived_at",
         "auth",
@@ -98,6 +102,7 @@ class ServerCall:
         self._callbacks: list[OnCancel] | None = None
         self._counts: CallCounts | None = None
         self._slow: SlowOperations | None = None
+        self._share: Share | None = None
         self._begun_at = 0
         self._released_at = 0
         self.arrived_at = 0
@@ -214,6 +219,10 @@ class ServerCall:
 
     def dispatch(self, handler: Handler) -> None:
         """Hand the call to its handler; what that raises fails the call as INTERNAL."""
+        share = self.auth.share
+        if share is not None:
+            share.calls += 1
+            self._share = share
         try:
             handler(self)
         except Exception as problem:
@@ -224,6 +233,8 @@ class ServerCall:
         if not self._ended:
             self._ended = True
             self._callbacks = None
+            if self._share is not None:
+                self._share.calls -= 1
             if self._counts is not None:
                 elapsed_ns = self._counts.end(code, self._begun_at)
                 if self._slow is not None and elapsed_ns >= self._slow.threshold_ns:
