@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class IORecorder:
         """Left out: the disk is full, or the file as long as it may be."""
         self._bytes_max = bytes_max
         self._open(Path(self.template.replace("{pid}", str(os.getpid()))))
-        os.register_at_fork(after_in_child=self._on_fork)
+        _recorders.add(self)
+        util.register_after_fork(self, IORecorder._close_at_end)
 
     def __repr__(self) -> str:
         return f"<records IO into {self.path}, {self.events} events>"
@@ -73,11 +75,15 @@ class IORecorder:
         head = {"schemaVersion": 1, "displayTimeUnit": "ms", "baseTimeNanoseconds": base_ns, "producer": "fs3"}
         first = {"ph": "M", "name": "process_name", "pid": self._pid, "tid": 0, "args": {"name": f"fs3 IO of {program}"}}
         self._end = 0
-        self._write(json.dumps(head).encode()[:-1] + b', "traceEvents": [\n' + json.dumps(first).encode())
+        try:
+            self._write(json.dumps(head).encode()[:-1] + b', "traceEvents": [\n' + json.dumps(first).encode())
+        except OSError:
+            os.close(self._file)
+            raise
         self._thread = threading.Thread(target=self._run, name="fs3-io-trace", daemon=True)
         self._thread.start()
 
-    def _on_fork(self) -> None:
+    def on_fork(self) -> None:
         """In a forked child, which has neither the thread nor the right to write the file."""
         if self._is_closed:
             return
@@ -90,8 +96,11 @@ class IORecorder:
         except OSError as why:
             self._is_closed = True
             log.warning("IO of process %d is not recorded: %s", os.getpid(), why)
-        else:
-            util.Finalize(None, self.close, exitpriority=0)  # a child of multiprocessing runs nothing else when it ends
+
+    def _close_at_end(self) -> None:
+        """In a child that multiprocessing has forked, such as a worker of a DataLoader: it runs nothing else when it ends."""
+        if not self._is_closed:
+            util.Finalize(self, self.close, exitpriority=0)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -200,3 +209,14 @@ class IORecorder:
         self.dropped += left_out
         self._failure = why
         log.warning("%s: no more IO is recorded: %s", self.path, why)
+
+
+_recorders: weakref.WeakSet[IORecorder] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in list(_recorders):
+        recorder.on_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

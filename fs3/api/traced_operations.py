@@ -22,7 +22,7 @@ class Measure(Enum):
     BUFFERS = "buffers"
 
 
-class Operation(NamedTuple):
+class ClientOperation(NamedTuple):
     """One method."""
 
     home: str
@@ -36,46 +36,48 @@ class Operation(NamedTuple):
 _CLIENT, _CACHE = "fs3.api.client:Client", "fs3.api.kvcache.cache:KVCache"
 
 OPERATIONS = (
-    Operation(_CLIENT, "open", "open"),
-    Operation(_CLIENT, "open_directly", "open"),
-    Operation(_CLIENT, "open_many", "open many"),
-    Operation(_CLIENT, "open_unnamed", "open"),
-    Operation(_CLIENT, "open_unnamed_many", "open many"),
-    Operation(_CLIENT, "close", "close"),
-    Operation(_CLIENT, "fsync", "fsync"),
-    Operation(_CLIENT, "publish_many", "publish many"),
-    Operation(_CLIENT, "put", "put"),
-    Operation(_CLIENT, "put_many", "put many"),
-    Operation(_CLIENT, "pread", "read", Measure.RESULT),
-    Operation(_CLIENT, "pread_into", "read", Measure.RESULT),
-    Operation(_CLIENT, "pread_directly", "read", Measure.ARGUMENT),
-    Operation(_CLIENT, "preadv_many", "read many", Measure.RESULT),
-    Operation(_CLIENT, "pwrite", "write", Measure.ARGUMENT),
-    Operation(_CLIENT, "pwritev_many", "write many", Measure.BUFFERS),
-    Operation(_CLIENT, "append", "append", Measure.ARGUMENT),
-    Operation(_CLIENT, "truncate", "truncate"),
-    Operation(_CLIENT, "stat", "stat"),
-    Operation(_CLIENT, "lstat", "stat"),
-    Operation(_CLIENT, "lstat_directly", "stat"),
-    Operation(_CLIENT, "batch_stat", "stat many"),
-    Operation(_CLIENT, "list_all", "list"),
-    Operation(_CLIENT, "mkdir", "mkdir"),
-    Operation(_CLIENT, "makedirs", "mkdir"),
-    Operation(_CLIENT, "unlink", "unlink"),
-    Operation(_CLIENT, "rmdir", "rmdir"),
-    Operation(_CLIENT, "rmtree", "rmtree"),
-    Operation(_CLIENT, "remove_many", "remove many"),
-    Operation(_CLIENT, "rename", "rename"),
-    Operation(_CACHE, "lookup", "KV lookup"),
-    Operation(_CACHE, "get_into", "KV get", Measure.BUFFERS),
-    Operation(_CACHE, "get_views", "KV get", Measure.BUFFERS),
-    Operation(_CACHE, "get_ranges_into", "KV get"),
-    Operation(_CACHE, "put_from", "KV put", Measure.BUFFERS),
-    Operation(_CACHE, "put_views", "KV put", Measure.BUFFERS),
-    Operation(_CACHE, "remove", "KV remove"),
+    ClientOperation(_CLIENT, "open", "open"),
+    ClientOperation(_CLIENT, "open_directly", "open"),
+    ClientOperation(_CLIENT, "open_many", "open many"),
+    ClientOperation(_CLIENT, "open_unnamed", "open"),
+    ClientOperation(_CLIENT, "open_unnamed_many", "open many"),
+    ClientOperation(_CLIENT, "close", "close"),
+    ClientOperation(_CLIENT, "fsync", "fsync"),
+    ClientOperation(_CLIENT, "publish_many", "publish many"),
+    ClientOperation(_CLIENT, "put", "put"),
+    ClientOperation(_CLIENT, "put_many", "put many"),
+    ClientOperation(_CLIENT, "pread", "read", Measure.RESULT),
+    ClientOperation(_CLIENT, "pread_into", "read", Measure.RESULT),
+    ClientOperation(_CLIENT, "pread_directly", "read", Measure.ARGUMENT),
+    ClientOperation(_CLIENT, "preadv_many", "read many", Measure.RESULT),
+    ClientOperation(_CLIENT, "pwrite", "write", Measure.ARGUMENT),
+    ClientOperation(_CLIENT, "pwritev_many", "write many", Measure.BUFFERS),
+    ClientOperation(_CLIENT, "append", "append", Measure.ARGUMENT),
+    ClientOperation(_CLIENT, "truncate", "truncate"),
+    ClientOperation(_CLIENT, "stat", "stat"),
+    ClientOperation(_CLIENT, "lstat", "stat"),
+    ClientOperation(_CLIENT, "lstat_directly", "stat"),
+    ClientOperation(_CLIENT, "batch_stat", "stat many"),
+    ClientOperation(_CLIENT, "list_all", "list"),
+    ClientOperation(_CLIENT, "mkdir", "mkdir"),
+    ClientOperation(_CLIENT, "makedirs", "mkdir"),
+    ClientOperation(_CLIENT, "unlink", "unlink"),
+    ClientOperation(_CLIENT, "rmdir", "rmdir"),
+    ClientOperation(_CLIENT, "rmtree", "rmtree"),
+    ClientOperation(_CLIENT, "remove_many", "remove many"),
+    ClientOperation(_CLIENT, "rename", "rename"),
+    ClientOperation(_CACHE, "lookup", "KV lookup"),
+    ClientOperation(_CACHE, "get_into", "KV get", Measure.BUFFERS),
+    ClientOperation(_CACHE, "get_views", "KV get", Measure.BUFFERS),
+    ClientOperation(_CACHE, "get_ranges_into", "KV get"),
+    ClientOperation(_CACHE, "put_from", "KV put", Measure.BUFFERS),
+    ClientOperation(_CACHE, "put_views", "KV put", Measure.BUFFERS),
+    ClientOperation(_CACHE, "remove", "KV remove"),
 )
 
-Around = Callable[[Operation, Callable[..., Any]], Callable[..., Any]]
+ClientMethod = Callable[..., Any]
+"""One of the table, as a function."""
+Around = Callable[[ClientOperation, ClientMethod], ClientMethod]
 """Makes of a method the one that is put in its place."""
 
 
@@ -83,7 +85,7 @@ class TracedMethods:
     """Puts something around every method of the table."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[type, str, Callable[..., Any]]] = []
+        self._originals: list[tuple[type, str, ClientMethod]] = []
 
     @property
     def is_installed(self) -> bool:
@@ -117,7 +119,7 @@ def _INHERITED() -> None:
     """Stands for a method of a class above."""
 
 
-def class_of(operation: Operation) -> type:
+def class_of(operation: ClientOperation) -> type:
     """The class an operation is a method of."""
     module, _, name = operation.home.partition(":")
     found: type = getattr(import_module(module), name)

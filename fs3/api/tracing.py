@@ -14,13 +14,13 @@ import math
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fs3.api.io_trace import IORecorder
-from fs3.api.traced_operations import Operation, TracedMethods, bytes_of, path_of
+from fs3.api.traced_operations import ClientMethod, ClientOperation, TracedMethods, bytes_of, path_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.drivers.os.clock import OsClock
@@ -29,7 +29,7 @@ from fs3.model.metrics.metric import Sample
 from fs3.model.trace import TRACE_ID_BYTES, SpanContext, SpanKind
 from fs3.runtime.exit import ExitStage, run_at_exit
 from fs3.runtime.span_store import SpanStore
-from fs3.runtime.tracing import Span, Tracer, current_span
+from fs3.runtime.tracing import OpenSpan, Tracer, current_span
 
 RATIO = "FS3_TRACE_RATIO"
 RECORD = "FS3_RECORD_TRACE"
@@ -103,7 +103,7 @@ class ClientTracing:
         if self._exporter is not None:
             yield from self._exporter.samples()
 
-    def begin(self, name: str) -> Span:
+    def begin(self, name: str) -> OpenSpan:
         """A trace of its own, whatever the ratio."""
         return self.tracer.begin(name, SpanKind.OPERATION, (SpanContext(self.tracer.new_id(TRACE_ID_BYTES), b""),))
 
@@ -124,7 +124,7 @@ class ClientTracing:
         else:
             self._left = 1 + int(math.log(1 - random.random()) / math.log(1 - self._ratio))
 
-    def _sample(self, name: str) -> Span | None:
+    def _sample(self, name: str) -> OpenSpan | None:
         parent = current_span.get()
         if parent is not None and not parent.is_ended:
             return parent.child(name, SpanKind.OPERATION)
@@ -138,16 +138,16 @@ class ClientTracing:
         self._draw()
         return self.begin(name)
 
-    def _around(self, operation: Operation, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _around(self, operation: ClientOperation, original: ClientMethod) -> ClientMethod:
         name = f"fs3 {operation.name}"
 
-        def traced(client: Any, *arguments: Any, **options: Any) -> Any:
+        def begin(client: Any, *arguments: Any, **options: Any) -> Any:
             span = self._sample(name)
             if span is None and self._recorder is None:
                 return original(client, *arguments, **options)
             return run(span, client, arguments, options)
 
-        async def run(span: Span | None, client: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        async def run(span: OpenSpan | None, client: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
             end = _Ending(self._recorder, span, operation, name, arguments)
             try:
                 result = await original(client, *arguments, **options)
@@ -157,12 +157,12 @@ class ClientTracing:
             end.succeed(result)
             return result
 
-        return traced
+        return begin
 
-    def _around_direct(self, operation: Operation, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _around_direct(self, operation: ClientOperation, original: ClientMethod) -> ClientMethod:
         name = f"fs3 {operation.name}"
 
-        def traced(client: Any, *arguments: Any, **options: Any) -> Any:
+        def begin(client: Any, *arguments: Any, **options: Any) -> Any:
             span = self._sample(name)
             if span is None and self._recorder is None:
                 return original(client, *arguments, **options)
@@ -175,7 +175,7 @@ class ClientTracing:
             end.succeed(result)
             return result
 
-        return traced
+        return begin
 
 
 class _Ending:
@@ -186,8 +186,8 @@ class _Ending:
     def __init__(
         self,
         recorder: IORecorder | None,
-        span: Span | None,
-        operation: Operation,
+        span: OpenSpan | None,
+        operation: ClientOperation,
         name: str,
         arguments: tuple[Any, ...],
         *,

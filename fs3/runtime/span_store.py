@@ -1,4 +1,4 @@
-"""The spans of one process, kept in memory for whoever asks for a trace soon after it."""
+"""The spans of one process, kept in memory for a while, so that a trace can be asked for soon after it."""
 
 from __future__ import annotations
 

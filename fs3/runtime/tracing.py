@@ -1,6 +1,6 @@
 """Spans while they are under way, and which of them the running code belongs to.
 
-Nothing here costs anything while nothing is traced: there is no span then, and whoever could have one asks whether it is None.
+Nothing here costs anything while nothing is traced: there is no span then, and code that could have one asks whether it is None.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ class SpanSink(Protocol):
         ...
 
 
+RandomBytes = Callable[[int], bytes]
+"""So many of them."""
+
+
 class Tracer:
     """Makes the spans of one process, or of one client."""
 
-    def __init__(self, clock: Clock, draw: Callable[[int], bytes], *sinks: SpanSink) -> None:
-        """`draw`: so many random bytes."""
+    def __init__(self, clock: Clock, draw: RandomBytes, *sinks: SpanSink) -> None:
         self.now = clock.now
         self._clock = clock
         self._draw = draw
@@ -43,11 +46,11 @@ class Tracer:
             found = self._draw(count)
         return found
 
-    def begin(self, name: str, kind: SpanKind, parents: Sequence[SpanContext], began_at: int = 0) -> Span:
+    def begin(self, name: str, kind: SpanKind, parents: Sequence[SpanContext], began_at: int = 0) -> OpenSpan:
         """A span below others, one of each trace. `began_at`: monotonic nanoseconds; 0: now."""
-        return Span(self, name, kind, parents, began_at or self.now())
+        return OpenSpan(self, name, kind, parents, began_at or self.now())
 
-    def finish(self, span: Span, code: int, ended_at: int) -> None:
+    def finish(self, span: OpenSpan, code: int, ended_at: int) -> None:
         """A span has ended."""
         began_ns, elapsed_ns = self._clock.wall() - (self.now() - span.began_at), ended_at - span.began_at
         attributes, outcome = tuple(span.attributes.items()), Code.from_wire(code)
@@ -57,7 +60,7 @@ class Tracer:
                 sink.add(made)
 
 
-class Span:
+class OpenSpan:
     """A span under way. It has one parent in each trace it is of: a request to the next replica is of several."""
 
     __slots__ = ("_parts", "attributes", "began_at", "contexts", "is_ended", "kind", "name", "parents", "tracer")
@@ -74,7 +77,7 @@ class Span:
         self.is_ended = False
         self._parts: set[tuple[str, int]] = set()
 
-    def child(self, name: str, kind: SpanKind, began_at: int = 0) -> Span:
+    def child(self, name: str, kind: SpanKind, began_at: int = 0) -> OpenSpan:
         """A span below this one."""
         return self.tracer.begin(name, kind, self.contexts, began_at)
 
@@ -92,14 +95,14 @@ class Span:
             self.tracer.finish(self, code, ended_at or self.tracer.now())
 
 
-current_span: ContextVar[Span | None] = ContextVar("current_span", default=None)
+current_span: ContextVar[OpenSpan | None] = ContextVar("current_span", default=None)
 """What the running code is part of: calls that it makes are below it."""
 _attempt: ContextVar[int] = ContextVar("attempt", default=1)
 """How often what the running code asks for was asked for, this time included."""
 
 
 @contextmanager
-def within(span: Span) -> Iterator[None]:
+def within(span: OpenSpan) -> Iterator[None]:
     """Calls of the block are below this span."""
     token = current_span.set(span)
     try:
@@ -109,13 +112,13 @@ def within(span: Span) -> Iterator[None]:
 
 
 @contextmanager
-def within_all(spans: Sequence[Span]) -> Iterator[None]:
+def within_all(spans: Sequence[OpenSpan]) -> Iterator[None]:
     """Calls of the block are below each of these spans, which are of one process."""
     first = spans[0]
     if len(spans) == 1:
         joint = first
     else:
-        joint = Span(first.tracer, first.name, first.kind, (), first.began_at)
+        joint = OpenSpan(first.tracer, first.name, first.kind, (), first.began_at)
         joint.contexts = tuple(dict.fromkeys(context for span in spans for context in span.contexts))
     with within(joint):
         yield
@@ -134,7 +137,7 @@ def attempting(number: int) -> Iterator[None]:
         _attempt.reset(token)
 
 
-def begin_call(parent: Span, method: str, endpoint: str) -> Span:
+def begin_call(parent: OpenSpan, method: str, endpoint: str) -> OpenSpan:
     """The span of a call that the running code makes."""
     span = parent.child(method, SpanKind.CALL)
     span.attributes["peer"] = endpoint

@@ -20,7 +20,7 @@ from fs3.drivers.framed import forks
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
 from fs3.ports.security import TicketSource
-from fs3.runtime.tracing import Span, begin_call, current_span
+from fs3.runtime.tracing import OpenSpan, begin_call, current_span
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
 from fs3.wire.methods import PROCESS
@@ -105,7 +105,7 @@ class BlockingConnection:
             raise problem
         return message, count
 
-    def _exchange(self, method: Method, request: Any, into: memoryview, span: Span | None) -> tuple[int, bytes, int]:
+    def _exchange(self, method: Method, request: Any, into: memoryview, span: OpenSpan | None) -> tuple[int, bytes, int]:
         """The code of the reply, its header, and how many bytes of payload are in `into` now."""
         if self._tickets is not None and self._tickets.ticket != self._shown:
             self._authenticate(self._tickets.ticket)
@@ -116,7 +116,7 @@ class BlockingConnection:
         self._shown = ticket
         self._ask(PROCESS.Authenticate, authenticate_to_pb(ticket).SerializeToString(), memoryview(bytearray()), None)
 
-    def _ask(self, method: Method, data: bytes, into: memoryview, span: Span | None) -> tuple[int, bytes, int]:
+    def _ask(self, method: Method, data: bytes, into: memoryview, span: OpenSpan | None) -> tuple[int, bytes, int]:
         """See `_exchange`, for a request that is serialised."""
         self._last_id = request_id = self._last_id + 1
         code = 0

@@ -41,11 +41,15 @@ class SpanExporter:
         """Use `of_environment`. `send`: an OpenTelemetry `SpanExporter`; `convert`: makes of a span what that takes."""
         self._send = send
         self._convert = convert
-        self._queue: deque[TraceSpan] = deque()
-        self._stopping = threading.Event()
         self._exported = 0
         self._dropped = 0
         self._is_away = False
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._queue: deque[TraceSpan] = deque()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fs3-otlp", daemon=True)
         self._thread.start()
 
@@ -65,6 +69,8 @@ class SpanExporter:
 
     def add(self, span: TraceSpan) -> None:
         """See `SpanSink`."""
+        if self._pid != os.getpid():  # a forked child has neither the thread nor a right to what was queued
+            self._start()
         if len(self._queue) >= span_queue_max:
             self._drop(1, "they come faster than it takes them")
         else:
@@ -77,6 +83,8 @@ class SpanExporter:
 
     def close(self) -> None:
         """Send what is left, within `export_close_ns`."""
+        if self._pid != os.getpid():
+            return
         self._stopping.set()
         self._thread.join(export_close_ns / SECOND)
         self._send.shutdown()

@@ -45,7 +45,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
 from fs3.ports.security import EndSubscription, TicketSource
 from fs3.runtime.alarm import Alarm
-from fs3.runtime.tracing import Span, begin_call, current_span
+from fs3.runtime.tracing import OpenSpan, begin_call, current_span
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticate_to_pb
 
@@ -97,7 +97,7 @@ class PendingCall(asyncio.Future[Reply]):
     """None: it is not counted. The wire counts the answers that are OK, this class the rest."""
     begun_at: int
     """Of the channel's clock."""
-    span: Span | None = None
+    span: OpenSpan | None = None
     """Of a call that belongs to a trace (`TracedCall`)."""
 
     def set_exception(self, exception: type | BaseException, /) -> None:
@@ -123,7 +123,7 @@ class TracedCall(PendingCall):
 
     __slots__ = ("span",)
 
-    span: Span
+    span: OpenSpan
 
     def set_result(self, reply: Reply, /) -> None:
         """As `Future.set_result`."""
@@ -285,7 +285,7 @@ class ClientChannel:
         if _get_running_loop() is not loop or _getpid() != self._pid:
             loop = self._adopt()
         parent = _current_span()
-        call = PendingCall(loop=loop) if parent is None else self._traced(loop, parent, method)
+        call = PendingCall(loop=loop) if parent is None else self._begin_traced(loop, parent, method)
         return self._launch(call, method, request, parts, into, timeout_ns or call_timeout_ns)
 
     def submit(self, method: Method, request: Any, finished: OnReply, timeout_ns: int = 0) -> bool:
@@ -353,7 +353,7 @@ class ClientChannel:
 
     # --- a call's life -------------------------------------------------------------------------------------------------
 
-    def _traced(self, loop: asyncio.AbstractEventLoop | None, parent: Span, method: Method) -> PendingCall:
+    def _begin_traced(self, loop: asyncio.AbstractEventLoop | None, parent: OpenSpan, method: Method) -> PendingCall:
         """A call of code that is, or once was, part of an operation that is traced."""
         if parent.is_ended:
             return PendingCall(loop=loop)

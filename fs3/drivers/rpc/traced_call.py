@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fs3.drivers.rpc.server_call import ServerCall
 from fs3.model.trace import SpanContext, SpanKind
 from fs3.ports.rpc import Handler
-from fs3.runtime.tracing import Span, Tracer
+from fs3.runtime.tracing import OpenSpan, Tracer
 
 PAYLOAD = "bytes"
 """Attribute: how long the payload of the request is."""
@@ -18,7 +18,7 @@ class TracedServerCall(ServerCall):
 
     __slots__ = ()
 
-    span: Span
+    span: OpenSpan
 
     def _mark_ended(self, code: int) -> None:
         if not self._ended:
@@ -38,7 +38,7 @@ class TracedServerCall(ServerCall):
         super().dispatch(handler)
 
 
-def begin_served(call: ServerCall, tracer: Tracer, parents: Sequence[SpanContext], began_at: int) -> Span:
+def begin_served(call: ServerCall, tracer: Tracer, parents: Sequence[SpanContext], began_at: int) -> OpenSpan:
     """The span of a request, below these of its client."""
     span = tracer.begin(call.method.full_name, SpanKind.SERVED, parents, began_at)
     span.attributes["peer"] = call.peer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -112,7 +112,7 @@ class VerbHandlers:
                     reply.watch = leases.note(ctx.client, inodes_told(request, answer))
                 call.reply(reply)
 
-            finished = done if call.span is None or not mutates else _timed(call.span, contexts.now, done)
+            finished = done if call.span is None or not mutates else _timed(call.span, contexts, done)
             is_at_once = True
             if isinstance(request, Append):
                 appends.submit(ctx, request, finished, call)
@@ -284,12 +284,12 @@ class VerbHandlers:
         submit()
 
 
-def _timed(span: CallSpan, now: Callable[[], int], done: OnDone[Any]) -> OnDone[Any]:
+def _timed(span: CallSpan, contexts: RequestContexts, done: OnDone[Any]) -> OnDone[Any]:
     """`done` of a change whose operation is traced."""
-    began_at = now()
+    began_at = contexts.now()
 
     def timed(answer: Any, why: BaseException | None) -> None:
-        span.part("commit", began_at, now())
+        span.part("commit", began_at, contexts.now())
         done(answer, why)
 
     return timed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fs3.model.chunk import Update
-from fs3.runtime.tracing import Span
+from fs3.runtime.tracing import OpenSpan
 
 
 class UpdateSpan:
@@ -15,7 +15,7 @@ class UpdateSpan:
 
     __slots__ = ("_given_at", "span")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: OpenSpan) -> None:
         self.span = span
         self._given_at = 0
 
@@ -30,12 +30,12 @@ class UpdateSpan:
         self.span.part("disk", began_at, ended_at)
 
 
-def trace_updates(updates: Sequence[Update], span: Span) -> list[Update]:
+def trace_updates(updates: Sequence[Update], span: OpenSpan) -> list[Update]:
     """The updates of a request that has this span."""
     trace = UpdateSpan(span)
     return [msgspec.structs.replace(update, trace=trace) for update in updates]
 
 
-def span_of(update: Update) -> Span | None:
+def span_of(update: Update) -> OpenSpan | None:
     """The span of the request that brought an update, if it has one."""
     return update.trace.span if isinstance(update.trace, UpdateSpan) else None

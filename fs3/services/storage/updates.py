@@ -10,7 +10,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.chunk import FILLS, Update, UpdateResult
 from fs3.ports.rpc import Call
-from fs3.runtime.tracing import Span
+from fs3.runtime.tracing import OpenSpan
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.forwarding.payloads import Payloads, UpdateJob
 from fs3.services.storage.node_context import NodeContext
@@ -48,7 +48,7 @@ class UpdateHandler:
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
             return
-        if isinstance(call.span, Span):
+        if isinstance(call.span, OpenSpan):
             updates = trace_updates(updates, call.span)
         forwarded = bool(call.request.from_target)
         job = UpdateJob(self, call, updates, self.payloads)

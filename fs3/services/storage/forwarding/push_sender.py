@@ -17,7 +17,7 @@ from fs3.base.limits import flight_deadline_ns
 from fs3.base.units import SECOND
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.ports.rpc import Reply
-from fs3.runtime.tracing import Span, within
+from fs3.runtime.tracing import OpenSpan, within
 from fs3.services.storage.forwarding.queue import ForwardedBytes
 from fs3.services.storage.node_context import NodeContext
 from fs3.wire.methods import STORAGE
@@ -64,7 +64,7 @@ class PushSender:
         return self._context.clock.now() >= self._paused_until
 
     def push(
-        self, data: memoryview, checksums: Sequence[int], reserve: int, lent: ForwardedBytes, span: Span | None = None
+        self, data: memoryview, checksums: Sequence[int], reserve: int, lent: ForwardedBytes, span: OpenSpan | None = None
     ) -> int:
         """Send what will be all of a chunk, when this `is_ready`. The number of the push; 0: it is not sent. `lent` is given back
         in any case. `span`: what it is a part of, if that is traced."""
