@@ -7,7 +7,9 @@ decides, services follow.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from fs3.base.status import Code
 
@@ -17,7 +19,7 @@ SPAN_ID_BYTES = 8
 Attribute = str | int
 
 
-class SpanContext(NamedTuple):
+class SpanContext(msgspec.Struct, frozen=True, gc=False):
     """Names one span, of a trace that is sampled."""
 
     trace_id: bytes
@@ -37,8 +39,8 @@ class SpanKind(IntEnum):
     """A part of one of those: waiting, a disk, a commit."""
 
 
-class TraceSpan(NamedTuple):
-    """A span that has ended."""
+class TraceSpan(msgspec.Struct, frozen=True, gc=False):
+    """A span that has ended. (Thousands are kept: the garbage collector must not go through them.)"""
 
     context: SpanContext
     parent_id: bytes

@@ -75,7 +75,7 @@ class OpenSpan:
         self.began_at = began_at
         self.attributes: dict[str, Attribute] = {}
         self.is_ended = False
-        self._parts: set[tuple[str, int]] = set()
+        self._parts: set[tuple[str, int]] | None = None
 
     def child(self, name: str, kind: SpanKind, began_at: int = 0) -> OpenSpan:
         """A span below this one."""
@@ -83,6 +83,8 @@ class OpenSpan:
 
     def part(self, name: str, began_at: int, ended_at: int) -> None:
         """A part of this span's time, which has ended. The same one may be told again, by updates that share it."""
+        if self._parts is None:
+            self._parts = set()
         if (name, began_at) in self._parts or len(self._parts) >= span_parts_max:
             return
         self._parts.add((name, began_at))

@@ -34,7 +34,8 @@ def pack_contexts(contexts: Sequence[SpanContext]) -> bytes:
     count = len(contexts)
     size = count * _CONTEXT_BYTES + 1
     length = bytes((size,)) if size < 0x80 else bytes((size & 0x7F | 0x80, size >> 7))
-    return b"".join((_TAG, length, *(part for context in contexts for part in context), bytes((count,))))
+    ids = b"".join([context.trace_id + context.span_id for context in contexts])
+    return b"".join((_TAG, length, ids, bytes((count,))))
 
 
 def with_contexts(header: bytes, contexts: Sequence[SpanContext], code: int) -> tuple[bytes, int]:

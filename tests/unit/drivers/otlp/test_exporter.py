@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from fs3.base.status import Code
@@ -21,7 +22,7 @@ from fs3.model.trace import SpanContext, SpanKind, TraceSpan
 
 def span(number: int, parent: bytes = b"", **about: Any) -> TraceSpan:
     made = TraceSpan(SpanContext(b"t" * 16, bytes([number]) * 8), parent, f"span {number}", SpanKind.CALL, 10**18, 5_000, Code.OK)
-    return made._replace(**about)
+    return msgspec.structs.replace(made, **about)
 
 
 class Collector:
