@@ -154,7 +154,7 @@ class ClientTracing:
             except BaseException as failure:
                 end.fail(failure)
                 raise
-            end.succeed(result)
+            end.finish(result)
             return result
 
         return begin
@@ -172,7 +172,7 @@ class ClientTracing:
             except BaseException as failure:
                 end.fail(failure)
                 raise
-            end.succeed(result)
+            end.finish(result)
             return result
 
         return begin
@@ -203,7 +203,7 @@ class _Ending:
         self._track = 0 if recorder is None or direct else recorder.take_track()
         self._began_at = 0 if recorder is None else recorder.now()
 
-    def succeed(self, result: Any) -> None:
+    def finish(self, result: Any) -> None:
         """It has ended well."""
         # What cannot be done directly is done otherwise, which is another operation.
         is_done = not self._direct or (result is not None and result is not False)
