@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from fs3.base.units import SECOND
 from fs3.base.version import __version__
+from fs3.drivers.otlp.spans import open_exporter, span_converter
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.model.trace import TraceSpan
@@ -61,11 +62,11 @@ class SpanExporter:
         if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return None
         try:
-            from fs3.drivers.otlp.spans import open_exporter, span_converter
+            send, convert = open_exporter(export_timeout_ns / SECOND), span_converter(role, name, __version__)
         except ImportError as missing:
             log.warning("traces are not sent to a collector: %s; install fs3[trace]", missing)
             return None
-        return cls(open_exporter(export_timeout_ns / SECOND), span_converter(role, name, __version__))
+        return cls(send, convert)
 
     def add(self, span: TraceSpan) -> None:
         """See `SpanSink`."""
