@@ -85,7 +85,8 @@ class TracedMethods:
     """Puts something around every method of the table."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[type, str, ClientMethod]] = []
+        self._originals: list[tuple[type, str, ClientMethod | None]] = []
+        """Class, name, and the method; None: it is of a class above."""
 
     @property
     def is_installed(self) -> bool:
@@ -98,25 +99,20 @@ class TracedMethods:
             return
         for operation in OPERATIONS:
             kind = class_of(operation)
-            # As it is found: a method may be of a class above.
             original = getattr(kind, operation.method)
             is_own = operation.method in vars(kind)
             wrap = around if inspect.iscoroutinefunction(original) else around_direct
-            self._originals.append((kind, operation.method, original if is_own else _INHERITED))
+            self._originals.append((kind, operation.method, original if is_own else None))
             setattr(kind, operation.method, wrap(operation, original))
 
     def remove(self) -> None:
         """The methods are as they are written again. Harmless when they are."""
         originals, self._originals = self._originals, []
         for kind, name, original in originals:
-            if original is _INHERITED:
+            if original is None:
                 delattr(kind, name)
             else:
                 setattr(kind, name, original)
-
-
-def _INHERITED() -> None:
-    """Stands for a method of a class above."""
 
 
 def class_of(operation: ClientOperation) -> type:
