@@ -35,6 +35,9 @@ RATIO = "FS3_TRACE_RATIO"
 RECORD = "FS3_RECORD_TRACE"
 
 _NEVER = sys.maxsize
+_LIBRARY = "opentelemetry.trace"
+_modules = sys.modules
+_current_span = current_span.get
 
 
 class ClientTracing:
@@ -125,10 +128,10 @@ class ClientTracing:
             self._left = 1 + int(math.log(1 - random.random()) / math.log(1 - self._ratio))
 
     def _sample(self, name: str) -> OpenSpan | None:
-        parent = current_span.get()
+        parent = _current_span()
         if parent is not None and not parent.is_ended:
             return parent.child(name, SpanKind.OPERATION)
-        if "opentelemetry.trace" in sys.modules and self._ratio:
+        if _LIBRARY in _modules and self._ratio:
             known, above = _span_of_program()
             if known:
                 return None if above is None else self.tracer.begin(name, SpanKind.OPERATION, (above,))
@@ -142,6 +145,10 @@ class ClientTracing:
         name = f"fs3 {operation.name}"
 
         def begin(client: Any, *arguments: Any, **options: Any) -> Any:
+            # What nearly every operation comes to while one of a hundred is traced.
+            if self._left > 1 and self._recorder is None and _current_span() is None and _LIBRARY not in _modules:
+                self._left -= 1
+                return original(client, *arguments, **options)
             span = self._sample(name)
             if span is None and self._recorder is None:
                 return original(client, *arguments, **options)
@@ -163,6 +170,10 @@ class ClientTracing:
         name = f"fs3 {operation.name}"
 
         def begin(client: Any, *arguments: Any, **options: Any) -> Any:
+            # What nearly every operation comes to while one of a hundred is traced.
+            if self._left > 1 and self._recorder is None and _current_span() is None and _LIBRARY not in _modules:
+                self._left -= 1
+                return original(client, *arguments, **options)
             span = self._sample(name)
             if span is None and self._recorder is None:
                 return original(client, *arguments, **options)
@@ -233,7 +244,7 @@ class _Ending:
 
 def _span_of_program() -> tuple[bool, SpanContext | None]:
     """(the program has a span of OpenTelemetry under way, which one when it is sampled)."""
-    context = sys.modules["opentelemetry.trace"].get_current_span().get_span_context()
+    context = _modules[_LIBRARY].get_current_span().get_span_context()
     if not context.is_valid:
         return False, None
     if not context.trace_flags.sampled:
