@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from rich.console import Group, RenderableType
@@ -23,21 +23,29 @@ from fs3.model.trace import TraceSpan
 from fs3.wire.methods import PROCESS
 from fs3.wire.process_spans import spans_from_pb, spans_request_to_pb
 
+if TYPE_CHECKING:
+    from fs3.api.client import Client
+
 _READ_BYTES_MAX = 64 * MIB
 _CHILDREN_SHOWN = 12
 """Of one span, the longest ones."""
 
 
 def trace(
-    url: Annotated[str, typer.Argument(help="fs3://host:port/path of a file", metavar="FILE")],
+    url: Annotated[str, typer.Argument(help="fs3://host:port/path of a file; with --namespace fs3://host:port", metavar="FILE")],
     write: Annotated[bool, typer.Option("--write", help="also write a copy beside it, which is removed again")] = False,
+    namespace: Annotated[str, typer.Option("--namespace", help="of a KVCache: look up and get --key of it instead")] = "",
+    key: Annotated[str, typer.Option("--key", help="key of a page, as text")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable, everything")] = False,
 ) -> None:
     """Stat and read a file (its first 64 MiB), and show where the time went: client, network, waiting, disks, replicas."""
     _, path = split_url(url)
-    if not path.strip("/"):
+    if bool(namespace) != bool(key) or (namespace and write):
+        raise error(Code.INVALID, "--namespace and --key go together, and not with --write")
+    if not namespace and not path.strip("/"):
         raise error(Code.INVALID, "trace takes the URL of a file", url)
-    root, silent = asyncio.run(_trace(url, path, write))
+    operation = _PageGet(namespace, key) if namespace else _FileRead(path, write)
+    root, silent = asyncio.run(_trace(url, operation))
     if as_json:
         document = {"total_us": root.span.elapsed_ns / 1000, "shares_us": _microseconds(root), "trace": to_document(root)}
         print_json(document | {"silent": silent})
@@ -45,38 +53,86 @@ def trace(
         table_console().print(render(root, silent))
 
 
-async def _trace(url: str, path: str, write: bool) -> tuple[TraceNode, dict[str, str]]:
+class _TracedOperation(Protocol):
+    """What is done to see where its time goes."""
+
+    name: str
+
+    async def prepare(self, client: Client) -> None:
+        """Have connections made, and what else is no part of it. Raises FS3Error when it cannot be done."""
+        ...
+
+    async def run(self, client: Client) -> None:
+        """Do it. Raises FS3Error."""
+        ...
+
+
+class _FileRead:
+    def __init__(self, path: str, write: bool) -> None:
+        self.name = "stat, read and write" if write else "stat and read"
+        self._path = path
+        self._write = write
+
+    async def prepare(self, client: Client) -> None:
+        await client.stat(self._path)
+
+    async def run(self, client: Client) -> None:
+        await client.stat(self._path)
+        file = await client.open(self._path)
+        data = await client.pread(file, min(file.length, _READ_BYTES_MAX))
+        await client.close(file)
+        if not self._write:
+            return
+        copy = f"{self._path}.fs3-trace-{secrets.token_hex(4)}"
+        target = await client.open(copy, "x")
+        try:
+            await client.pwrite(target, data)
+            await client.close(target)
+        finally:
+            await client.unlink(copy)
+
+
+class _PageGet:
+    def __init__(self, namespace: str, key: str) -> None:
+        self.name = "lookup and get"
+        self._namespace = namespace
+        self._key = key.encode(errors="surrogateescape")
+
+    async def prepare(self, client: Client) -> None:
+        from fs3.api.kvcache import KVCache
+
+        found = await KVCache.get_namespace(client, self._namespace)
+        self._cache = await KVCache.of(client, namespace=found.name, page_bytes=found.page_bytes, replicas=found.replicas)
+        if not (await self._cache.lookup([self._key])).hits:
+            raise error(Code.NOT_FOUND, f"namespace {self._namespace} has no page of that key")
+
+    async def run(self, client: Client) -> None:
+        await self._cache.lookup([self._key])
+        await self._cache.get_into([self._key], [bytearray(self._cache.page_bytes)])
+
+
+async def _trace(url: str, operation: _TracedOperation) -> tuple[TraceNode, dict[str, str]]:
     from fs3.api.connect import connect
     from fs3.api.tracing import tracing
     from fs3.runtime.tracing import within
 
-    tracing.set_ratio(1.0)
     async with await connect(url) as client:
-        await client.stat(path)  # connections are made, and the way to the file is known: not a part of what is shown
-        span = tracing.begin("stat, read and write" if write else "stat and read")
+        await operation.prepare(client)
+        tracing.set_ratio(1.0)
+        span = tracing.begin(operation.name)
         code: int = Code.OK
         try:
             with within(span):
-                await client.stat(path)
-                file = await client.open(path)
-                data = await client.pread(file, min(file.length, _READ_BYTES_MAX))
-                await client.close(file)
-                if write:
-                    copy = f"{path}.fs3-trace-{secrets.token_hex(4)}"
-                    target = await client.open(copy, "x")
-                    try:
-                        await client.pwrite(target, data)
-                        await client.close(target)
-                    finally:
-                        await client.unlink(copy)
+                await operation.run(client)
         except FS3Error as failure:
             code = failure.code
             raise
         finally:
             span.end(code)
-    spans: list[tuple[str, TraceSpan]] = [("client", each) for each in tracing.spans.find(span.contexts[0].trace_id)]
-    silent: dict[str, str] = {}
+            tracing.set_ratio(0)
     trace_id = span.contexts[0].trace_id
+    spans: list[tuple[str, TraceSpan]] = [("client", each) for each in tracing.spans.find(trace_id)]
+    silent: dict[str, str] = {}
     async with ClusterProcesses(cluster_addresses(url)) as processes:
         answers = await processes.ask(await processes.list(), PROCESS.GetSpans, spans_request_to_pb(trace_id))
     for name, answer in answers.items():

@@ -226,6 +226,23 @@ def test_where_the_time_of_a_write_went(local: LocalCluster) -> None:
     assert fs3("ls", f"{local.url.rstrip('/')}/").count("fs3-trace") == 0, "the copy is gone"
 
 
+def test_where_the_time_of_a_page_went(local: LocalCluster) -> None:
+    async def put() -> None:
+        async with (
+            await connect(local.url) as client,
+            await KVCache.of(client, namespace="traced", page_bytes=4096) as cache,
+        ):
+            assert all(status.ok for status in await cache.put_from([b"page"], [bytes(4096)]))
+
+    asyncio.run(put())
+    document = json.loads(fs3("trace", local.url, "--namespace", "traced", "--key", "page", "--json"))
+    names = {(span["name"], span["kind"]) for span in walk(document["trace"])}
+    assert {("fs3 KV lookup", "operation"), ("fs3 KV get", "operation"), ("Storage.Read", "served")} <= names
+    wrong = [sys.executable, "-m", "fs3.cli.main", "trace", local.url, "--namespace", "traced", "--key", "absent"]
+    done = subprocess.run(wrong, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, "has no page of that key" in done.stderr) == (1, True)
+
+
 def walk(span: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield span
     for part in span["parts"]:
