@@ -123,16 +123,19 @@ def class_of(operation: ClientOperation) -> type:
 
 
 def path_of(arguments: tuple[Any, ...]) -> str:
-    """What an operation is about, from what it is called with: a path, or how many of them."""
+    """What an operation is about, from what it is called with: a path, the first of several, or how many of something else."""
     subject = arguments[0] if arguments else None
-    if isinstance(subject, str):
-        return subject
-    path = getattr(subject, "path", None)
-    if isinstance(path, str):
-        return path
-    if isinstance(subject, list | tuple):
-        return f"({len(subject)})"
-    return ""
+    if not isinstance(subject, list | tuple):
+        return _path_of(subject)
+    first = _path_of(subject[0][0] if subject and isinstance(subject[0], tuple) else subject[0]) if subject else ""
+    if not first or len(subject) == 1:
+        return first or f"({len(subject)})"
+    return f"{first} and {len(subject) - 1} more"
+
+
+def _path_of(subject: Any) -> str:
+    path = subject if isinstance(subject, str) else getattr(subject, "path", None)
+    return path if isinstance(path, str) else ""
 
 
 def bytes_of(measure: Measure, arguments: tuple[Any, ...], result: Any) -> int:

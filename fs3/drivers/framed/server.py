@@ -252,9 +252,9 @@ class ServerConnection(Connection):
                 raise FrameError(f"a client sends no frames of kind {kind}")
             if length:
                 raise FrameError(f"a CANCEL with a payload of {length} bytes")
-            call = self._calls.pop(request_id, None)
-            if call is not None:
-                call.cancel()
+            cancelled = self._calls.pop(request_id, None)
+            if cancelled is not None:
+                cancelled.cancel()
             return
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
@@ -266,11 +266,12 @@ class ServerConnection(Connection):
             return
         deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
         takes_places = code & TAKES_PLACES != 0 and self._passer is not None
-        kind_of_call = TracedFramedCall if code & TRACED and binding.tracer is not None else FramedCall
-        call = kind_of_call(self, binding.method, request, deadline, request_id, takes_places=takes_places)
-        if isinstance(call, TracedFramedCall):
-            assert binding.tracer is not None
-            call.span = begin_served(call, binding.tracer, unpack_contexts(header), now)
+        if code & TRACED and binding.tracer is not None:
+            traced = TracedFramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+            traced.span = begin_served(traced, binding.tracer, unpack_contexts(header), now)
+            call: FramedCall = traced
+        else:
+            call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
         if length:
             self._incoming = (call, binding)

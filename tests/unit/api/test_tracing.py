@@ -270,5 +270,9 @@ def test_how_many_bytes(measure: Measure, arguments: tuple[Any, ...], result: An
 def test_what_an_operation_is_about() -> None:
     assert path_of(("/a", 1)) == "/a"
     assert path_of((SimpleNamespace(path="/b"),)) == "/b"
-    assert path_of(([1, 2, 3],)) == "(3)"
+    assert path_of((["/a"],)) == "/a"
+    assert path_of(([SimpleNamespace(path="/a"), SimpleNamespace(path="/b")],)) == "/a and 1 more"
+    assert path_of(([(SimpleNamespace(path="/a"), 0, b""), (SimpleNamespace(path="/b"), 0, b"")],)) == "/a and 1 more"
+    assert path_of(([b"key", b"other"],)) == "(2)"
+    assert path_of(([],)) == "(0)"
     assert path_of(()) == path_of((5,)) == ""
