@@ -240,7 +240,11 @@ class Manager:
 
     def target_statuses(self, now: int) -> list[TargetStatus]:
         """Every target of every chain, as published and as reported."""
-        return [self._target_status(now, chain, slot) for chain in self.published.chains.values() for slot in chain.slots]
+        return [status for chain in self.published.chains.values() for status in self.statuses_of(now, chain)]
+
+    def statuses_of(self, now: int, chain: Chain) -> list[TargetStatus]:
+        """The targets of a published chain, in its order."""
+        return [self._target_status(now, chain, slot) for slot in chain.slots]
 
     def _target_status(self, now: int, chain: Chain, slot: Slot) -> TargetStatus:
         local = self._health.local_state(now, slot.node, slot.target, chain.version)
