@@ -24,6 +24,7 @@ EXAMPLES = {
     "dashboard": "fs3 dashboard fs3://10.9.0.1",
     "top": "fs3 top --every 1s fs3://10.9.0.1",
     "slow": "fs3 slow fs3://10.9.0.1",
+    "trace": "fs3 trace fs3://10.9.0.1/data/hostname",
     "events": "fs3 events -n 20 fs3://10.9.0.1",
     "mount": "fs3 mount fs3://10.9.0.1 /mnt/fs3",
     "umount": "fs3 umount /mnt/fs3",

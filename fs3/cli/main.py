@@ -60,6 +60,7 @@ def _add_cluster_commands() -> None:
         slow,
         status,
         top,
+        trace,
         up,
         users,
     )
@@ -71,6 +72,7 @@ def _add_cluster_commands() -> None:
     app.command()(dashboard.dashboard)
     app.command()(top.top)
     app.command()(slow.slow)
+    app.command()(trace.trace)
     app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)

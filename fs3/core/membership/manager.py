@@ -289,7 +289,9 @@ class Manager:
         check_release(self._release, event)
         self.machines.check_node(event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
-        incarnation = admit_incarnation(known, event, alive=known is not None and self._health.is_alive(now, known.id))
+        alive = known is not None and self._health.is_alive(now, known.id)
+        unheard = known is not None and self._health.is_unheard(known.id)
+        incarnation = admit_incarnation(known, event, alive=alive, unheard=unheard)
         if known is None and len(self._state.nodes) >= nodes_max:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
@@ -422,6 +424,8 @@ class Manager:
         if not self._config.reconfigure:
             return
         for number in sorted(set(chains)):
+            # One that has left because another target has taken its place must not come back before it is retired.
+            self._moves.finish(now, number)
             chain = self._state.chains[number]
             states = {
                 slot.target: state

@@ -11,14 +11,17 @@ from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import HistogramReading, Metric, Sample
 from fs3.ports.clock import Clock
 from fs3.runtime.slow_operations import SlowOperations
+from fs3.runtime.tracing import Tracer
 
 
 class RpcCounts:
     """Transports that are given the same one count together. Added to by one loop, read from any thread."""
 
-    def __init__(self, clock: Clock, slow: SlowOperations | None = None) -> None:
-        """`slow`: where requests that are answered late are kept; None: nowhere."""
+    def __init__(self, clock: Clock, slow: SlowOperations | None = None, tracer: Tracer | None = None) -> None:
+        """`slow`: where requests that are answered late are kept; None: nowhere. `tracer`: makes the spans of requests that are
+        served and belong to a trace; None: they have none."""
         self.slow = slow
+        self.tracer = tracer
         self.now = clock.now
         self._served: dict[Method, CallCounts] = {}
         self._called: dict[Method, CallCounts] = {}
