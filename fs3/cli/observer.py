@@ -22,6 +22,7 @@ from fs3.model.slow import SlowReport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.audit import AuditLog
 from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
@@ -45,6 +46,8 @@ class ProcessObserver:
         self.monitor = LoopMonitor()
         self.slow = SlowOperations(clock)
         self.counts = RpcCounts(clock, self.slow) if options.counting else None
+        self.audit = AuditLog(options.data_dir / "audit.log", clock)
+        """Who did what in it, and what was refused."""
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
@@ -60,6 +63,7 @@ class ProcessObserver:
     def start(self, stack: AsyncExitStack) -> None:
         """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
         stack.callback(self._reader.shutdown)
+        stack.callback(self.audit.close)
         if self.counts is None:
             return
         self.monitor.start()

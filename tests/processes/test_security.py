@@ -237,6 +237,7 @@ def test_what_happened_is_in_the_audit_log(cluster: LocalCluster, ann: str) -> N
     assert all({"time", "what", "who", "from", "result"} <= line.keys() for line in lines)
     told = {(line["what"], line["result"]) for line in lines}
     assert {("login", "ok"), ("login", "NOT_ADMITTED"), ("PutUser", "ok"), ("RevokeUser", "ok"), ("SetSecurity", "ok")} <= told
+    assert ("RotateKeys", "PERMISSION") in told
     assert any(line["what"] == "login" and line["who"] == "ann" and line["by"].startswith("token ") for line in lines)
 
 
