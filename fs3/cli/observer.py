@@ -52,18 +52,12 @@ class ProcessObserver:
         self.sources = MetricSources()
         self.monitor = LoopMonitor()
         self.slow = SlowOperations(clock)
-<<<<<<< HEAD
-        self.counts = RpcCounts(clock, self.slow) if options.counting else None
-        self.audit = AuditLog(options.data_dir / "audit.log", clock)
-        """Who did what in it, and what was refused."""
-||||||| 87676306
-        self.counts = RpcCounts(clock, self.slow) if options.counting else None
-=======
         self.spans = SpanStore(clock)
         self._exporter = SpanExporter.of_environment(options.role, options.name) if options.counting else None
         sinks = (self.spans,) if self._exporter is None else (self.spans, self._exporter)
         self.counts = RpcCounts(clock, self.slow, Tracer(clock, os.urandom, *sinks)) if options.counting else None
->>>>>>> main
+        self.audit = AuditLog(options.data_dir / "audit.log", clock)
+        """Who did what in it, and what was refused."""
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
