@@ -26,6 +26,7 @@ from fs3.model.slow import SlowReport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.audit import AuditLog
 from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
@@ -55,6 +56,8 @@ class ProcessObserver:
         self._exporter = SpanExporter.of_environment(options.role, options.name) if options.counting else None
         sinks = (self.spans,) if self._exporter is None else (self.spans, self._exporter)
         self.counts = RpcCounts(clock, self.slow, Tracer(clock, os.urandom, *sinks)) if options.counting else None
+        self.audit = AuditLog(options.data_dir / "audit.log", clock)
+        """Who did what in it, and what was refused."""
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
@@ -71,6 +74,7 @@ class ProcessObserver:
     def start(self, stack: AsyncExitStack) -> None:
         """Watch the running loop; `stack` ends that."""
         stack.callback(self._reader.shutdown)
+        stack.callback(self.audit.close)
         if self.counts is None:
             return
         self.monitor.start()

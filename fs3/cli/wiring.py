@@ -42,7 +42,6 @@ from fs3.model.security import NodeKey
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
-from fs3.runtime.audit import AuditLog
 from fs3.runtime.config import load_config
 from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
@@ -93,7 +92,7 @@ class _Listeners:
     ) -> None:
         self._options = options
         self._stack = stack
-        counts, gate = observer.counts, TicketGate(security, clock)
+        counts, gate = observer.counts, TicketGate(security, clock, audit=observer.audit)
         observer.sources.add("tickets", gate.samples)
         self._transports: list[tuple[Transport, str]] = [
             (TcpTransport(clock, counts=counts, gate=gate), f"tcp://{_host_port(options.listen, '--listen')}"),
@@ -196,8 +195,6 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
     stack.push_async_callback(scrub.stop)
     scrub.start()
     measure = partial(measure_space, [options.data_dir, *store.directories])
-    audit = AuditLog(options.data_dir / "audit.log", clock)
-    stack.callback(audit.close)
     node_key = NodeKey(options.name, stored_of(ensure_node_key(options.data_dir))) if options.machine is None else None
     service = MgmtdService(
         kv,
@@ -211,7 +208,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         describe_store=lambda: describe_store(store, kv),
         expected_cluster=_expected_cluster(options),
         keeps_events=True,
-        audit=audit,
+        audit=observer.audit,
         node_key=node_key,
     )
     observer.add_disks(measure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from fs3.base.status import Code
 from fs3.model.principal import AuthContext
 
 OnTicket = Callable[[], None]
@@ -35,6 +36,10 @@ class Gate(Protocol):
     def recall(self, ticket: bytes, peer: str) -> AuthContext:
         """The context of a ticket that comes with a request, as on gRPC: verified once, then remembered; b"": there is none.
         Raises as `authenticate` does."""
+        ...
+
+    def note_denied(self, auth: AuthContext, what: str, code: Code) -> None:
+        """The connection has asked for a method of this name and may not call it."""
         ...
 
 

@@ -29,6 +29,7 @@ from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right, Share
 from fs3.ports.clock import Clock
+from fs3.runtime.audit import Audit, NoAudit
 
 authentication_failures_max = 8
 """A connection on which so many tickets were refused is closed."""
@@ -88,7 +89,11 @@ class GateLimits:
 class TicketGate:
     """`fs3.ports.security.Gate` of one process."""
 
-    def __init__(self, security: SecurityView, clock: Clock, bounds: GateLimits | None = None) -> None:
+    def __init__(
+        self, security: SecurityView, clock: Clock, bounds: GateLimits | None = None, audit: Audit | None = None
+    ) -> None:
+        """`audit`: where refusals are told."""
+        self._audit: Audit = audit or NoAudit()
         self._security = security
         self._now = clock.now
         self._bounds = bounds or GateLimits()
@@ -164,6 +169,11 @@ class TicketGate:
         if len(self._recalled) > self._bounds.tickets_remembered_max:
             self._recalled.popitem(last=False)
         return auth
+
+    def note_denied(self, auth: AuthContext, what: str, code: Code) -> None:
+        """See `Gate.note_denied`."""
+        who = auth.principal.name if auth.principal is not None else ""
+        self._audit.record(what, who=who, source=auth.peer, result=code.name)
 
     # --- decisions -----------------------------------------------------------------------------------------------------
 

@@ -83,7 +83,10 @@ class RequestAdmission:
             auth.lapse()
         if binding.rights & auth.rights:
             return
-        if auth.principal is None or has_lapsed:
+        code = Code.NOT_AUTHENTICATED if auth.principal is None or has_lapsed else Code.PERMISSION
+        if self.gate is not None and not has_lapsed:
+            self.gate.note_denied(auth, binding.method.name, code)
+        if code is Code.NOT_AUTHENTICATED:
             raise self._refuse(Code.NOT_AUTHENTICATED, f"{binding.method!r} is for those who have authenticated")
         raise self._refuse(Code.PERMISSION, f"{binding.method!r} is not for this caller")
 
