@@ -76,7 +76,7 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "until")
+    __slots__ = ("capabilities", "certificate", "failures", "on_lost", "peer", "principal", "rights", "share", "until")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
         self.rights = rights
@@ -91,6 +91,8 @@ class AuthContext:
         """Tickets that were refused on this connection."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
+        self.certificate = ""
+        """Subject of the TLS client certificate that the connection was made with; "": it has none."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []
