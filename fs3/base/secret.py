@@ -27,7 +27,8 @@ class Secret:
         return self._text
 
     def __repr__(self) -> str:
-        return "<secret>"
+        # Others are told apart by it: what is kept for one secret is not taken for another's.
+        return f"<secret {self._mark[:16]}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._mark == self._mark

@@ -442,6 +442,14 @@ class MgmtdClient:
         """What happened, oldest first: the newest `limit` events (0: as many as the manager likes) behind number `after`."""
         return events_from_pb(await self._call(MGMTD.ListEvents, list_events_to_pb(after, limit), attempt_ns=manager_read_ns))
 
+    async def ask(self, request: Any) -> Any:
+        """The answer to a request of `VERBS`, for groups of methods in files of their own. Raises FS3Error."""
+        return await self._ask(request)
+
+    async def ask_message(self, method: Method, message: Any) -> Any:
+        """The reply to a message that changes nothing, likewise. Raises FS3Error."""
+        return await self._call(method, message, attempt_ns=manager_read_ns)
+
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""
         verb = VERBS[type(request)]
