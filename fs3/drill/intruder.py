@@ -12,11 +12,13 @@ be. It looks at answers alone: whether all is as it was is for those to say who 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ import msgspec
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drill.intruder_requests import Crafter
+from fs3.drill.tickets import fetch_ticket
 from fs3.model.method import Method
 from fs3.model.principal import Right
 from fs3.wire.endpoints import parse_host_port, parse_socket_path, strip_scheme
@@ -41,6 +44,8 @@ _ANSWER_NS = 10 * SECOND
 _WAITS = frozenset({"Mgmtd.WatchRouting", "Meta.Watch", "Meta.Lock", "Storage.CacheEvents"})
 """Verbs that are answered when something happens: the intruder asks, and goes."""
 _BREACHES_MAX = 20
+_TICKET_SECONDS = 15.0
+"""How long a ticket is used."""
 
 Asked = tuple[Method, bytes, bytes]
 """A method, the message, the payload."""
@@ -59,8 +64,10 @@ class Plan(msgspec.Struct):
     """Of the data it is after: see `Crafter`."""
     bad_tickets: dict[str, list[str]]
     """Kind -> tickets that prove nothing, as hexadecimal digits. "": none is shown at all."""
-    good_ticket: str = ""
-    """Of another user; "": it has none. Altered ones are made of it too."""
+    manager: str = ""
+    """ "host:port"."""
+    token: str = ""
+    """Of another user, who has nothing but the right of users. Altered tickets are made of its tickets too."""
     private_files: list[str] = []
     """That it may neither open nor connect to."""
 
@@ -224,8 +231,8 @@ def intrude(plan: Plan, requests: int, seed: int = 1) -> Findings:
         for each in plan.endpoints
         if each.startswith(("tcp://", "grpc://"))
     ]
-    good = bytes.fromhex(plan.good_ticket)
-    kinds = [*plan.bad_tickets, *(["altered", GOOD] if good else [])]
+    wallet = Wallet(plan)
+    kinds = [*plan.bad_tickets, *(["altered", GOOD] if plan.token else [])]
     verbs = list(METHODS.values())
     chance.shuffle(verbs)
     sent = turn = 0
@@ -234,17 +241,34 @@ def intrude(plan: Plan, requests: int, seed: int = 1) -> Findings:
         turn += 1
         asked = [crafter.request(verbs[(sent + index) % len(verbs)]) for index in range(requests_per_connection)]
         sent += len(asked)
-        for method, code, message, data in attack.send(_ticket_of(plan, kind, good, chance), asked):
+        for method, code, message, data in attack.send(_ticket_of(plan, kind, wallet, chance), asked):
             if code is not Code.UNSUPPORTED:  # of another service than this process has
                 findings.judge(attack.wire, kind, method, code, message, data, mark)
     return findings
 
 
-def _ticket_of(plan: Plan, kind: str, good: bytes, chance: random.Random) -> bytes | None:
+class Wallet:
+    """The good tickets of the intruder, which last a minute."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._ticket = b""
+        self._fetched_at = 0.0
+
+    @property
+    def ticket(self) -> bytes:
+        """One that is good for a while."""
+        if not self._ticket or time.monotonic() - self._fetched_at > _TICKET_SECONDS:
+            self._fetched_at = time.monotonic()
+            self._ticket = asyncio.run(fetch_ticket(self._plan.manager, self._plan.token))
+        return self._ticket
+
+
+def _ticket_of(plan: Plan, kind: str, wallet: Wallet, chance: random.Random) -> bytes | None:
     if kind == GOOD:
-        return good
+        return wallet.ticket
     if kind == "altered":
-        return alter(good, chance)
+        return alter(wallet.ticket, chance)
     ticket = chance.choice(plan.bad_tickets[kind])
     return bytes.fromhex(ticket) if ticket else None
 
@@ -264,14 +288,34 @@ def try_file(path: str, findings: Findings) -> None:
         findings.answers["host file refused"] += 1
 
 
+def become(name: str) -> None:
+    """Give up everything that root has. The libraries are loaded before: where they are, the user may not be allowed to look."""
+    import encodings.idna  # what the loop of asyncio loads when it connects
+    import pwd
+
+    import grpc
+
+    assert encodings.idna
+    assert grpc
+    found = pwd.getpwnam(name)
+    os.chdir("/")
+    os.setgroups([])
+    os.setresgid(found.pw_gid, found.pw_gid, found.pw_gid)
+    os.setresuid(found.pw_uid, found.pw_uid, found.pw_uid)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m fs3.drill.intruder", description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--user", default="", help="begun as root: become this user of the machine before anything else")
     options = parser.parse_args(arguments)
-    findings = intrude(msgspec.json.decode(options.plan.read_bytes(), type=Plan), options.requests, options.seed)
+    plan = msgspec.json.decode(options.plan.read_bytes(), type=Plan)
+    if options.user:
+        become(options.user)
+    findings = intrude(plan, options.requests, options.seed)
     report = {"answers": dict(sorted(findings.answers.items())), "breaches": findings.breaches, "count": findings.breach_count}
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     return 1 if findings.breach_count else 0

@@ -24,7 +24,7 @@ _INTEGERS = {
 }
 
 Knowledge = Mapping[str, Any]
-"""Name of a field -> its value: a number, a text, bytes as hexadecimal digits, or a list of such."""
+"""Name of a field -> its value: a number, a text, bytes as hexadecimal digits, or a list of numbers."""
 
 
 class Crafter:
@@ -43,7 +43,7 @@ class Crafter:
     def request(self, method: Method) -> tuple[Method, bytes, bytes]:
         """One: as empty as it can be, as full as it can be, or something between."""
         message = method.request()
-        fullness = self._chance.choice((0.0, 1.0, 1.0, 0.6))
+        fullness = self._chance.choice((0.0, 0.5, 0.8, 1.0))
         self._fill(message, fullness, _DEPTH_MAX)
         payload = b""
         if method.payload is PayloadSide.REQUEST and fullness:
@@ -52,8 +52,9 @@ class Crafter:
 
     def _fill(self, message: Any, fullness: float, depth: int) -> None:
         for field in message.DESCRIPTOR.fields:
-            known = field.name in self._knowledge
-            if field.name == "payload" or self._chance.random() > max(fullness, 0.9 if known and fullness else 0.0):
+            # What it is about is always said; what makes it a special kind of request, now and then.
+            is_subject = field.name in self._knowledge and (field.is_repeated or field.type != FieldDescriptor.TYPE_UINT32)
+            if field.name == "payload" or self._chance.random() > (1.0 if is_subject and fullness else fullness):
                 continue
             if field.message_type is not None:
                 if depth and not field.message_type.GetOptions().map_entry:
@@ -75,9 +76,9 @@ class Crafter:
             return self._seq
         known = self._knowledge.get(field.name)
         if field.type == FieldDescriptor.TYPE_BYTES:
-            if isinstance(known, str):
-                return bytes.fromhex(known)
-            return self._chance.randbytes(16)
+            if not isinstance(known, str):
+                return self._chance.randbytes(16)
+            return bytes.fromhex(known) if _is_hexadecimal(known) else known.encode()
         if field.type == FieldDescriptor.TYPE_STRING:
             return known if isinstance(known, str) else "/"
         if field.type == FieldDescriptor.TYPE_ENUM:
@@ -87,3 +88,10 @@ class Crafter:
         if field.cpp_type in _INTEGERS:
             return known if isinstance(known, int | list) else self._chance.choice((0, 1, 2, 7))
         return 0
+
+
+def _is_hexadecimal(text: str) -> bool:
+    try:
+        return bool(bytes.fromhex(text))
+    except ValueError:
+        return False

@@ -1,0 +1,241 @@
+"""Another user of the machine, and another user of the cluster, against a secured cluster: every verb on both wires, as another
+OS user, with tickets of all kinds. What they are after stays as it was, and none of it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import fs3
+from fs3.api.client import Client
+from fs3.base.errors import NoPermission
+from fs3.base.ids import file_chunk
+from fs3.cli.local import LocalCluster
+from fs3.cli.manager_client import ask_cluster_of
+from fs3.core.security.seal import KeyRing
+from fs3.core.security.tickets import open_ticket, seal_ticket
+from fs3.drill.intruder import Plan
+from fs3.drill.tickets import fetch_keys, fetch_ticket
+from fs3.model.principal import Principal, PrincipalKind, Right
+from tests.space import SpaceGuard
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="takes root, who may become another user"),
+]
+
+REQUESTS = int(os.environ.get("FS3_INTRUDER_REQUESTS", "6000"))
+"""Of the drill: `FS3_INTRUDER_REQUESTS=100000` is the long one."""
+MARK = bytes.fromhex("f53c0de5ec4e7b1a5eedbadc0ffee123")
+SMALL, LARGE = MARK * 64, MARK * (1 << 17)
+
+
+@dataclass
+class Secured:
+    """A cluster with security, of one chain of three replicas, and the tokens of its users."""
+
+    cluster: LocalCluster
+    tokens: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        """Where its processes keep their data."""
+        return self.cluster.directory.path
+
+    def run(self, *arguments: str, user: str = "admin", **options: Any) -> str:
+        """The command line as one of its users."""
+        environment = {**os.environ, "FS3_TOKEN": self.tokens.get(user, "")}
+        command = [sys.executable, "-m", "fs3.cli.main", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, **options)
+        assert not done.returncode, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    @asynccontextmanager
+    async def client(self, user: str) -> AsyncIterator[Client]:
+        """One of its users."""
+        client = await fs3.connect(self.cluster.url, token=self.tokens[user])
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+@pytest.fixture(scope="module")
+def secured(space_guard: SpaceGuard) -> Iterator[Secured]:
+    """With files of Ann's; Bob and Eve are users too."""
+    with space_guard.lend("secured") as home, LocalCluster(home / "cluster", targets=1) as cluster:
+        found = Secured(cluster, {})
+        found.run("security", "on", cluster.address, "--token-file", str(home / "admin.token"))
+        found.tokens["admin"] = (home / "admin.token").read_text().strip()
+        for uid, name in enumerate(("ann", "bob", "eve"), 1000):
+            found.run("user", "add", name, "--uid", str(uid), "--cluster", cluster.address)
+            found.tokens[name] = found.run("user", "token", name, "--cluster", cluster.address).strip()
+        asyncio.run(_lay_out(found))
+        yield found
+
+
+async def _lay_out(secured: Secured) -> None:
+    async with secured.client("admin") as admin:
+        await admin.mkdir("/ann")
+        await admin.chown("/ann", 1000, 1000)
+        await admin.mkdir("/bob")
+        await admin.chown("/bob", 1001, 1001)
+    async with secured.client("ann") as ann:
+        await ann.chmod("/ann", 0o700)
+        for name, data in (("small", SMALL), ("large", LARGE)):
+            file = await ann.open(f"/ann/{name}", "w", permissions=0o600)
+            await ann.pwrite(file, data)
+            await ann.close(file)
+
+
+async def _snapshot(secured: Secured) -> dict[str, Any]:
+    """What must be the same afterwards."""
+    async with secured.client("ann") as ann:
+        found: dict[str, Any] = {}
+        for path in ("/", "/ann", "/bob", "/ann/small", "/ann/large"):
+            inode = await ann.stat(path)
+            found[path] = (inode.mode, inode.uid, inode.gid, inode.length)
+        for path in ("/ann/small", "/ann/large"):
+            file = await ann.open(path, "r")
+            found[f"bytes of {path}"] = bytes(await ann.pread(file, 1 << 22, 0))
+            await ann.close(file)
+        routing = ann.manager.routing
+        found["nodes"] = [(node.name, node.role, node.alive) for node in routing.nodes.values()]
+        found["chains"] = {chain.id: (chain.version, chain.slots) for chain in routing.chains.values()}
+    found["users"] = json.loads(secured.run("user", "list", "--json", "--cluster", secured.cluster.address))
+    return found
+
+
+async def _plan(secured: Secured) -> Plan:
+    """What an intruder may find out, and more: it is told everything but secrets."""
+    address = secured.cluster.address
+    async with secured.client("ann") as ann:
+        inode = await ann.stat("/ann/large")
+        routing = ann.manager.routing
+        chain = next(iter(routing.chains.values()))
+        endpoints = [endpoint for node in routing.nodes.values() for endpoint in node.endpoints]
+    endpoints += [endpoint for manager in (await ask_cluster_of(address)).managers for endpoint in manager.endpoints]
+    ticket, state = await fetch_keys(address, "storage-1", secured.home / "storage-1")
+    now_ms = open_ticket(state.ring, ticket, 0).expires_ms
+    bob = Principal(PrincipalKind.USER, "bob", Right.USER, 1001, 1001, expires_ms=now_ms)
+    root = msgspec.structs.replace(bob, rights=Right.USER | Right.ADMIN | Right.STORAGE, uid=0)
+    good = seal_ticket(state.ring, bob)
+    eve = await fetch_ticket(address, secured.tokens["eve"])
+    secured.run("security", "revoke", "eve", address)
+    forged = seal_ticket(KeyRing(state.ring.cluster, {state.ring.newest: bytes(32)}, state.ring.newest), root)
+    bad = {
+        "none": [b""],
+        "wrong": [b"?", bytes(64), good[:6] + bytes(64), os.urandom(100)],
+        "forged": [forged],
+        "expired": [seal_ticket(state.ring, msgspec.structs.replace(root, expires_ms=1))],
+        "swapped": [forged[: len(forged) - 16] + good[-16:], good[:-16] + eve[-16:], good + eve],
+        "of another cluster": [seal_ticket(KeyRing(b"another cluster!", state.ring.keys, state.ring.newest), root)],
+        "revoked": [eve],
+    }
+    knowledge = {
+        "path": "/ann/small",
+        "parent": 1,
+        "inode_id": inode.id,
+        "content_id": inode.id,
+        "inodes": [inode.id],
+        "client_id": "ab" * 16,
+        "client_ids": "ab" * 16,
+        "uid": 0,
+        "gid": 0,
+        "groups": [0],
+        "mode": 0o777,
+        "name": "storage-1",
+        "cluster": routing.cluster.hex(),
+        "node_id": 1,
+        "role": 1,
+        "target_id": chain.slots[0].target,
+        "from_target": chain.slots[0].target,
+        "chunks": file_chunk(inode.id, 0).hex(),
+        "chunk": file_chunk(inode.id, 0).hex(),
+        "chain": chain.id,
+        "chains": [chain.id],
+        "chain_version": chain.version,
+        "chain_versions": [chain.version],
+        "kinds": [0],
+        "offsets": [0],
+        "lengths": [4096],
+        "versions": [0],
+        "channels": [1],
+        "seqs": [1],
+        "reserves": [0],
+        "repair_version": 1,
+        "toml": "",
+        "user": "bob",
+    }
+    sockets = [str(path) for path in sorted(secured.home.rglob("*")) if path.is_socket() or path.is_file()]
+    return Plan(endpoints, MARK.hex(), knowledge, {kind: [each.hex() for each in those] for kind, those in bad.items()}, address,
+                "", sockets)  # fmt: skip
+
+
+def _intrude(secured: Secured, plan: Plan, space: Path, requests: int) -> dict[str, Any]:
+    """The report of an intruder that is another user of the machine."""
+    file = space / "plan.json"
+    file.write_bytes(msgspec.json.encode(plan))
+    command = [sys.executable, "-m", "fs3.drill.intruder", str(file), "--requests", str(requests), "--user", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.stdout, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def test_no_verb_tells_or_changes_anything_without_a_good_ticket(secured: Secured, tmp_path: Path) -> None:
+    before = asyncio.run(_snapshot(secured))
+    plan = asyncio.run(_plan(secured))
+    report = _intrude(secured, plan, tmp_path, REQUESTS)
+    assert report["breaches"] == []
+    refused = sum(count for what, count in report["answers"].items() if what.endswith(" NOT_AUTHENTICATED"))
+    assert refused > REQUESTS // 3
+    for wire in ("framed", "grpc"):
+        for kind in plan.bad_tickets:
+            assert report["answers"][f"{wire} {kind} NOT_AUTHENTICATED"]
+    assert asyncio.run(_snapshot(secured)) == before
+
+
+def test_another_user_gets_nothing_that_is_not_its_own(secured: Secured, tmp_path: Path) -> None:
+    before = asyncio.run(_snapshot(secured))
+    plan = asyncio.run(_plan(secured))
+    plan.bad_tickets = {"none": [""]}
+    plan.token = secured.tokens["bob"]
+    # The bytes of chunks are looked at by `test_capabilities`: a capability is what keeps them.
+    report = _intrude(secured, plan, tmp_path, REQUESTS)
+    assert report["breaches"] == []
+    assert report["answers"]["framed good PERMISSION"]
+    assert report["answers"]["grpc good PERMISSION"]
+    assert asyncio.run(_snapshot(secured)) == before
+
+
+async def test_another_user_is_told_so_by_the_library(secured: Secured) -> None:
+    async with secured.client("bob") as bob:
+        for refused in (
+            bob.stat("/ann/small"),
+            bob.open("/ann/small", "r"),
+            bob.open("/ann/new", "w"),
+            bob.chmod("/ann", 0o777),
+            bob.chown("/bob", 0, 0),
+            bob.unlink("/ann/small"),
+            bob.rename("/ann/small", "/bob/small"),
+        ):
+            with pytest.raises(NoPermission):
+                await refused
+    number = secured.tokens["bob"].rpartition("-")[0]
+    with pytest.raises(NoPermission):
+        await fs3.connect(secured.cluster.url, token=f"{number}-{'0' * 64}")
+    with pytest.raises(NoPermission):
+        await fs3.connect(secured.cluster.url)
