@@ -76,13 +76,15 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "certificate", "failures", "on_lost", "peer", "principal", "rights", "share", "until")
+    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "subject", "until")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
         self.rights = rights
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
+        self.subject = ""
+        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one."""
         self.until = NEVER
         """Monotonic nanoseconds of this process from which on `rights` are none but ANYONE's."""
         self.share: Share | None = None
@@ -91,8 +93,6 @@ class AuthContext:
         """Tickets that were refused on this connection."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
-        self.certificate = ""
-        """Subject of the TLS client certificate that the connection was made with; "": it has none."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []

@@ -22,7 +22,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.passed_files import PassedFiles
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
 from fs3.drivers.rpc.rpc_counts import RpcCounts
@@ -43,7 +43,7 @@ class ClientConnection(Connection):
     """A server, as its client sees it."""
 
     def __init__(
-        self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: socket.socket, clock: Clock, *, takes_files: bool
+        self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: StreamSocket, clock: Clock, *, takes_files: bool
     ) -> None:
         self._channel = channel
         self._pending = channel.pending
@@ -55,7 +55,7 @@ class ClientConnection(Connection):
         self._code = Code.DISCONNECTED  # why it broke, for the calls under way
         self._places: memoryview | None = None  # a list of places that is being received, for `_sink`
         super().__init__(loop, sock)
-        self._files = PassedFiles(sock) if takes_files else None
+        self._files = PassedFiles(sock) if takes_files and isinstance(sock, socket.socket) else None
         if self._files is not None:
             self._recv_staged = self._files.recv_into
 

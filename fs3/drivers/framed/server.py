@@ -14,12 +14,13 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
@@ -55,6 +56,8 @@ class ServerLimits:
     patience_ns: int = limits.peer_patience_ns
     send_stall_ns: int = limits.send_stall_ns
     connection_idle_ns_max: int = limits.connection_idle_ns_max
+    tls_handshake_ns: int = limits.tls_handshake_ns
+    tls_handshakes_max: int = limits.tls_handshakes_max
     sweep_ns: int = limits.transport_sweep_ns
 
 
@@ -78,6 +81,10 @@ class ConnectionOwner(Protocol):
 
     def on_progress(self) -> None:
         """The listener closes, and a call has ended or something was sent."""
+        ...
+
+    def on_secured(self, connection: ServerConnection) -> None:
+        """The TLS handshake of a connection is done."""
         ...
 
     def on_connection_closed(self, connection: ServerConnection) -> None:
@@ -169,7 +176,7 @@ class FramedCall(ServerCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str, auth: AuthContext) -> None:
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: StreamSocket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
         self._context = context
         # What is looked at for every request is kept here.
@@ -201,8 +208,11 @@ class ServerConnection(Connection):
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
-        self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
+        passes_files = isinstance(sock, socket.socket) and context.sockets.may_pass_files(sock)
+        self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
         super().__init__(context.loop, sock)
+        if self._tls is not None:
+            self._tls.on_ready = self._on_secured
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
@@ -211,6 +221,16 @@ class ServerConnection(Connection):
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
         return not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+
+    @property
+    def is_secured(self) -> bool:
+        """No TLS handshake is under way: it is done, or there is none to do."""
+        return self._tls is None or self._tls.is_ready
+
+    def _on_secured(self) -> None:
+        assert self._tls is not None
+        self.auth.subject = self._tls.subject
+        self._owner.on_secured(self)
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
@@ -449,10 +469,28 @@ class ServerConnection(Connection):
             self.flush()
         self.close(str(problem))
 
+    def _on_broken(self, problem: OSError) -> None:
+        if not isinstance(problem, TlsError):
+            super()._on_broken(problem)
+            return
+        if isinstance(problem, PlainPeer) and self._tls is not None:
+            told = f"{self._admission.endpoint} speaks TLS only: this client has to be given tls_ca"
+            data = encode_error(Code.PROTOCOL, told)
+            self._tls.answer_plain(pack(_REPLY, 0, 0, len(data), 0, Code.PROTOCOL) + data)
+        self._give_up(str(problem))
+
+    def give_up_handshake(self, reason: str) -> None:
+        """Disconnect a client whose TLS handshake is not done."""
+        self._give_up(f"its TLS handshake is not done {reason}")
+
     def sweep(self, now: int) -> None:
         """Called every `sweep_ns`: disconnects a client that owes the rest of a frame, that takes none of what is queued for it,
         that is idle for too long, or whose host has vanished."""
         bounds = self.limits
+        if not self.is_secured:
+            if now - self._idle_since >= bounds.tls_handshake_ns:
+                self.give_up_handshake(f"after {bounds.tls_handshake_ns / SECOND:.3g} s")
+            return
         # A frame has two clocks: since its last byte, which finds a client that has stopped, and since its beginning, which finds
         # one that sends a byte now and then for ever.
         if not self.is_mid_frame or self.frames != self._last_frames:
