@@ -1,4 +1,4 @@
-"""A text that is shown to nobody by accident: not in a repr, a log line, a traceback or a pickle."""
+"""A text that does not show by accident: not in a repr, a log line, a traceback or a pickle."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Who a command is: the user of the token in its environment; else, as the owner of a cluster's directory or of a machine that
-has joined, the one whose key is there. Whoever can read that key can read the store of the managers, and so is their operator.
+has joined, the one whose key is there. Who can read that key can read the store of the managers, and so is their operator.
 """
 
 from __future__ import annotations

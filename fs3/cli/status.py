@@ -87,7 +87,7 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     from fs3.drivers.os.clock import OsClock
 
     async with open_manager_client(addresses) as client, AsyncExitStack() as stack:
-        connector = Connector([TcpTransport(OsClock())], host="")
+        connector = Connector([TcpTransport(OsClock(), tickets=client.session)], host="")
         stack.push_async_callback(connector.close)
         document = status_document(await client.status())
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))

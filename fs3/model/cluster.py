@@ -320,7 +320,7 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Its time of day, since 1970, for people; 0: it does not say."""
     is_secured: bool = False
     """Connections have the rights that they have proved; who proves nothing may hardly do anything."""
-    admits_logins: bool = False
+    has_logins: bool = False
     """There are users or keys of nodes: who can prove who it is, does."""
 
 

@@ -73,7 +73,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         release=release_to_pb(info.release),
         wall_ms=info.wall_ms,
         secured=info.is_secured,
-        logins=info.admits_logins,
+        logins=info.has_logins,
     )
 
 
@@ -91,7 +91,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         release=release_from_pb(message.release, "GetClusterReply.release"),
         wall_ms=message.wall_ms,
         is_secured=message.secured,
-        admits_logins=message.logins,
+        has_logins=message.logins,
     )
 
 

@@ -153,8 +153,10 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
 
     def to_dict(self, **options: Any) -> dict[str, Any]:
         """What makes this instance again, as fsspec writes it down; without the token."""
-        made: dict[str, Any] = super().to_dict(**options)
-        made.pop("token", None)
+        shown = object.__new__(type(self))
+        kept = {name: value for name, value in self.storage_options.items() if name != "token"}
+        shown.__dict__ = {**self.__dict__, "storage_options": kept}
+        made: dict[str, Any] = super(FS3Base, shown).to_dict(**options)
         return made
 
     @property

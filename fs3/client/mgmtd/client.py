@@ -207,9 +207,9 @@ class MgmtdClient:
         return self._selector.is_secured
 
     @property
-    def admits_logins(self) -> bool:
+    def has_logins(self) -> bool:
         """See `LoginPort`."""
-        return self._selector.admits_logins
+        return self._selector.has_logins
 
     async def ask_logins(self) -> None:
         """See `LoginPort`."""

@@ -101,7 +101,7 @@ class PrimarySelector:
         """Id of the cluster; b"" before it is known."""
         self.is_secured = False
         """The cluster asks who calls, as a manager has said last."""
-        self.admits_logins = False
+        self.has_logins = False
         """It knows of users or keys, as a manager has said last."""
         self.channel: Channel | None = None
         """None while the primary is not known."""
@@ -156,7 +156,7 @@ class PrimarySelector:
 
     def note_security(self, info: ClusterInfo) -> None:
         """What a manager says of logins."""
-        self.is_secured, self.admits_logins = info.is_secured, info.admits_logins
+        self.is_secured, self.has_logins = info.is_secured, info.has_logins
 
     async def close(self) -> None:
         """End the search; callers that wait for it get SHUTTING_DOWN."""

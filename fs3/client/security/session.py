@@ -23,6 +23,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.security.credentials import Credential, CredentialSource
 from fs3.core.security.login import (
     NONCE_BYTES,
+    Entropy,
     LoginError,
     decode_grant,
     make_proof,
@@ -68,12 +69,12 @@ class LoginPort(Protocol):
         ...
 
     @property
-    def admits_logins(self) -> bool:
+    def has_logins(self) -> bool:
         """The cluster knows of users or keys."""
         ...
 
     async def ask_logins(self) -> None:
-        """Bring `is_secured` and `admits_logins` up to date. Raises FS3Error."""
+        """Bring `is_secured` and `has_logins` up to date. Raises FS3Error."""
         ...
 
     async def begin_login(self, request: BeginLogin) -> Challenge:
@@ -92,7 +93,7 @@ class LoginSession:
         self,
         credentials: CredentialSource,
         clock: Clock,
-        entropy: Callable[[int], bytes] = os.urandom,
+        entropy: Entropy = os.urandom,
         on_grant: OnGrant | None = None,
     ) -> None:
         """`credentials` is asked for each login. `entropy` draws nonces. `on_grant` is told of each login, before the ticket is
@@ -222,9 +223,9 @@ class LoginSession:
             credential = self._credentials()
             if credential is None:
                 return
-            if not self._ticket and not manager.admits_logins:
+            if not self._ticket and not manager.has_logins:
                 await manager.ask_logins()
-                if not manager.admits_logins:
+                if not manager.has_logins:
                     return
             if credential.cluster and credential.cluster != manager.cluster.hex()[: len(credential.cluster)]:
                 told = f"the token is of cluster {credential.cluster}…, this is cluster {manager.cluster.hex()[:8]}…"

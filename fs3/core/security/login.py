@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable
 from hashlib import blake2b, sha256
 
 import msgspec
@@ -31,6 +32,10 @@ challenge_ms_max = 30_000
 
 _TOKEN = re.compile(r"fs3u-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{64})")
 USER_TOKEN_FORM = "fs3u-CLUSTER-ID-SECRET, as `fs3 user token` prints it"
+
+
+Entropy = Callable[[int], bytes]
+"""So many random bytes."""
 
 
 class LoginError(ValueError):

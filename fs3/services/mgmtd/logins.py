@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict
 
 import msgspec
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import MILLISECOND, MINUTE, SECOND
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.security.login import (
     Challenges,
+    Entropy,
     LoginError,
     lock_grant,
     recover_secret,
@@ -31,8 +32,8 @@ from fs3.wire.mgmtd_security import begin_login_from_pb, challenge_to_pb, grant_
 refusals_waiting_max = 1024
 """Answers to failed logins that are kept back at one time; further ones are given at once, as BUSY."""
 
-Entropy = Callable[[int], bytes]
-"""So many random bytes."""
+login_told_ns = 10 * MINUTE
+logins_told_max = 4096
 
 _REFUSED = "the login is refused: its token or key is not known here, or is not the right one"
 """Whatever was wrong: one that does not know the secret learns no more."""
@@ -48,6 +49,8 @@ class Logins:
         self._challenges = Challenges(entropy(32))
         self._throttle = LoginThrottle()
         self._waiting = 0
+        self._told: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """Claimant and place -> when the audit log was told of a login."""
 
     def begin(self, call: Call, manager: Manager) -> None:
         """Give a challenge: whether there is such a claimant or not."""
@@ -75,15 +78,15 @@ class Logins:
         except SealError as problem:
             call.fail(Code.BUSY, str(problem))
         else:
-            self._audit.record("login", who=principal.name, source=call.peer, by=_described(login.claimant))
+            self._tell(call, principal.name, login.claimant)
             call.reply(grant_to_pb(grant))
 
     def _grant(self, call: Call, manager: Manager, login: Login) -> tuple[Principal, bytes]:
         security, now, claimant = manager.security, self._clock.now(), login.claimant
         if claimant.kind is LoginKind.CERTIFICATE:
-            if not call.auth.certificate:
+            if not call.auth.subject:
                 raise LoginError("the connection has no client certificate")
-            principal = security.admit_certificate(call.auth.certificate)
+            principal = security.admit_certificate(call.auth.subject)
             return principal, msgspec.msgpack.encode(security.grant(now, principal))
         begin = BeginLogin(claimant, login.client_nonce)
         try:
@@ -98,6 +101,18 @@ class Logins:
             raise LoginError(_REFUSED)
         principal = security.admit(claimant, self._clock.wall() // MILLISECOND)
         return principal, lock_grant(secret, transcript, security.grant(now, principal))
+
+    def _tell(self, call: Call, name: str, claimant: Claimant) -> None:
+        """The audit log has one line for logins of one claimant from one place within `login_told_ns`, and not each renewal."""
+        now, key = self._clock.now(), (_described(claimant), source_of(call.peer))
+        told_at = self._told.get(key)
+        if told_at is not None and now - told_at < login_told_ns:
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        if len(self._told) > logins_told_max:
+            self._told.popitem(last=False)
+        self._audit.record("login", who=name, source=call.peer, by=key[0])
 
     def _refuse(self, call: Call, claimant: Claimant, code: Code, why: str) -> None:
         source = source_of(call.peer)

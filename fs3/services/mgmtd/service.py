@@ -41,7 +41,7 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.security import bundle_of, revocations_of
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.core.security.login import ring_of
+from fs3.core.security.login import Entropy, ring_of
 from fs3.core.security.state import SecurityState
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, RegisterNode, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
@@ -57,7 +57,7 @@ from fs3.runtime.alarm import Alarm
 from fs3.runtime.audit import Audit, NoAudit
 from fs3.services.mgmtd.candidate import Candidate
 from fs3.services.mgmtd.event_log import EventLog
-from fs3.services.mgmtd.logins import Entropy, Logins
+from fs3.services.mgmtd.logins import Logins
 from fs3.services.mgmtd.publisher import RoutingPublisher
 from fs3.services.mgmtd.schemas import Schemas, check_config
 from fs3.services.mgmtd.store import MgmtdStore
@@ -496,7 +496,7 @@ class MgmtdService:
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
             is_secured=self.security.is_on,
-            admits_logins=self.security.ring.newest != 0,
+            has_logins=self.security.ring.newest != 0,
             disks=tuple(self._measure_space()) if call.auth.rights & ~Right.ANYONE else (),
             release=self._release,
             wall_ms=self._clock.wall() // MILLISECOND,
