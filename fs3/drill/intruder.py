@@ -5,7 +5,7 @@ random bytes, altered, expired, swapped, replayed after they were revoked, of an
 to whom the data do not belong. What it may not have is refused, in the same words whatever is wrong; and nothing that it receives
 has the mark that stands in what it is after.
 
-PLAN is a JSON file (`Plan`). The report is JSON on standard output; the exit status is 1 when anything was answered that must not
+PLAN is a JSON file (`IntruderPlan`). The report is JSON on standard output; the exit status is 1 when anything was answered that must not
 be. It looks at answers alone: whether all is as it was is for those to say who own the cluster.
 """
 
@@ -53,7 +53,7 @@ Answer = tuple[Method, Code, str, bytes]
 """A method, how it ended and in which words, everything that came."""
 
 
-class Plan(msgspec.Struct):
+class IntruderPlan(msgspec.Struct):
     """What the intruder knows, and has."""
 
     endpoints: list[str]
@@ -89,7 +89,7 @@ class Findings:
         if len(self.breaches) < _BREACHES_MAX:
             self.breaches.append(what)
 
-    def judge(self, wire: str, kind: str, method: Method, code: Code, message: str, data: bytes, mark: bytes) -> None:
+    def examine(self, wire: str, kind: str, method: Method, code: Code, message: str, data: bytes, mark: bytes) -> None:
         """One answer. `data`: everything that came with it."""
         self.answers[f"{wire} {kind} {code.name}"] += 1
         told = f"{method!r} on {wire} with a ticket that is {kind}"
@@ -220,7 +220,7 @@ def alter(ticket: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def intrude(plan: Plan, requests: int, seed: int = 1) -> Findings:
+def intrude(plan: IntruderPlan, requests: int, seed: int = 1) -> Findings:
     """Send about so many requests. Kinds of tickets, endpoints and verbs take turns."""
     findings, chance, crafter = Findings(), random.Random(seed), Crafter(plan.knowledge, seed)
     mark = bytes.fromhex(plan.mark)
@@ -243,14 +243,14 @@ def intrude(plan: Plan, requests: int, seed: int = 1) -> Findings:
         sent += len(asked)
         for method, code, message, data in attack.send(_ticket_of(plan, kind, wallet, chance), asked):
             if code is not Code.UNSUPPORTED:  # of another service than this process has
-                findings.judge(attack.wire, kind, method, code, message, data, mark)
+                findings.examine(attack.wire, kind, method, code, message, data, mark)
     return findings
 
 
 class Wallet:
     """The good tickets of the intruder, which last a minute."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: IntruderPlan) -> None:
         self._plan = plan
         self._ticket = b""
         self._fetched_at = 0.0
@@ -264,7 +264,7 @@ class Wallet:
         return self._ticket
 
 
-def _ticket_of(plan: Plan, kind: str, wallet: Wallet, chance: random.Random) -> bytes | None:
+def _ticket_of(plan: IntruderPlan, kind: str, wallet: Wallet, chance: random.Random) -> bytes | None:
     if kind == GOOD:
         return wallet.ticket
     if kind == "altered":
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--user", default="", help="begun as root: become this user of the machine before anything else")
     options = parser.parse_args(arguments)
-    plan = msgspec.json.decode(options.plan.read_bytes(), type=Plan)
+    plan = msgspec.json.decode(options.plan.read_bytes(), type=IntruderPlan)
     if options.user:
         become(options.user)
     findings = intrude(plan, options.requests, options.seed)

@@ -25,7 +25,7 @@ from fs3.cli.local import LocalCluster
 from fs3.cli.manager_client import ask_cluster_of
 from fs3.core.security.seal import KeyRing
 from fs3.core.security.tickets import open_ticket, seal_ticket
-from fs3.drill.intruder import Plan
+from fs3.drill.intruder import IntruderPlan
 from fs3.drill.tickets import fetch_keys, fetch_ticket
 from fs3.model.principal import Principal, PrincipalKind, Right
 from tests.space import SpaceGuard
@@ -118,7 +118,7 @@ async def _snapshot(secured: Secured) -> dict[str, Any]:
     return found
 
 
-async def _plan(secured: Secured) -> Plan:
+async def _plan(secured: Secured) -> IntruderPlan:
     """What an intruder may find out, and more: it is told everything but secrets."""
     address = secured.cluster.address
     async with secured.client("ann") as ann:
@@ -180,11 +180,11 @@ async def _plan(secured: Secured) -> Plan:
         "user": "bob",
     }
     sockets = [str(path) for path in sorted(secured.home.rglob("*")) if path.is_socket() or path.is_file()]
-    return Plan(endpoints, MARK.hex(), knowledge, {kind: [each.hex() for each in those] for kind, those in bad.items()}, address,
+    return IntruderPlan(endpoints, MARK.hex(), knowledge, {kind: [each.hex() for each in those] for kind, those in bad.items()}, address,
                 "", sockets)  # fmt: skip
 
 
-def _intrude(secured: Secured, plan: Plan, space: Path, requests: int) -> dict[str, Any]:
+def _intrude(secured: Secured, plan: IntruderPlan, space: Path, requests: int) -> dict[str, Any]:
     """The report of an intruder that is another user of the machine."""
     file = space / "plan.json"
     file.write_bytes(msgspec.json.encode(plan))
