@@ -5,8 +5,8 @@ random bytes, altered, expired, swapped, replayed after they were revoked, of an
 to whom the data do not belong. What it may not have is refused, in the same words whatever is wrong; and nothing that it receives
 has the mark that stands in what it is after.
 
-PLAN is a JSON file (`IntruderPlan`). The report is JSON on standard output; the exit status is 1 when anything was answered that must not
-be. It looks at answers alone: whether all is as it was is for those to say who own the cluster.
+PLAN is a JSON file (`IntruderPlan`). The report is JSON on standard output; the exit status is 1 when anything was answered that
+must not be. It looks at answers alone: whether all is as it was is for those to say who own the cluster.
 """
 
 from __future__ import annotations

@@ -180,8 +180,8 @@ async def _plan(secured: Secured) -> IntruderPlan:
         "user": "bob",
     }
     sockets = [str(path) for path in sorted(secured.home.rglob("*")) if path.is_socket() or path.is_file()]
-    return IntruderPlan(endpoints, MARK.hex(), knowledge, {kind: [each.hex() for each in those] for kind, those in bad.items()}, address,
-                "", sockets)  # fmt: skip
+    tickets = {kind: [each.hex() for each in those] for kind, those in bad.items()}
+    return IntruderPlan(endpoints, MARK.hex(), knowledge, tickets, address, private_files=sockets)
 
 
 def _intrude(secured: Secured, plan: IntruderPlan, space: Path, requests: int) -> dict[str, Any]:
