@@ -16,6 +16,7 @@ from fs3.model.principal import Right
 from fs3.ports.rpc import Call, Handler
 from fs3.services.storage.target_map import TargetMap
 
+_STORAGE = int(Right.STORAGE)
 IMPOSTER = "the caller is not the node of the target that it speaks for"
 
 
@@ -63,7 +64,7 @@ class PeerGuard:
         """In front of Read: those for a repair, which no chain version fences, are for storage nodes."""
 
         def guarded(call: Call) -> None:
-            if call.request.repair_version and not call.auth.rights & Right.STORAGE:
+            if call.request.repair_version and not call.auth.rights & _STORAGE:
                 call.fail(Code.PERMISSION, "reads for a repair are for storage nodes")
             else:
                 handler(call)
