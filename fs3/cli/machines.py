@@ -88,6 +88,9 @@ def join(
     """Have this machine join a cluster. Once; running it again does nothing."""
     found = load_node_config(config)
     identity = ensure_identity(found.data_dir, found.machine)
+    if token.startswith("fs3u-"):
+        told = "this is a token of a user (perhaps the one in FS3_TOKEN): machines join with one of `fs3 cluster token create`"
+        raise error(Code.INVALID, told)
     if identity.cluster and not token.startswith(f"fs3-{identity.cluster.hex()[:8]}-"):
         told = (
             f"this machine belongs to cluster {identity.cluster_name!r} ({identity.cluster.hex()}), the token is of another one: "

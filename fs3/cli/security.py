@@ -17,7 +17,8 @@ from fs3.cli.output import print_json, print_table
 from fs3.cli.users import hand_out
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
-from fs3.model.security import PutUser, SecurityPhase, SecurityStatus
+from fs3.core.security.login import stored_of
+from fs3.model.security import NodeKey, PutUser, SecurityPhase, SecurityStatus
 
 app = typer.Typer(name="security", help="Who may do what: on or off, keys, revocations.", no_args_is_help=True)
 
@@ -135,6 +136,21 @@ def revoke(
 
     ask_manager(manager_addresses_of(where), lambda client: SecurityAdmin(client).revoke(name, is_node=node))
     sys.stdout.write(f"what {name!r} had proved counts no more\n")
+
+
+@app.command()
+def admit(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="its name, e.g. storage-4")],
+    key_file: Annotated[Path, typer.Option(help="DATA_DIR/node.key of the node; its digest is sent")],
+    where: Where = None,
+) -> None:
+    """Have a node known by its key, that is new while security is on, or whose directory was lost."""
+    from fs3.client.mgmtd.security_admin import SecurityAdmin
+    from fs3.runtime.node_key import load_node_key
+
+    node_key = NodeKey(node, stored_of(load_node_key(key_file.parent)))
+    ask_manager(manager_addresses_of(where), lambda client: SecurityAdmin(client).admit_nodes([node_key]))
+    sys.stdout.write(f"node {node!r} is known by the key in {key_file}\n")
 
 
 def security_document(found: SecurityStatus) -> dict[str, Any]:

@@ -237,6 +237,8 @@ class SetSecurity(msgspec.Struct, frozen=True):
     phase: SecurityPhase
     node_keys: tuple[NodeKey, ...] = ()
     """Added, or put in the place of those of the same name."""
+    keeps_phase: bool = False
+    """Only have the keys known."""
     unready: bool = False
     """Also when nodes that are alive have no keys yet: they will be refused."""
 

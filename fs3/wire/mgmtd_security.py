@@ -278,6 +278,7 @@ def _set_security_to_pb(request: SetSecurity) -> pb.SetSecurityRequest:
         on=request.phase is SecurityPhase.ON,
         node_keys=[pb.NodeKey(name=each.name, digest=each.digest) for each in request.node_keys],
         unready=request.unready,
+        keeps_phase=request.keeps_phase,
     )
 
 
@@ -290,7 +291,8 @@ def _set_security_from_pb(message: pb.SetSecurityRequest) -> SetSecurity:
         if len(each.digest) != _DIGEST_BYTES:
             raise malformed(f"{field}.digest", f"{len(each.digest)} bytes, must be {_DIGEST_BYTES}")
         keys.append(NodeKey(name_from_pb(each.name, f"{field}.name"), each.digest))
-    return SetSecurity(SecurityPhase.ON if message.on else SecurityPhase.OFF, tuple(keys), message.unready)
+    phase = SecurityPhase.ON if message.on else SecurityPhase.OFF
+    return SetSecurity(phase, tuple(keys), message.keeps_phase, message.unready)
 
 
 def _rotate_to_pb(request: RotateKeys) -> pb.RotateKeysRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.core.security.login import SECRET_BYTES, format_user_token, stored_of
@@ -10,6 +11,7 @@ from fs3.model.security import (
     Account,
     AddUserToken,
     ListUsers,
+    NodeKey,
     PutUser,
     RemoveUser,
     RevokeUser,
@@ -65,6 +67,11 @@ class SecurityAdmin:
         """Turn security on or off. BUSY naming nodes that would be refused, unless `unready` says that they may be."""
         phase = SecurityPhase.ON if on else SecurityPhase.OFF
         status: SecurityStatus = await self._client.ask(SetSecurity(phase, unready=unready))
+        return status
+
+    async def admit_nodes(self, node_keys: Sequence[NodeKey]) -> SecurityStatus:
+        """Nodes prove themselves with these keys from now on."""
+        status: SecurityStatus = await self._client.ask(SetSecurity(SecurityPhase.OFF, tuple(node_keys), keeps_phase=True))
         return status
 
     async def rotate(self, *, at_once: bool = False) -> SecurityStatus:

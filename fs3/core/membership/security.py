@@ -169,6 +169,8 @@ class Security:
         """Turn it on or off, or only have the keys of nodes known."""
         for node_key in event.node_keys:
             self.put_node_key(node_key)
+        if event.keeps_phase:
+            return self.status(now)
         self._begin(now)
         row = self._row
         if event.phase is SecurityPhase.ON and row.phase is SecurityPhase.OFF:

@@ -212,7 +212,7 @@ REQUESTS = [
     RemoveUser("ann"),
     AddUserToken("ann", "0123abcd", b"d" * 32, "laptop", 1000),
     RevokeUser("ann", "0123abcd", is_node=True),
-    SetSecurity(SecurityPhase.ON, (NodeKey("storage-1", b"d" * 32),), unready=True),
+    SetSecurity(SecurityPhase.ON, (NodeKey("storage-1", b"d" * 32),), keeps_phase=True, unready=True),
     RotateKeys(at_once=True),
 ]
 ACCOUNT = Account(
