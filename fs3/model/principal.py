@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
-from typing import Final
 
 import msgspec
 
@@ -27,10 +26,11 @@ class Right(IntFlag):
     count, except those of root. No method asks for it."""
 
 
-ALL_RIGHTS: Final = sum(int(right) for right in Right)
-"""What every connection has in a cluster without security. A plain number, as all rights that requests are admitted by: to
-combine members of `Right` takes longer than all else of an admission."""
-ANYONE: Final = int(Right.ANYONE)
+ALL_RIGHTS = int(Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR)
+"""What every connection has in a cluster without security. A plain number: it is compared for every request."""
+
+
+_ANYONE = int(Right.ANYONE)
 
 
 class PrincipalKind(IntEnum):
@@ -79,7 +79,18 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "subject", "until")
+    __slots__ = (
+        "capabilities",
+        "capabilities_era",
+        "failures",
+        "on_lost",
+        "peer",
+        "principal",
+        "rights",
+        "share",
+        "subject",
+        "until",
+    )
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
         self.rights = int(rights)
@@ -96,6 +107,8 @@ class AuthContext:
         """Tickets that were refused on this connection."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
+        self.capabilities_era = 0
+        """The keys and revocations by which they were looked at last: a number of the storage service's own."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []
@@ -106,7 +119,7 @@ class AuthContext:
 
     def lapse(self) -> None:
         """Take away everything that was proved."""
-        self.rights = ANYONE
+        self.rights = _ANYONE
         self.capabilities.clear()
 
     def prove(self, principal: Principal, until: int) -> None:
@@ -115,5 +128,5 @@ class AuthContext:
         if held is not None and (held.kind, held.name) != (principal.kind, principal.name):
             self.capabilities.clear()
         self.principal = principal
-        self.rights = int(principal.rights) | ANYONE
+        self.rights = int(principal.rights) | _ANYONE
         self.until = until
