@@ -189,7 +189,9 @@ class GrpcAttack:
             if detail is not None:
                 failure = decode_error(0, detail, "it")
                 yield method, failure.code, failure.strerror or "", detail
-            elif problem.code() is not self._grpc.StatusCode.UNIMPLEMENTED and method.full_name not in _WAITS:
+            elif problem.code() is self._grpc.StatusCode.UNIMPLEMENTED:
+                yield method, Code.UNSUPPORTED, "", b""
+            elif method.full_name not in _WAITS:
                 yield method, Code.INTERNAL, str(problem.details()), b""
 
 
@@ -233,17 +235,23 @@ def intrude(plan: IntruderPlan, requests: int, seed: int = 1) -> Findings:
     ]
     wallet = Wallet(plan)
     kinds = [*plan.bad_tickets, *(["altered", GOOD] if plan.token else [])]
-    verbs = list(METHODS.values())
-    chance.shuffle(verbs)
+    served = [chance.sample(list(METHODS.values()), len(METHODS)) for _ in attacks]
+    """Of each endpoint, less what it has said that it does not serve."""
     sent = turn = 0
-    while sent < requests or turn < len(kinds) * len(attacks) * (len(verbs) // requests_per_connection + 1):
-        kind, attack = kinds[turn % len(kinds)], attacks[turn // len(kinds) % len(attacks)]
+    # Each kind of ticket, at every endpoint, with all verbs.
+    turns_min = 2 * len(kinds) * len(attacks) * (len(METHODS) // requests_per_connection + 1)
+    while sent < requests or turn < turns_min:
+        kind, place = kinds[turn % len(kinds)], turn // len(kinds) % len(attacks)
+        verbs, attack = served[place], attacks[place]
+        begin = turn // (len(kinds) * len(attacks)) * requests_per_connection
         turn += 1
-        asked = [crafter.request(verbs[(sent + index) % len(verbs)]) for index in range(requests_per_connection)]
+        asked = [crafter.request(verbs[(begin + index) % len(verbs)]) for index in range(requests_per_connection)]
         sent += len(asked)
         for method, code, message, data in attack.send(_ticket_of(plan, kind, wallet, chance), asked):
-            if code is not Code.UNSUPPORTED:  # of another service than this process has
+            if code is not Code.UNSUPPORTED:
                 findings.examine(attack.wire, kind, method, code, message, data, mark)
+            elif method in verbs:
+                verbs.remove(method)
     return findings
 
 
@@ -316,7 +324,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.user:
         become(options.user)
     findings = intrude(plan, options.requests, options.seed)
-    report = {"answers": dict(sorted(findings.answers.items())), "breaches": findings.breaches, "count": findings.breach_count}
+    report = {
+        "answers": dict(sorted(findings.answers.items())),
+        "refused_verbs": sorted(findings.words),
+        "breaches": findings.breaches,
+        "breach_count": findings.breach_count,
+    }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     return 1 if findings.breach_count else 0
 
