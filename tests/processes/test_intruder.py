@@ -256,8 +256,8 @@ async def _deeds(secured: Secured) -> tuple[dict[str, str], list[tuple[str, Meth
         (first, STORAGE.Update, storage_pb2.UpdateRequest(**write, versions=[0]), b"x" * 16),
         (second, STORAGE.Update, storage_pb2.UpdateRequest(**forward), b"x" * 16),
         ("mgmtd", MGMTD.SetConfig, mgmtd_pb2.SetConfigRequest(role=mgmtd_pb2.ROLE_STORAGE, toml="read_only = true"), b""),
-        ("mgmtd", MGMTD.Heartbeat, mgmtd_pb2.HeartbeatRequest(node_id=after.node, incarnation=1, leaving=True), b""),
-        ("mgmtd", MGMTD.RegisterNode, mgmtd_pb2.RegisterNodeRequest(name=second, role=mgmtd_pb2.ROLE_STORAGE), b""),
+        ("mgmtd", MGMTD.Heartbeat, mgmtd_pb2.HeartbeatRequest(node_id=after.node, incarnation=1 << 40, seq=1, leaving=True), b""),
+        ("mgmtd", MGMTD.RegisterNode, mgmtd_pb2.RegisterNodeRequest(name=second, role=3, endpoints=["tcp://127.0.0.1:1"]), b""),
         (first, STORAGE.AcceptLoss, storage_pb2.AcceptLossRequest(target_id=head.target), b""),
     ]
 
