@@ -233,7 +233,7 @@ def intrude(plan: IntruderPlan, requests: int, seed: int = 1) -> Findings:
         for each in plan.endpoints
         if each.startswith(("tcp://", "grpc://"))
     ]
-    wallet = Wallet(plan)
+    wallet = FreshTickets(plan)
     kinds = [*plan.bad_tickets, *(["altered", GOOD] if plan.token else [])]
     served = [chance.sample(list(METHODS.values()), len(METHODS)) for _ in attacks]
     """Of each endpoint, less what it has said that it does not serve."""
@@ -255,7 +255,7 @@ def intrude(plan: IntruderPlan, requests: int, seed: int = 1) -> Findings:
     return findings
 
 
-class Wallet:
+class FreshTickets:
     """The good tickets of the intruder, which last a minute."""
 
     def __init__(self, plan: IntruderPlan) -> None:
@@ -272,7 +272,7 @@ class Wallet:
         return self._ticket
 
 
-def _ticket_of(plan: IntruderPlan, kind: str, wallet: Wallet, chance: random.Random) -> bytes | None:
+def _ticket_of(plan: IntruderPlan, kind: str, wallet: FreshTickets, chance: random.Random) -> bytes | None:
     if kind == GOOD:
         return wallet.ticket
     if kind == "altered":
