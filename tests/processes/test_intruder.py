@@ -37,7 +37,7 @@ from tests.space import SpaceGuard
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(300 + int(os.environ.get("FS3_INTRUDER_REQUESTS", "0")) // 50),
     pytest.mark.skipif(os.geteuid() != 0, reason="takes root, who may become another user"),
 ]
 
@@ -201,7 +201,7 @@ def _intrude(secured: Secured, plan: IntruderPlan, space: Path, requests: int) -
     file = space / "plan.json"
     file.write_bytes(msgspec.json.encode(plan))
     command = [sys.executable, "-m", "fs3.drill.intruder", str(file), "--requests", str(requests), "--user", "nobody"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280 + REQUESTS / 50)
     assert done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
