@@ -34,6 +34,7 @@ def start_proving(
     def on_ticket() -> None:
         if storage.capabilities is None and tickets.ticket:
             storage.use_capabilities(capabilities)
+            capabilities.keep_fresh()
 
     tickets.subscribe(on_ticket)
     on_ticket()

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import capabilities_per_request_max
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.security.capability import READ, WRITE, Subject, SubjectKind, peek_capability, subject_key, subject_of_key
 from fs3.core.security.seal import SealError
 from fs3.ports.clock import Clock
-from fs3.runtime.tasks import TaskSet
+from fs3.runtime.tasks import TaskSet, start_background
 
+refresh_ns = 600 * SECOND
+"""How often all that are held are renewed, used or not. It leaves time for several attempts before a key goes out of use."""
 capabilities_held_max = 1 << 17
 """By one client; beyond, those that have ended are forgotten, then those that were learned first."""
 
@@ -70,6 +73,7 @@ class Capabilities:
         """(key, right) of those that are being asked for."""
         self._queue: list[tuple[int, int]] = []
         self._tasks = TaskSet()
+        self._refreshing: asyncio.Task[None] | None = None
         self.fetched = 0
         """That were asked for, renewals among them."""
 
@@ -91,6 +95,7 @@ class Capabilities:
             if capability.rights & right:
                 if len(table) >= capabilities_held_max:
                     _make_room(table, now)
+                table.pop(key, None)  # the newest are the last
                 table[key] = held
 
     def doubt(self) -> None:
@@ -113,9 +118,26 @@ class Capabilities:
             # Others may wait for the same one.
             await asyncio.shield(turn)
 
+    def keep_fresh(self) -> None:
+        """From now on all that are held are renewed now and then: a file that is open works on however long it is not used."""
+        if self._refreshing is None:
+            self._refreshing = start_background(self._keep_fresh())
+
     async def close(self) -> None:
         """Ask no more."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
         await self._tasks.cancel()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(refresh_ns / SECOND)
+            for right, table in self._held.items():
+                newest = list(table)[-capabilities_per_request_max:]
+                for turn in [self._ask_for(key, right) for key in newest if key >= 0]:
+                    with suppress(FS3Error):
+                        await asyncio.shield(turn)
 
     # --- asking --------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fs3.base.limits import capabilities_per_connection_max, capabilities_per_request_max
 from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
 from fs3.core.security.capability import READ, TRUSTED, WRITE, holder_of, open_capability, subject_key
 from fs3.core.security.seal import SealError
 from fs3.core.security.state import SecurityState
@@ -45,6 +46,9 @@ class CapabilityGuard:
         self._now = clock.now
         self._era = 1
         """Of keys and revocations: rises with each change."""
+        self._now_ms = 0
+        self._time_until = 0
+        """By the clock of the process: until then the time of the cluster is `_now_ms`."""
         self.shown_taken = 0
         """Capabilities that were verified."""
         self.shown_refused = 0
@@ -73,10 +77,12 @@ class CapabilityGuard:
         if need.is_of_services(request):
             return self._refuse(call, Code.PERMISSION, f"this request of {call.method!r} is for services and administrators")
         now = self._now()
-        time = self._security.time
-        if not time.is_known(now):
-            return self._refuse(call, Code.BUSY, "the manager was not heard for a while, so no capability can be checked")
-        now_ms = time.now_ms(now)
+        if now >= self._time_until:
+            time = self._security.time
+            if not time.is_known(now):
+                return self._refuse(call, Code.BUSY, "the manager was not heard for a while, so no capability can be checked")
+            self._now_ms, self._time_until = time.now_ms(now), now + MILLISECOND
+        now_ms = self._now_ms
         if auth.capabilities_era != self._era:
             self._look_again(auth)
         if request.capabilities:

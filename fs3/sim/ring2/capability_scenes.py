@@ -34,7 +34,7 @@ CAPABILITY_USERS = tuple(User(1000 + number, 1000 + number) for number in range(
 _ADMINISTRATOR = "client-8"
 _CONTENT = b"only for its owner. " * 50
 _GARBAGE_SECONDS = 70
-LOAD_SECONDS = 150
+LOAD_SECONDS = 125
 
 
 def _authority(stage: SceneCluster) -> Authority:
@@ -266,7 +266,7 @@ async def a_key_goes_out_of_use(stage: SceneCluster) -> str:
 
 
 async def keys_rotate_and_users_go_under_load(stage: SceneCluster) -> str:
-    """Six users read, write and make files for two and a half minutes, while keys rotate, storage and metadata services are
+    """Six users read, write and make files for two minutes, while keys rotate, storage and metadata services are
     killed, one user is revoked and one removed. The others are never refused; the revoked one is within two seconds, the removed
     one when its capabilities have ended."""
     cluster, authority = stage.cluster, _authority(stage)

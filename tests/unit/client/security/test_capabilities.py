@@ -192,6 +192,39 @@ async def test_it_is_renewed_in_the_background_before_it_ends(scene: Scene) -> N
     await scene.held.close()
 
 
+async def test_what_is_held_is_renewed_now_and_then_although_it_is_not_used(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: asyncio.Queue[float] = asyncio.Queue()
+    over = asyncio.Semaphore(0)
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        if not seconds:
+            await sleep(0)
+            return
+        pauses.put_nowait(seconds)
+        await over.acquire()
+
+    monkeypatch.setattr("asyncio.sleep", pause)
+    await scene.held.fetch([KEY, subject_key(SPACE)], READ)
+    first = scene.held.find(KEY, READ)
+    scene.clock.time += 3600 * SECOND
+    scene.held.keep_fresh()
+    scene.held.keep_fresh()
+    assert await pauses.get() == module.refresh_ns / SECOND
+    over.release()
+    await pauses.get()
+    assert first is not None
+    assert [(each.subject, each.held) for each in scene.services.asked[-1]] == [(FILE, first.message)]
+    assert scene.held.find(KEY, READ) is not first
+    scene.services.refusal = Code.BUSY
+    over.release()
+    await pauses.get()
+    assert scene.held.find(KEY, READ) is not None
+    await scene.held.close()
+
+
 async def test_a_renewal_that_fails_leaves_what_there_is(scene: Scene) -> None:
     await scene.channel.start(STORAGE.Read, read(5))
     scene.services.refusal = Code.BUSY
