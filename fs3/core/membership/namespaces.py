@@ -12,6 +12,7 @@ each id comes with a salt, of random bytes that every term of a manager draws an
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import msgspec
@@ -84,6 +85,10 @@ class Namespaces:
             self._by_id = change, {namespace.id: namespace for namespace in self._ledger.durable_namespaces.values()}
         found = self._by_id[1].get(number)
         return found if found is not None and _may_use(found, tenant) else None
+
+    def find_ids(self, ids: Collection[int]) -> dict[int, CacheNamespace]:
+        """Those of the stored ones that have one of these ids now. May be called from any thread."""
+        return {each.id: each for each in list(self._ledger.durable_namespaces.values()) if each.id in ids}
 
     def list_changes(self, since: int) -> NamespaceChanges:
         """What is stored of the changes since the list had a version."""
