@@ -26,7 +26,7 @@ class UserOperation(NamedTuple):
     code: Code
 
 
-class History:
+class RefusalHistory:
     """What users did."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class History:
         """Wrong bytes."""
 
 
-def explain(history: History) -> str:
+def explain(history: RefusalHistory) -> str:
     """What is wrong with a history; "" when nothing is."""
     if history.problems:
         return history.problems[0]

@@ -271,7 +271,7 @@ async def keys_rotate_and_users_go_under_load(stage: SceneCluster) -> str:
     one when its capabilities have ended."""
     cluster, authority = stage.cluster, _authority(stage)
     await _make_directory(stage)
-    history = refusals.History()
+    history = refusals.RefusalHistory()
     works = []
     for number in range(1, 7):
         name = f"client-{number}"
@@ -304,7 +304,7 @@ async def _restart(stage: SceneCluster, name: str) -> None:
     stage.cluster.hosts[name].start()
 
 
-async def _end(history: refusals.History, user: str, how: Callable[[str], None], loop: Any) -> None:
+async def _end(history: refusals.RefusalHistory, user: str, how: Callable[[str], None], loop: Any) -> None:
     how(user)
     patience_ns = refusals.REVOKED_NS if how.__name__ == "revoke" else refusals.REMOVED_NS
     history.ended[user] = loop.now + patience_ns

@@ -10,7 +10,7 @@ from fs3.api.file import File
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.sim.checkers.refusals import History, UserOperation
+from fs3.sim.checkers.refusals import RefusalHistory, UserOperation
 from fs3.sim.ring2.loop import SimLoop
 
 PAUSE_SECONDS = 0.4
@@ -21,7 +21,7 @@ _CHUNKS = 4
 class SecuredFileWorkload:
     """Of one client."""
 
-    def __init__(self, name: str, client: Client, history: History, loop: SimLoop) -> None:
+    def __init__(self, name: str, client: Client, history: RefusalHistory, loop: SimLoop) -> None:
         self._name = name
         self._client = client
         self._history = history
