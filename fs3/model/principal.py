@@ -93,7 +93,7 @@ class AuthContext:
     )
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
-        self.rights = rights
+        self.rights = int(rights)
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
@@ -128,5 +128,5 @@ class AuthContext:
         if held is not None and (held.kind, held.name) != (principal.kind, principal.name):
             self.capabilities.clear()
         self.principal = principal
-        self.rights = principal.rights | _ANYONE
+        self.rights = int(principal.rights) | _ANYONE
         self.until = until

@@ -19,9 +19,9 @@ class Gate(Protocol):
     """Decides for all listeners of a process what their connections have proved. In a cluster without security all of them have
     every right."""
 
-    def open(self, peer: str) -> AuthContext | None:
-        """The context of a new connection from `peer`: it has proved nothing yet, and is told of everything that changes.
-        None: there are too many connections from there that have proved nothing; it is closed."""
+    def open(self, peer: str) -> AuthContext:
+        """The context of a new connection from `peer`: it has proved nothing yet, and is told of everything that changes. When
+        there are too many that have proved nothing, the oldest of them ends."""
         ...
 
     def close(self, auth: AuthContext) -> None:

@@ -10,7 +10,7 @@ Limits: it belongs to one event loop.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,26 +104,35 @@ class TicketGate:
         self._shares: dict[tuple[PrincipalKind, str], Share] = {}
         """Of principals that have connections, or remembered tickets."""
         self._strangers = Share(self._bounds.stranger_calls_max)
-        self._origins: Counter[str] = Counter()
-        """Connections of strangers, by where they come from."""
+        self._waiting: dict[AuthContext, None] = {}
+        """Connections of strangers, the oldest first."""
+        self._origins: dict[str, dict[AuthContext, None]] = {}
+        """The same, by where they come from."""
         self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
         security.subscribe(self._on_changed)
 
     # --- the port ------------------------------------------------------------------------------------------------------
 
-    def open(self, peer: str) -> AuthContext | None:
+    def open(self, peer: str) -> AuthContext:
         """See `Gate.open`."""
-        bounds = self._bounds
-        if self._security.is_on and (
-            self._strangers.connections >= bounds.stranger_connections_max
-            or self._origins[origin_of(peer)] >= bounds.stranger_connections_per_origin_max
-        ):
-            self.refused[TicketRefusal.TOO_MANY] += 1
-            return None
         auth = AuthContext(peer=peer)
         self._tickets[auth] = b""
         self._decide(auth)
         return auth
+
+    def _make_room(self, origin: str) -> None:
+        """The stranger that has proved nothing for the longest time goes, when there are too many: one that means to prove
+        something does so with its first request, however many others there are."""
+        bounds, there = self._bounds, self._origins.get(origin, {})
+        if len(there) >= bounds.stranger_connections_per_origin_max:
+            oldest = next(iter(there))
+        elif self._strangers.connections >= bounds.stranger_connections_max:
+            oldest = next(iter(self._waiting))
+        else:
+            return
+        self.refused[TicketRefusal.TOO_MANY] += 1
+        self.close(oldest)
+        _lose(oldest)
 
     def close(self, auth: AuthContext) -> None:
         """See `Gate.close`."""
@@ -201,7 +210,8 @@ class TicketGate:
     def _on_changed(self) -> None:
         """Everything is decided anew: a scan of all connections, which changes are rare enough for."""
         for auth in list(self._tickets):
-            self._decide(auth)
+            if auth in self._tickets:  # it may have made room for another one meanwhile
+                self._decide(auth)
         recalled, self._recalled = self._recalled, OrderedDict()
         for ticket, auth in recalled.items():
             try:
@@ -233,9 +243,12 @@ class TicketGate:
             auth.lapse()
             auth.principal = None
             auth.until = self._now() + self._bounds.authentication_ns
+            origin = origin_of(auth.peer)
+            self._make_room(origin)
             auth.share = self._strangers
             self._strangers.connections += 1
-            self._origins[origin_of(auth.peer)] += 1
+            self._waiting[auth] = None
+            self._origins.setdefault(origin, {})[auth] = None
         if was_known:
             _lose(auth)
 
@@ -260,7 +273,8 @@ class TicketGate:
         share.connections -= 1
         if share is self._strangers:
             origin = origin_of(auth.peer)
-            self._origins[origin] -= 1
+            del self._waiting[auth]
+            del self._origins[origin][auth]
             if not self._origins[origin]:
                 del self._origins[origin]
 

@@ -16,6 +16,8 @@ from fs3.ports.security import Gate
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticated_to_pb
 
+_STORAGE = int(Right.STORAGE)
+
 
 class RequestRefused(Exception):
     """A request that does not reach a handler; the server answers it with `code` and `message`."""
@@ -71,7 +73,7 @@ class RequestAdmission:
             request = binding.parse(data)
         except DecodeError as problem:
             raise self._refuse(Code.INVALID, f"the request of {binding.method!r} cannot be read: {problem}") from problem
-        if not auth.rights & Right.STORAGE and binding.method.is_forward(request):
+        if not auth.rights & _STORAGE and binding.method.is_forward(request):
             # Here, since what comes from storage nodes has memory of its own, which its payload would take next.
             raise self._refuse(Code.PERMISSION, f"{binding.method!r} in the name of a target is for storage nodes")
         return binding, request
