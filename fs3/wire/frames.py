@@ -15,6 +15,13 @@ request to `TAKES_PLACES`. Its server may then pass read-only ones, each with th
 whose request id is the number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of
 such files (`fs3.wire.places`), which joined are the payload that the REPLY would have.
 
+Two hosts may have a better way for payloads than the stream (`fs3.model.rdma`). A client that looks for one sets the code of its
+requests to `ASKS_PATH` until the server answers by a PATH frame; servers that know of none ignore it. PATH frames of both ends,
+whose header is a `PathMessage` and whose code a `PathStep`, agree on the path. Once it is up, an OFFERED_REQUEST or OFFERED_REPLY
+takes the place of a REQUEST or REPLY: its payload is empty, and before its protobuf stands where the bytes can be read
+(`fs3.wire.paths`). The receiver ends every offer by a TAKEN frame of the same request id, without header: code OK once it
+has the bytes; UNAVAILABLE has the sender send a REQUEST or REPLY in its place, with the same request id.
+
 An unknown magic, version or `kind`, or a length beyond the limits, ends the connection. Unless the peer is not one of ours at
 all (magic), it is told why first: by a REPLY to request 0, whose code is PROTOCOL.
 """
@@ -51,11 +58,21 @@ class FrameKind(IntEnum):
     """A descriptor of a file of this host comes with its first byte."""
     PLACES = 6
     """As REPLY, but the payload says where the bytes lie."""
+    PATH = 9
+    """A message about a path for payloads beside the stream."""
+    OFFERED_REQUEST = 10
+    """As REQUEST, but the payload is to be fetched by the path."""
+    OFFERED_REPLY = 11
+    """As REPLY, but the payload is to be fetched by the path."""
+    TAKEN = 12
+    """The receiver of an offer has done with it."""
 
 
 KIND_MAX = max(FrameKind).value
 TAKES_PLACES = 1
 """Code of a request whose client takes its answer as PLACES as well."""
+ASKS_PATH = 2
+"""Code of a request whose client would like to have a path beside the stream."""
 
 
 class Frame(NamedTuple):

@@ -12,7 +12,9 @@ from typing import Protocol
 from fs3.base import limits
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
+from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
@@ -24,7 +26,7 @@ from fs3.model.method import Method
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
 
 log = logging.getLogger("fs3.transport")
 
@@ -70,6 +72,8 @@ class ServerContext:
     replies: ReplyBudget
     peer_log: RateLimitedLog
     sockets: StreamSockets
+    paths: BulkPaths | None = None
+    """None: no client gets one."""
 
 
 class ConnectionOwner(Protocol):
@@ -121,6 +125,13 @@ class FramedCall(ServerCall):
 
     def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
         connection = self._connection
+        offer = connection.offers.offer(self, data, parts, length) if length else None
+        if offer is not None:
+            connection.send(offer)
+            connection.on_answered(self)
+            if on_sent is not None:
+                run_guarded(on_sent)
+            return
         head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
         if not length:
             connection.send(head)
@@ -198,6 +209,7 @@ class ServerConnection(Connection):
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
         self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
+        self.offers = ServerOffers(self, context.paths)
         super().__init__(context.loop, sock)
 
     def __repr__(self) -> str:
@@ -206,7 +218,8 @@ class ServerConnection(Connection):
     @property
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
-        return not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+        is_quiet = not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+        return is_quiet and self.offers.is_idle
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
@@ -214,33 +227,55 @@ class ServerConnection(Connection):
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_reception()
-        kind, method_id, _, request_id, _, length, timeout_ms = frame
+        kind, _, _, request_id, _, length, _ = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
-                raise FrameError(f"a client sends no frames of kind {kind}")
+                if not self.offers.on_frame(frame, header):
+                    raise FrameError(f"a client sends no frames of kind {kind}")
+                return
             if length:
                 raise FrameError(f"a CANCEL with a payload of {length} bytes")
             call = self._calls.pop(request_id, None)
             if call is not None:
                 call.cancel()
+            else:
+                self.offers.cancel(request_id)
             return
-        if request_id in self._calls or not request_id:
+        if frame.code == ASKS_PATH:
+            self.offers.on_asked()
+        found = self.begin_call(frame, header, length)
+        if found is None:
+            return
+        call, binding = found
+        if length:
+            self._incoming = found
+            self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(call.request)))
+        else:
+            self._admit(call, binding, call.arrived_at)
+
+    def begin_call(self, frame: Frame, header: bytes | bytearray, length: int) -> tuple[FramedCall, MethodBinding] | None:
+        """The call that a request with a payload of `length` bytes begins. None: it was declined. Raises FrameError."""
+        request_id = frame.request_id
+        if request_id in self._calls or not request_id or self.offers.is_fetching(request_id):
             raise FrameError(f"request id {request_id} is under way already")
         try:
-            binding, request = self._admission.admit(method_id, header, length, self._open_calls)
+            open_calls = self._open_calls + self.offers.fetching_count
+            binding, request = self._admission.admit(frame.method, header, length, open_calls)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
-            return
+            return None
         now = self._now()
-        deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
+        deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
         takes_places = frame.code == TAKES_PLACES and self._passer is not None
         call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
-        if length:
-            self._incoming = (call, binding)
-            self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(request)))
-        else:
-            self._admit(call, binding, now)
+        return call, binding
+
+    def on_offer_ended(self) -> None:
+        """A reply that was offered was fetched, or is queued now."""
+        self.check_queue()
+        if self._admission.is_closing:
+            self._owner.on_progress()
 
     def _decline(self, frame: Frame, refusal: RequestRefused) -> None:
         """Answer without a handler, and throw the payload away."""
@@ -307,6 +342,10 @@ class ServerConnection(Connection):
         assert self._incoming is not None
         (call, binding), self._incoming = self._incoming, None
         call.payload, self._destination, self._reception = self._destination, None, None
+        self.admit_arrived(call, binding)
+
+    def admit_arrived(self, call: FramedCall, binding: MethodBinding) -> None:
+        """The payload of a request is there."""
         now = self._now()
         if now >= call.deadline:
             # The client has given the call up: the work would be for nothing.
@@ -358,15 +397,18 @@ class ServerConnection(Connection):
     def _release_reception(self) -> None:
         reception, self._reception, self._destination = self._reception, None, None
         if reception is not None:
-            self._on_released(reception.length)
+            self.on_released(reception.length)
             reception.release()
 
     def release_payload(self, payload: memoryview) -> None:
         """The handler of a call needs the payload no longer."""
-        self._on_released(len(payload))
+        if self.offers.release(payload):
+            return
+        self.on_released(len(payload))
         self.pool.release(payload)
 
-    def _on_released(self, length: int) -> None:
+    def on_released(self, length: int) -> None:
+        """So much of what is held was released."""
         self.held_bytes -= length
         budget = self._postponed
         if budget is not None and not self.is_closed:
@@ -537,6 +579,7 @@ class ServerConnection(Connection):
         log.debug("%s: %s has gone: %s", self._admission.endpoint, self.peer, reason)
         self._incoming = self._postponed = None
         self._release_reception()
+        self.offers.close()
         unserved, self._unserved = self._unserved, None
         if unserved is not None:
             self._replies.cancel(self)

@@ -182,7 +182,7 @@ class ClientChannel:
         """Calls without a place, oldest first; some of them may have ended."""
         self.activity = 0
         """See `fs3.ports.rpc.Channel.activity`; the wire counts it up."""
-        self._now = clock.now
+        self.now = self._now = clock.now
         self._calls_max = calls_max
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,0 +1,524 @@
+"""The RDMA path of one framed connection: agreeing on it, proving it, using it, leaving it.
+
+The sender of a payload copies it into a slot and offers it; the receiver reads it from there (RDMA READ) into a slot of its own,
+and says so. No process ever writes into another, nothing is received, and what the socket says is in order with the offers:
+
+- a read's reply and an update's payload are the same thing, in opposite directions;
+- a call that is given up gives up nothing in memory: the slot stays lent until the receiver has done with it;
+- a payload that was not fetched is still where it was, and leaves by the socket under the same request id. No handler runs twice.
+
+A path ends in one way: its queue pair is closed, which takes every key of it from the peer and ends every read of this end, before
+anything else is done. Then the fetches under way fail, which has the peer send them by the socket, and the peer is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fs3.base.errors import FS3Error
+from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
+from fs3.core.rdma.choosing import Pair, choose
+from fs3.core.rdma.fetching import Fetch, Fetching
+from fs3.core.rdma.lending import Lending
+from fs3.drivers.framed.bulk_path import OnFetched, SendMessage
+from fs3.drivers.rdma.pool import LentSlot, Slot
+from fs3.drivers.rdma.settings import PathSettings, RdmaHost
+from fs3.drivers.rdma.verbs import QueuePair, VerbsError
+from fs3.drivers.rpc.payload import copy_parts
+from fs3.model.rdma import PathEnd, PathMessage, PathStep, RdmaAddress, RemoteRegion
+from fs3.ports.rpc import Part
+from fs3.wire.frames import FrameError
+from fs3.wire.paths import pack_offer, pack_path_message, unpack_path_message
+
+log = logging.getLogger("fs3.transport")
+
+piece_bytes_max = 1 * MIB
+"""Of one read."""
+depth = 16
+"""Reads under way of one path, as far as both devices admit."""
+share_bytes_max = 64 * MIB
+"""What one connection has lent, and as much again what it has fetched and not released."""
+loans_max = 256
+proof_bytes = 64 * KIB
+watch_ns = 100 * MILLISECOND
+"""How often fetches under way are looked at."""
+
+
+class _Job(NamedTuple):
+    """What a fetch is for."""
+
+    slot: Slot
+    fetched: OnFetched
+
+
+class _FetchedSlot:
+    """A slot whose bytes have arrived: `fs3.drivers.framed.bulk_path.Landed`."""
+
+    __slots__ = ("_path", "_slot")
+
+    def __init__(self, path: RdmaPath, slot: Slot) -> None:
+        self._path = path
+        self._slot = slot
+
+    @property
+    def view(self) -> memoryview:
+        """See `Landed.view`."""
+        return self._slot.view
+
+    def release(self) -> None:
+        """See `Landed.release`."""
+        self._path.release(self._slot)
+
+
+class RdmaPath:
+    """`fs3.drivers.framed.bulk_path.BulkPath`, both ends of it."""
+
+    def __init__(self, host: RdmaHost, peer: str, send: SendMessage, *, is_client: bool) -> None:
+        self._host = host
+        self._settings: PathSettings = host.settings
+        self._loop = asyncio.get_running_loop()
+        self._peer = peer
+        self._send_message = send
+        self._is_client = is_client
+        self._now = host.clock.now
+        self._is_up = False
+        self._is_agreeing = False
+        self._is_closed = False
+        self._asks = is_client
+        self._ask_at = 0
+        self._attempt = 0
+        self._mtu = 0
+        self._theirs: PathEnd | None = None
+        self._why = "no path was asked for yet" if is_client else "the client has not asked for a path"
+        self._using = ""
+        self._offered: tuple[RdmaAddress, ...] = ()  # server: what HELLO said
+        self._pairs: list[Pair] = []  # client: those not tried yet
+        self._rejected: list[str] = []
+        self._pair: QueuePair | None = None
+        self._address: RdmaAddress | None = None
+        self._psn = 0
+        self._proof: LentSlot | None = None
+        self._lending: Lending[LentSlot] = Lending(loans_max, share_bytes_max)
+        self._fetching: Fetching | None = None
+        self._held_bytes = 0  # in slots that were fetched and not released
+        self._watcher: asyncio.TimerHandle | None = None
+
+    # --- the port ------------------------------------------------------------------------------------------------------
+
+    def asks(self) -> bool:
+        """See `BulkPath.asks`."""
+        if not self._asks or self._now() < self._ask_at:
+            return False
+        usable, rejected = self._host.addresses()
+        if not usable:
+            self._give_up("; ".join(rejected))
+            return False
+        self._asks = False
+        self._why = "the server has not answered, as one does that knows of no RDMA"
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """See `BulkPath.is_idle`."""
+        return not self._lending and not self._fetching
+
+    @property
+    def bytes_min(self) -> int:
+        """See `BulkPath.bytes_min`."""
+        return self._settings.bytes_min
+
+    def describe(self) -> tuple[str, str]:
+        """See `BulkPath.describe`."""
+        return self._using, self._why
+
+    def on_asked(self) -> None:
+        """See `BulkPath.on_asked`."""
+        if self._is_up or self._is_agreeing or self._is_closed:
+            return
+        usable, rejected = self._host.addresses()
+        if not usable:
+            self._why = "; ".join(rejected)
+            self._say(PathStep.DOWN, PathMessage(reason=self._why))
+            return
+        self._is_agreeing = True
+        self._offered = usable
+        self._rejected = list(rejected)
+        self._say(PathStep.HELLO, PathMessage(addresses=usable))
+
+    def on_message(self, step: int, header: bytes | bytearray | memoryview) -> None:
+        """See `BulkPath.on_message`."""
+        known, message = unpack_path_message(step, header)
+        if known is PathStep.DOWN:
+            self._on_down(message.attempt, message.reason[:500])
+            return
+        if self._is_client != (known in (PathStep.HELLO, PathStep.BUILT, PathStep.UP)):
+            raise FrameError(f"{known.name} from the wrong end of a path")
+        match known:
+            case PathStep.HELLO:
+                self._on_hello(message)
+            case PathStep.CHOICE:
+                self._on_choice(message)
+            case _ if message.attempt != self._attempt or self._pair is None or not self._is_agreeing:
+                pass  # of an attempt that was given up meanwhile
+            case PathStep.BUILT:
+                self._on_built(message)
+            case PathStep.PROVED:
+                self._prove(self._tell_up)
+            case PathStep.UP:
+                self._on_up()
+
+    def lend(self, number: int, parts: Sequence[Part], length: int) -> bytes | None:
+        """See `BulkPath.lend`."""
+        pair = self._pair
+        if not self._is_up or pair is None or not self._lending.has_room(number, length):
+            return None
+        slot = self._host.pool.acquire(length)
+        if slot is None:
+            return None
+        try:
+            copy_parts(parts, [slot.view])
+            loan = LentSlot(slot, pair.register(slot.view, is_remote=True))
+        except VerbsError as problem:
+            slot.release()
+            self._end(str(problem))
+            return None
+        except FS3Error:  # a file that cannot be read: the stream deals with that
+            slot.release()
+            return None
+        except BaseException:
+            slot.release()
+            raise
+        self._lending.lend(number, loan)
+        return pack_offer([RemoteRegion(loan.registration.address, loan.registration.key, length)])
+
+    def on_taken(self, number: int) -> None:
+        """See `BulkPath.on_taken`."""
+        if not self._lending.on_fetched(number):
+            raise FrameError(f"request {number} has no offer that could be taken")
+
+    def on_refused(self, number: int) -> Slot:
+        """See `BulkPath.on_refused`."""
+        loan = self._lending.on_refused(number)
+        if loan is None:
+            raise FrameError(f"request {number} has no offer that could be refused")
+        return loan.slot
+
+    def fetch(self, regions: Sequence[RemoteRegion], fetched: OnFetched) -> None:
+        """See `BulkPath.fetch`."""
+        length = sum(region.length for region in regions)
+        fits = not self._held_bytes or self._held_bytes + length <= share_bytes_max
+        slot = self._host.pool.acquire(length) if self._is_up and fits else None
+        if slot is None:
+            fetched(None)
+            return
+        self._held_bytes += slot.length
+        self._begin(regions, slot, fetched)
+
+    def release(self, slot: Slot) -> None:
+        """The bytes of a slot that was fetched are not needed any more."""
+        self._held_bytes -= slot.length
+        slot.release()
+
+    def close(self) -> None:
+        """See `BulkPath.close`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._asks = False
+        self._release_all(self._drop_pair())
+        self._lending.close()
+
+    # --- agreeing ------------------------------------------------------------------------------------------------------
+
+    def _on_hello(self, message: PathMessage) -> None:
+        if self._is_up or self._is_agreeing:
+            raise FrameError("HELLO while there is a path, or one is agreed on")
+        usable, rejected = self._host.addresses()
+        choice = choose(usable, message.addresses)
+        self._pairs = list(choice.pairs[: self._settings.pairs_max])
+        self._rejected = [*rejected, *choice.rejected]
+        self._is_agreeing = True
+        self._try_next()
+
+    def _try_next(self) -> None:
+        """Client: have the server build its end of the likeliest pair that is left."""
+        while self._pairs:
+            pair = self._pairs.pop(0)
+            self._address = pair.ours
+            try:
+                end = self._build(pair.ours)
+            except VerbsError as problem:
+                self._drop_pair()
+                self._rejected.append(str(problem))
+                continue
+            self._attempt += 1
+            self._say(PathStep.CHOICE, PathMessage(self._attempt, choice=pair.theirs, end=end))
+            return
+        self._give_up("; ".join(self._rejected) or "no address of the two ends suits the other")
+        self._say(PathStep.DOWN, PathMessage(reason=self._why))
+
+    def _on_choice(self, message: PathMessage) -> None:
+        if not self._is_agreeing or not 0 <= message.choice < len(self._offered) or message.end is None:
+            raise FrameError(f"CHOICE {message.choice} of {len(self._offered)} addresses")
+        self._release_all(self._drop_pair())  # the one before was no good to the client
+        self._attempt = message.attempt
+        self._address = self._offered[message.choice]
+        try:
+            end = self._build(self._address)
+            self._connect(message.end)
+        except VerbsError as problem:
+            self._fail_try(str(problem))
+            return
+        self._theirs = message.end
+        self._say(PathStep.BUILT, PathMessage(self._attempt, end=end))
+
+    def _on_built(self, message: PathMessage) -> None:
+        assert message.end is not None
+        try:
+            self._connect(message.end)
+        except VerbsError as problem:
+            self._fail_try(str(problem))
+            return
+        self._theirs = message.end
+        self._prove(lambda: self._say(PathStep.PROVED, PathMessage(self._attempt)))
+
+    def _tell_up(self) -> None:
+        self._say(PathStep.UP, PathMessage(self._attempt))
+        self._on_up()
+
+    def _on_up(self) -> None:
+        self._is_agreeing = False
+        self._is_up = True
+        self._end_proof()
+        self._using = str(self._address)
+        self._why = f"proved at an MTU of {self._mtu}"
+        if self._rejected:
+            self._why += f"; not used: {'; '.join(self._rejected)}"
+        log.info("payloads of %s travel by RDMA, %s: %s", self._peer, self._using, self._why)
+
+    def _build(self, address: RdmaAddress) -> PathEnd:
+        pair = self._pair = self._host.verbs().queue_pair(address, depth)
+        self._watch_completions(pair)
+        slot = self._host.pool.acquire(proof_bytes)
+        if slot is None:
+            raise VerbsError("there is no room for a proof")
+        self._psn = int.from_bytes(os.urandom(3), "little")
+        try:
+            slot.view[:] = _proof(self._psn)
+            registration = pair.register(slot.view, is_remote=True)
+        except BaseException:
+            slot.release()
+            raise
+        self._proof = LentSlot(slot, registration)
+        region = RemoteRegion(registration.address, registration.key, proof_bytes)
+        return PathEnd(pair.number, self._psn, pair.mtu, pair.reads_max, address.gid, address.lid, region)
+
+    def _connect(self, theirs: PathEnd) -> None:
+        assert self._pair is not None
+        self._mtu = min(self._pair.mtu, theirs.mtu)
+        reads = min(self._pair.reads_max, theirs.reads_max)
+        self._pair.connect(theirs, self._psn, self._mtu, reads)
+        self._fetching = Fetching(reads, piece_bytes_max, self._settings.stall_ns)
+
+    def _prove(self, proved: Callable[[], None]) -> None:
+        """Read what the other end has put there, in lengths around the MTU, where a network that promises too much fails."""
+        theirs, pair = self._theirs, self._pair
+        assert theirs is not None
+        expected = _proof(theirs.psn)
+        if theirs.proof.length != proof_bytes:
+            self._fail_try(f"the other end offers {theirs.proof.length} bytes as a proof, {proof_bytes} are due")
+            return
+        mtu = self._mtu
+        lengths = [1, mtu - 1, mtu, mtu + 1, 2 * mtu + 1, 0]
+        left = len(lengths)
+        at = 0
+        for length in lengths:
+            offset, length = (at, length) if length else (0, proof_bytes)
+            at += length
+            slot = self._host.pool.acquire(length)
+            if slot is None:
+                self._fail_try("there is no room for a proof")
+                return
+            self._held_bytes += length
+
+            def fetched(landed: object, slot: Slot = slot, offset: int = offset, length: int = length) -> None:
+                nonlocal left
+                if landed is None:
+                    return
+                is_right = slot.view == expected[offset : offset + length]
+                self.release(slot)
+                left -= 1
+                if not is_right:
+                    self._fail_try(f"{length} bytes arrived changed, at an MTU of {mtu}")
+                elif not left:
+                    proved()
+
+            region = RemoteRegion(theirs.proof.address + offset, theirs.proof.key, length)
+            self._begin([region], slot, fetched)
+            if self._pair is not pair:
+                return
+
+    def _fail_try(self, reason: str) -> None:
+        """The pair of addresses that is tried is no good: the client goes on to the next one."""
+        self._release_all(self._drop_pair())
+        self._rejected.append(f"{self._address}: {reason}")
+        if self._is_client:
+            self._try_next()
+        else:
+            self._why = "; ".join(self._rejected)
+            self._say(PathStep.DOWN, PathMessage(self._attempt, reason=reason))
+
+    def _release_all(self, fetches: Sequence[Fetch]) -> None:
+        for fetch in fetches:
+            self.release(fetch.item.slot)
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def _on_down(self, attempt: int, reason: str) -> None:
+        told = f"the other end says: {reason or 'nothing'}"
+        if not attempt:
+            self._end(told, tell=False)
+        elif attempt == self._attempt and self._is_agreeing and self._is_client and self._pair is not None:
+            self._fail_try(told)
+
+    def _end(self, reason: str, *, tell: bool = True) -> None:
+        """There is no path any more. What is under way goes on by the socket."""
+        if self._is_closed:
+            return
+        was_up, using = self._is_up, self._using
+        lost = self._drop_pair()
+        self._give_up(reason, tells=not was_up)
+        if tell:
+            self._say(PathStep.DOWN, PathMessage(reason=reason))
+        if was_up:
+            log.warning(
+                "the RDMA path of %s, %s, is given up, %d payloads under way go by TCP: %s", self._peer, using, len(lost), reason
+            )
+        for fetch in lost:
+            self.release(fetch.item.slot)
+            fetch.item.fetched(None)
+
+    def _give_up(self, reason: str, *, tells: bool = True) -> None:
+        self._is_agreeing = False
+        self._asks = self._is_client
+        self._ask_at = self._now() + self._settings.retry_ns
+        if tells and self._why != reason:
+            log.info("payloads of %s travel by TCP: %s", self._peer, reason)
+        self._why = reason
+
+    def _drop_pair(self) -> list[Fetch]:
+        """Close the queue pair: no key is worth anything, no read arrives any more. The fetches that were under way."""
+        self._is_up = False
+        self._using = ""
+        pair, self._pair = self._pair, None
+        fetching, self._fetching = self._fetching, None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+        if pair is not None:
+            if pair.fileno() >= 0:
+                self._loop.remove_reader(pair.fileno())
+            self._end_proof()
+            self._lending.revoke_all()
+            pair.close()
+            self._host.pool.forget(pair)
+        return fetching.close() if fetching is not None else []
+
+    def _end_proof(self) -> None:
+        proof, self._proof = self._proof, None
+        if proof is not None:
+            proof.revoke()
+            proof.release()
+
+    def _say(self, step: PathStep, message: PathMessage) -> None:
+        if not self._is_closed:
+            self._send_message(step, pack_path_message(message))
+
+    # --- reads ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, regions: Sequence[RemoteRegion], slot: Slot, fetched: OnFetched) -> None:
+        assert self._fetching is not None
+        self._fetching.begin(Fetch(regions, _Job(slot, fetched)))
+        self._post()
+
+    def _post(self) -> None:
+        pair, fetching = self._pair, self._fetching
+        if pair is None or fetching is None:
+            return
+        try:
+            for piece in fetching.next_pieces(self._now()):
+                landing = piece.fetch.item.slot.landing(pair)
+                pair.read(piece.number, landing, piece.offset, piece.length, piece.address, piece.key)
+        except VerbsError as problem:
+            self._break(str(problem))
+            return
+        if self._watcher is None and len(fetching):
+            self._watcher = self._loop.call_later(self._watch_seconds(pair), self._watch)
+
+    def _watch_seconds(self, pair: QueuePair) -> float:
+        return watch_ns / SECOND if pair.fileno() >= 0 else self._settings.poll_ns / SECOND
+
+    def _watch(self) -> None:
+        """Fetches are under way: look whether they get on."""
+        self._watcher = None
+        pair, fetching = self._pair, self._fetching
+        if pair is None or fetching is None:
+            return
+        self._drain(pair)
+        if pair is not self._pair:
+            return
+        if fetching.is_stalled(self._now()):
+            self._break(f"no read has completed for {self._settings.stall_ns / SECOND:.3g} s")
+        elif len(fetching) and self._watcher is None:
+            self._watcher = self._loop.call_later(self._watch_seconds(pair), self._watch)
+
+    def _watch_completions(self, pair: QueuePair) -> None:
+        if pair.fileno() >= 0:
+            self._loop.add_reader(pair.fileno(), self._on_completions, pair)
+
+    def _on_completions(self, pair: QueuePair) -> None:
+        try:
+            pair.arm()
+        except VerbsError as problem:
+            self._break(str(problem))
+            return
+        self._drain(pair)
+
+    def _drain(self, pair: QueuePair) -> None:
+        """Handle what has completed, until nothing more has. After `arm`, so that none is overlooked."""
+        while pair is self._pair and self._fetching is not None:
+            try:
+                completed = pair.poll()
+            except VerbsError as problem:
+                self._break(str(problem))
+                return
+            if not completed:
+                return
+            now = self._now()
+            for number, problem in completed:
+                if problem:
+                    self._break(f"a read has failed: {problem}")
+                    return
+                fetch = self._fetching.on_completed(number, now)
+                if fetch is not None:
+                    fetch.item.fetched(_FetchedSlot(self, fetch.item.slot))
+                    if pair is not self._pair or self._fetching is None:
+                        return
+            self._post()
+
+    def _break(self, reason: str) -> None:
+        """The path is of no use."""
+        if self._is_agreeing:
+            self._fail_try(reason)
+        else:
+            self._end(reason)
+
+
+def _proof(psn: int) -> bytes:
+    """What an end puts there to be read: of which no two places look alike."""
+    return hashlib.shake_128(psn.to_bytes(4, "little")).digest(proof_bytes)
