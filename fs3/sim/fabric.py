@@ -7,6 +7,7 @@ to a directory. Everything above is the product's own code.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Callable
@@ -229,10 +230,8 @@ class FakeQueuePair:
 
     def arm(self) -> None:
         """See `QueuePair.arm`."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """See `QueuePair.close`."""

@@ -1,7 +1,6 @@
 """Paths beside the stream: the messages that agree on one, and what an offer looks like.
 
-A `PathMessage` is JSON: a few hundred bytes once in a connection's life, with names and addresses that can be read in a trace of the
-wire. Fields that are not known are skipped, those that are missing have their defaults.
+A `PathMessage` is JSON: a few hundred bytes once in a connection's life, with names that can be read in a trace. Fields that are not known are skipped, those that are missing have their defaults.
 
 An offer stands before the protobuf of OFFERED_REQUEST and OFFERED_REPLY:
 
@@ -106,5 +105,3 @@ def unpack_offer(header: bytes | bytearray | memoryview) -> tuple[list[RemoteReg
 def is_address(text: str) -> bool:
     """Whether `text` is an RDMA address as the kernel writes it, and not the empty one."""
     return bool(_GID.fullmatch(text)) and text.strip("0:") != ""
-
-

@@ -500,9 +500,9 @@ class RdmaPath:
             if not completed:
                 return
             now = self._now()
-            for number, problem in completed:
-                if problem:
-                    self._break(f"a read has failed: {problem}")
+            for number, failure in completed:
+                if failure:
+                    self._break(f"a read has failed: {failure}")
                     return
                 fetch = self._fetching.on_completed(number, now)
                 if fetch is not None:
