@@ -107,6 +107,8 @@ _CLASSES: dict[Code, type[FS3Error]] = {
     Code.PERMISSION: NoPermission,
     Code.ACCESS: NoPermission,
     Code.NOT_ADMITTED: NoPermission,
+    Code.NOT_AUTHENTICATED: NoPermission,
+    Code.TICKET_LAPSED: NoPermission,
     Code.DEADLINE: DeadlineExceeded,
     Code.UNAVAILABLE: Unreachable,
     Code.DISCONNECTED: Unreachable,

@@ -41,6 +41,16 @@ reply_small_bytes = 256 * KIB
 reply_small_bytes_max = 32 * MIB
 """Kept for those."""
 connections_max = 4096
+stranger_connections_max = 1024
+"""Of those, in a cluster with security, how many may have proved nothing: a flood of them leaves room for the others."""
+stranger_connections_per_origin_max = 256
+"""From one address, or from one user of this host."""
+stranger_calls_max = 256
+"""Requests of all of them that are with their handlers."""
+principal_connections_max = 2048
+"""Of one user or node, to one listener's process."""
+principal_calls_max = 8192
+"""Requests of one user or node that are with their handlers, over all its connections; further ones are answered BUSY."""
 stream_queue_bytes_max = 4 * MIB
 """Messages of one streamed answer queued on either side; a consumer that falls further behind loses the stream (BUSY)."""
 staging_bytes = 256 * KIB
@@ -249,6 +259,8 @@ peer_unresponsive_ns = 2 * SECOND
 connection_idle_ns_max = 5 * MINUTE
 """A server closes a connection on which nothing has arrived for so long, unless a stream is open on it; clients connect again
 when they need to. It bounds how old a request can be when it arrives: one stuck in a network dies with its connection."""
+authentication_ns = 10 * SECOND
+"""A connection that has proved nothing for so long is closed, in a cluster with security."""
 receive_stall_ns = 10 * SECOND
 """A peer that has begun a frame and sends nothing of it for so long is disconnected."""
 send_stall_ns = 30 * SECOND
@@ -353,6 +365,18 @@ lmdb_map_bytes_max = 1024 * GIB
 lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 
+# --- security --------------------------------------------------------------------------------------------------------
+ticket_lifetime_ms = 60_000
+"""Who a caller has proved to be counts for so long, of the time of the cluster; clients prove it again before."""
+security_silence_ns = 10 * SECOND
+"""A service that has heard nothing of the manager for so long checks no ticket and no capability: it refuses them."""
+cluster_time_ahead_ms = 5_000
+"""The manager stores a time that is ahead of the time by this at most; the next primary begins there."""
+cluster_time_late_ms = 1_000
+"""So late a process may be told the time of the cluster, at most."""
+
+assert cluster_time_ahead_ms + cluster_time_late_ms < ticket_lifetime_ms // 4
+assert lease_ns < security_silence_ns
 assert client_write_call_bytes <= client_write_bytes_max
 assert content_bytes_max <= block_bytes_max
 # A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
@@ -367,6 +391,10 @@ assert page_event_reply_bytes_max + 64 * page_events_per_reply_max < frame_heade
 assert usage_rows_max * 320 < frame_header_bytes_max
 assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
+assert stranger_connections_per_origin_max <= stranger_connections_max <= connections_max // 4
+assert principal_connections_max <= connections_max - stranger_connections_max
+assert stranger_calls_max < calls_per_connection_max <= principal_calls_max
+assert transport_sweep_ns < authentication_ns < connection_idle_ns_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2
 assert receive_share_bytes_max <= receive_forward_bytes_max // 2
 assert 2 * frame_header_bytes_max <= receive_header_bytes_max

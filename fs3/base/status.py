@@ -80,6 +80,8 @@ class Code(IntEnum):
     DISK = 310
     REPLICAS_DISAGREE = 311
     LEASE = 312
+    NOT_AUTHENTICATED = 313
+    TICKET_LAPSED = 314
 
     NOT_PRIMARY = 401
     WRONG_CLUSTER = 402
@@ -123,6 +125,7 @@ _RETRY = {
     Code.DIRTY: Retry.BACKOFF,
     Code.MISSING_UPDATE: Retry.REFRESH,
     Code.NOT_PRIMARY: Retry.REFRESH,
+    Code.TICKET_LAPSED: Retry.BACKOFF,
 }
 
 _ERRNO = {
@@ -130,6 +133,8 @@ _ERRNO = {
     Code.DEADLINE: errno.ETIMEDOUT,
     Code.UNAVAILABLE: errno.ECONNREFUSED,
     Code.NOT_ADMITTED: errno.EACCES,
+    Code.NOT_AUTHENTICATED: errno.EACCES,
+    Code.TICKET_LAPSED: errno.EACCES,
     Code.DISCONNECTED: errno.ECONNRESET,
     Code.BUSY: errno.EAGAIN,
     Code.INVALID: errno.EINVAL,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from fs3.model.principal import ALL_RIGHTS
+
 
 class PayloadSide(IntEnum):
     """Which side of a call carries bulk bytes. Numbers as in the .proto."""
@@ -33,6 +35,8 @@ class Method:
     """The server answers with a stream of replies."""
     repeatable: bool
     """May be sent again without being asked to."""
+    rights: int = ALL_RIGHTS
+    """`Right` bits: who may call it."""
     is_forwardable: bool = False
     """Its request may come from a storage target, which it names then (`from_target`)."""
     is_sized: bool = False

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ class Call(Protocol):
     @property
     def peer(self) -> str:
         """The client's name, for logs and messages."""
+        ...
+
+    @property
+    def auth(self) -> AuthContext:
+        """What the connection it came by has proved."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf import message_factory
 
 from fs3.model.method import Method, PayloadSide
+from fs3.model.principal import ALL_RIGHTS
 from fs3.wire.pb import common_pb2, meta_pb2, mgmtd_pb2, process_pb2, storage_pb2
 
 
@@ -35,6 +36,7 @@ def _method(service: Any, descriptor: Any) -> Method:
         payload=PayloadSide(spec.payload),
         streaming=descriptor.server_streaming,
         repeatable=spec.repeatable,
+        rights=sum({1 << (number - 1) for number in spec.rights}) or ALL_RIGHTS,
         is_forwardable="from_target" in descriptor.input_type.fields_by_name,
         is_sized=PayloadSide(spec.payload) is PayloadSide.REPLY and "lengths" in descriptor.input_type.fields_by_name,
     )

@@ -8,6 +8,16 @@ from fs3.model.slow import LoopStall, SlowOperation, SlowReport, Span
 from fs3.wire.pb import process_pb2 as pb
 
 
+def authenticate_to_pb(ticket: bytes) -> pb.AuthenticateRequest:
+    """Authenticate."""
+    return pb.AuthenticateRequest(ticket=ticket)
+
+
+def authenticated_to_pb() -> pb.AuthenticateReply:
+    """The answer to Authenticate."""
+    return pb.AuthenticateReply()
+
+
 def metrics_to_pb(text: str) -> pb.GetMetricsReply:
     """The answer to GetMetrics."""
     return pb.GetMetricsReply(text=text)

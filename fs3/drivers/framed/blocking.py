@@ -19,8 +19,11 @@ from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
+from fs3.ports.security import TicketSource
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
+from fs3.wire.methods import PROCESS
+from fs3.wire.process import authenticate_to_pb
 
 _STAGING_BYTES = 32 * KIB
 """Received in one system call: the header of a single read, and all of a small one, or of an open that brings a file's bytes."""
@@ -32,9 +35,19 @@ _TIMEVAL = struct.Struct("@ll")
 class BlockingConnection:
     """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it, but a refusal."""
 
-    def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int, counts: RpcCounts | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        sock: socket.socket,
+        timeout_ns: int,
+        counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
+    ) -> None:
         """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's. `counts`: where its calls are
-        counted; when threads count at the same instant, one of them may be missed."""
+        counted; when threads count at the same instant, one of them may be missed. `tickets`: what it proves itself with; None:
+        nothing."""
+        self._tickets = tickets
+        self._shown = b""  # the ticket that was sent last
         self._counts = counts
         self._endpoint = endpoint
         self._socket = sock
@@ -77,13 +90,26 @@ class BlockingConnection:
             counts.received_bytes += count
             counts.end(code, begun_at)
         if code:
-            raise decode_error(code, header, self._endpoint)
+            problem = decode_error(code, header, self._endpoint)
+            if problem.code is Code.NOT_AUTHENTICATED and self._tickets is not None and self._tickets.on_refused(self._shown):
+                problem = error(Code.TICKET_LAPSED, f"the ticket for {self._endpoint} has lapsed; a new one is on its way")
+            raise problem
         return message, count
 
     def _exchange(self, method: Method, request: Any, into: memoryview) -> tuple[int, bytes, int]:
         """The code of the reply, its header, and how many bytes of payload are in `into` now."""
+        if self._tickets is not None and self._tickets.ticket != self._shown:
+            self._authenticate(self._tickets.ticket)
+        return self._ask(method, request.SerializeToString(), into)
+
+    def _authenticate(self, ticket: bytes) -> None:
+        """Say who calls. What comes of it shows in the call behind it."""
+        self._shown = ticket
+        self._ask(PROCESS.Authenticate, authenticate_to_pb(ticket).SerializeToString(), memoryview(bytearray()))
+
+    def _ask(self, method: Method, data: bytes, into: memoryview) -> tuple[int, bytes, int]:
+        """See `_exchange`, for a request that is serialised."""
         self._last_id = request_id = self._last_id + 1
-        data = request.SerializeToString()
         sock, staged = self._socket, self._view
         give_up_at = time.monotonic_ns() + self._timeout_ns
         sock.sendall(pack(_REQUEST, method.id, request_id, len(data), 0, 0, self._timeout_ms) + data)

@@ -30,6 +30,7 @@ from fs3.drivers.rpc.payload import destinations
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
+from fs3.ports.security import TicketSource
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import TAKES_PLACES, TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 from fs3.wire.places import unpack_places
@@ -262,9 +263,10 @@ class FramedChannel(ClientChannel):
         sockets: StreamSockets,
         calls_max: int = calls_per_connection_max,
         counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
         paths: BulkPaths | None = None,
     ) -> None:
-        super().__init__(endpoint, clock, calls_max, counts)
+        super().__init__(endpoint, clock, calls_max, counts, tickets)
         self._paths = paths
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock

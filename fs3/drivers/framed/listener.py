@@ -10,6 +10,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.server import ServerConnection, ServerContext
 from fs3.drivers.rpc.drain import Drain
+from fs3.model.principal import AuthContext
 
 listen_backlog = 1024
 
@@ -106,7 +107,13 @@ class FramedListener:
             except OSError:  # gone already
                 sock.close()
                 continue
-            self._connections[ServerConnection(self, self._context, sock, peer)] = None
+            gate = self._admission.gate
+            auth = AuthContext() if gate is None else gate.open(peer)
+            if auth is None:
+                self._context.peer_log.warning("%s has too many connections of %s that prove nothing", self.endpoint, peer)
+                sock.close()
+                continue
+            self._connections[ServerConnection(self, self._context, sock, peer, auth)] = None
             if self._sweeper is None:
                 self._sweep_later()
 

@@ -209,6 +209,8 @@ class ServerOffers:
         self._paths = paths
         self.path: BulkPath | None = None
         """From when the client has asked for one."""
+        self.is_asked = False
+        """The client has asked; it is answered once a request of it is admitted, so only those who may call learn anything."""
         self._fetching: dict[int, ServerCall] = {}
         self._charges: dict[_Charge, None] = {}
         self._lent: dict[int, tuple[int, bytes]] = {}
@@ -231,8 +233,8 @@ class ServerOffers:
         return request_id in self._fetching
 
     def on_asked(self) -> None:
-        """The client asks for a path."""
-        connection = self._connection
+        """The client asks for a path, and may call."""
+        connection, self.is_asked = self._connection, False
         if self._paths is None:
             header = pack_path_message(PathMessage(reason="RDMA is switched off there"))
             self._send(PathStep.DOWN, header)

@@ -23,6 +23,7 @@ from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
@@ -96,7 +97,7 @@ class FramedCall(ServerCall):
     def __init__(
         self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int, *, takes_places: bool
     ) -> None:
-        super().__init__(method, request, connection.peer, deadline)
+        super().__init__(method, request, connection.peer, deadline, connection.auth)
         self._connection = connection
         self._queued_bytes = 0  # messages of a stream that have not left
         self._takes_places = takes_places
@@ -179,7 +180,7 @@ class FramedCall(ServerCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str) -> None:
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
         self._context = context
         # What is looked at for every request is kept here.
@@ -188,6 +189,9 @@ class ServerConnection(Connection):
         self.limits = context.limits
         self.pool = context.pool
         self.peer = peer
+        self.auth = auth
+        """What it has proved."""
+        auth.on_lost.append(self._on_rights_lost)
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
@@ -242,10 +246,12 @@ class ServerConnection(Connection):
                 self.offers.cancel(request_id)
             return
         if frame.code == ASKS_PATH:
-            self.offers.on_asked()
+            self.offers.is_asked = True
         found = self.begin_call(frame, header, length)
         if found is None:
             return
+        if self.offers.is_asked:
+            self.offers.on_asked()
         call, binding = found
         if length:
             self._incoming = found
@@ -258,13 +264,13 @@ class ServerConnection(Connection):
         request_id = frame.request_id
         if request_id in self._calls or not request_id or self.offers.is_fetching(request_id):
             raise FrameError(f"request id {request_id} is under way already")
+        now = self._now()
         try:
             open_calls = self._open_calls + self.offers.fetching_count
-            binding, request = self._admission.admit(frame.method, header, length, open_calls)
+            binding, request = self._admission.admit(frame.method, header, length, open_calls, self.auth, now)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return None
-        now = self._now()
         deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
         takes_places = frame.code == TAKES_PLACES and self._passer is not None
         call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
@@ -522,9 +528,20 @@ class ServerConnection(Connection):
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
+        elif now >= self.auth.until:
+            self._on_rights_lapsed()
         elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
+
+    def _on_rights_lapsed(self) -> None:
+        """Nothing was proved in time, or what was proved has not been proved again."""
+        log.debug("%s closes the connection of %s: its ticket has lapsed, or there was none", self._admission.endpoint, self.peer)
+        self.close("it has not authenticated in time")
+
+    def _on_rights_lost(self) -> None:
+        """See `AuthContext.on_lost`. Not at once: this may run within a call of this connection."""
+        self._loop.call_soon(self.close, "its principal has lost its rights")
 
     def _is_too_slow(self, reception: Reception, now: int) -> bool:
         """It has sent too slowly for too long, and others wait for the memory."""
@@ -587,6 +604,9 @@ class ServerConnection(Connection):
         self._count_replies(0)
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
+        if self._admission.gate is not None:
+            self._admission.gate.close(self.auth)
+        self.auth.on_lost.clear()
         self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:

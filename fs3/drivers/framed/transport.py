@@ -23,6 +23,7 @@ from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, BlockingChannel, Channel, Listener
+from fs3.ports.security import Gate, TicketSource
 
 Address = tuple[socket.AddressFamily, Any]
 """Family and address as `socket` takes them."""
@@ -42,17 +43,22 @@ class FramedTransport:
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
         counts: RpcCounts | None = None,
+        gate: Gate | None = None,
+        tickets: TicketSource | None = None,
         paths: BulkPaths | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`, `replies`: memory of servers for
         requests and replies; by default all listeners of a loop share one of each. `counts`: where calls are counted; None: they
-        are not. `paths`: how payloads travel beside the stream; None: they do not."""
+        are not. `gate`: what the connections of its listeners have to prove; None: nothing. `tickets`: what its channels prove
+        themselves with. `paths`: how payloads travel beside the stream; None: they do not."""
         self._clock = clock
         self._calls_max = calls_max
         self._bounds = bounds or ServerLimits()
         self._pool = pool
         self._replies = replies
         self._counts = counts
+        self._gate = gate
+        self._tickets = tickets
         self._paths = paths
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts, self._paths)
+        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts, self._tickets, self._paths)
 
     def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
         """See `fs3.ports.rpc.BlockingTransport.connect_blocking`."""
@@ -96,7 +102,7 @@ class FramedTransport:
             sock.connect(address)
             sock.settimeout(None)
             self._tune(sock)
-            return BlockingConnection(endpoint, sock, timeout_ns, self._counts)
+            return BlockingConnection(endpoint, sock, timeout_ns, self._counts, self._tickets)
         except BaseException:
             sock.close()
             raise
@@ -147,7 +153,7 @@ class FramedTransport:
         return ServerContext(
             loop=loop,
             clock=self._clock,
-            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max, self._counts),
+            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max, self._counts, self._gate),
             limits=self._bounds,
             pool=self._pool if self._pool is not None else pool_of(loop),
             replies=self._replies if self._replies is not None else reply_budget_of(loop),

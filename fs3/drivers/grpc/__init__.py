@@ -12,11 +12,13 @@ from importlib.util import find_spec
 from fs3.base.errors import error
 from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
+from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.reply_budget import ReplyBudget
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
+from fs3.ports.security import Gate, TicketSource
 from fs3.wire.endpoints import parse_host_port
 
 __all__ = ["GrpcTransport", "require_grpc"]
@@ -34,10 +36,15 @@ class GrpcTransport:
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
         counts: RpcCounts | None = None,
+        gate: Gate | None = None,
+        tickets: TicketSource | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `server_calls_max`: per peer of a server. `pool`: what the payloads of
         requests are counted against, `replies`: the same of replies; by default those of the loop. `counts`: where calls are
-        counted; None: they are not."""
+        counted; None: they are not. `gate`: what calls have to prove; None: nothing. `tickets`: what its channels prove
+        themselves with."""
+        self._gate = gate
+        self._tickets = tickets
         self._clock = clock
         self._calls_max = calls_max
         self._server_calls_max = server_calls_max
@@ -56,7 +63,7 @@ class GrpcTransport:
         _prepare()
         from fs3.drivers.grpc.channel import GrpcChannel
 
-        return GrpcChannel(endpoint, self._clock, self._calls_max, self._counts)
+        return GrpcChannel(endpoint, self._clock, self._calls_max, self._counts, self._tickets)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`. Adds the standard health and reflection services."""
@@ -64,7 +71,8 @@ class GrpcTransport:
         _prepare()
         from fs3.drivers.grpc.server import serve
 
-        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool, self._replies, self._counts)
+        admission = RequestAdmission(bindings, endpoint, self._server_calls_max, self._counts, self._gate)
+        return await serve(admission, self._clock, self._pool, self._replies)
 
 
 def require_grpc() -> None:

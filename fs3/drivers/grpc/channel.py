@@ -14,12 +14,13 @@ from fs3.base.errors import error
 from fs3.base.limits import connect_backoff_max_ns, connect_timeout_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
-from fs3.drivers.grpc.codes import OPTIONS, error_of, take_payload, with_payload
+from fs3.drivers.grpc.codes import OPTIONS, TICKET_METADATA, error_of, take_payload, with_payload
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.ports.security import TicketSource
 from fs3.wire.endpoints import strip_scheme
 
 _CHANNEL_OPTIONS = (
@@ -35,8 +36,17 @@ _CHANNEL_OPTIONS = (
 class GrpcChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` on grpc.aio. The library keeps the connection; `ClientChannel` the places, deadlines and errors."""
 
-    def __init__(self, endpoint: str, clock: Clock, calls_max: int, counts: RpcCounts | None = None) -> None:
-        super().__init__(endpoint, clock, calls_max, counts)
+    _is_ticket_in_calls = True
+
+    def __init__(
+        self,
+        endpoint: str,
+        clock: Clock,
+        calls_max: int,
+        counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
+    ) -> None:
+        super().__init__(endpoint, clock, calls_max, counts, tickets)
         self._channel: grpc.aio.Channel | None = None
         self._callables: dict[Method, Any] = {}
 
@@ -59,7 +69,11 @@ class GrpcChannel(ClientChannel):
         call.data = b""
         call.parts = ()
         timeout_s = timeout_ms / 1000 if timeout_ms else None
-        rpc = self._callable(call.method)(data, timeout=timeout_s)
+        metadata = None
+        if self._tickets is not None and self._tickets.ticket:
+            self._shown = self._tickets.ticket
+            metadata = ((TICKET_METADATA, self._shown),)
+        rpc = self._callable(call.method)(data, timeout=timeout_s, metadata=metadata)
         run = self._follow(call, rpc) if isinstance(call, StreamCall) else self._finish(call, rpc)
         call.wire_state = self._loop.create_task(run)
 

@@ -18,6 +18,9 @@ from fs3.wire.errors import decode_error
 ERROR_TRAILER: Final = "fs3-error-bin"
 """Trailing metadata with the ErrorDetail of a failed call."""
 
+TICKET_METADATA: Final = "fs3-ticket-bin"
+"""Metadata of a call: who calls, as Process.Authenticate says it on the other wires."""
+
 MESSAGE_BYTES_MAX: Final = frame_header_bytes_max + frame_payload_bytes_max + 16
 
 OPTIONS: Final = (
@@ -47,6 +50,7 @@ _TO_STATUS = {
     Code.EXISTS: _Status.ALREADY_EXISTS,
     Code.PERMISSION: _Status.PERMISSION_DENIED,
     Code.ACCESS: _Status.PERMISSION_DENIED,
+    Code.NOT_AUTHENTICATED: _Status.UNAUTHENTICATED,
     Code.CHECKSUM: _Status.DATA_LOSS,
     Code.DISK: _Status.DATA_LOSS,
     Code.DATA_LOSS: _Status.DATA_LOSS,

@@ -18,16 +18,16 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import calls_per_connection_max, connection_idle_ns_max, stream_queue_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER, SECOND
-from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_payload, with_payload
+from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, TICKET_METADATA, status_of, take_payload, with_payload
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
-from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Bindings, OnSent, Part
+from fs3.ports.rpc import OnSent, Part
 from fs3.wire.endpoints import format_host_port, parse_host_port
 from fs3.wire.errors import encode_error
 
@@ -51,8 +51,10 @@ class GrpcCall(ServerCall):
 
     __slots__ = ("_charged_bytes", "_listener", "_reply_bytes", "_waiter", "failure", "messages", "outcome", "queued_bytes")
 
-    def __init__(self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int) -> None:
-        super().__init__(method, request, peer, deadline)
+    def __init__(
+        self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int, auth: AuthContext
+    ) -> None:
+        super().__init__(method, request, peer, deadline, auth)
         self._listener = listener
         self._charged_bytes = 0  # bytes charged to the pool
         self._reply_bytes = 0  # of the reply budget
@@ -167,27 +169,19 @@ class _RoomForReply:
 class GrpcListener:
     """`fs3.ports.rpc.Listener` on grpc.aio."""
 
-    def __init__(
-        self,
-        endpoint: str,
-        bindings: Bindings,
-        clock: Clock,
-        calls_max: int,
-        pool: ReceivePool,
-        replies: ReplyBudget,
-        counts: RpcCounts | None,
-    ) -> None:
+    def __init__(self, admission: RequestAdmission, clock: Clock, pool: ReceivePool, replies: ReplyBudget) -> None:
         self.pool = pool
         self.replies = replies
         self._now = clock.now
-        self._admission = RequestAdmission(bindings, endpoint, calls_max, counts)
+        self._admission = admission
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
         self._drain = Drain(self)
         self._is_stopped = False
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(*OPTIONS, *_SERVER_OPTIONS))
         services: dict[str, dict[str, Any]] = {}
-        for method in bindings:
+        for binding in admission.table.values():
+            method = binding.method
             services.setdefault(method.service, {})[method.name] = self._handler(method)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
@@ -237,6 +231,31 @@ class GrpcListener:
             del self._calls[call.peer]
         self._drain.on_progress()
 
+    @staticmethod
+    def _end_with_ticket(call: GrpcCall, context: Any, auth: AuthContext, now: int) -> None:
+        def end() -> None:
+            call.fail(Code.NOT_AUTHENTICATED, "the ticket of this call has lapsed")
+
+        lapse = asyncio.get_running_loop().call_later(max(0, auth.until - now) / SECOND, end)
+        auth.on_lost.append(end)
+
+        def forget(_: object) -> None:
+            lapse.cancel()
+            auth.on_lost.remove(end)
+
+        context.add_done_callback(forget)
+
+    def _identify(self, context: Any, peer: str) -> AuthContext:
+        """Who calls. Raises RequestRefused."""
+        gate = self._admission.gate
+        if gate is None:
+            return AuthContext()
+        shown = [value for key, value in context.invocation_metadata() or () if key == TICKET_METADATA]
+        try:
+            return gate.recall(shown[0] if shown and isinstance(shown[0], bytes) else b"", peer)
+        except FS3Error as refusal:
+            raise RequestRefused(refusal.code, refusal.strerror or "") from None
+
     def _handler(self, method: Method) -> Any:
         if method.streaming:
 
@@ -275,38 +294,35 @@ class GrpcListener:
     async def _begin(self, method: Method, data: bytes, context: Any) -> GrpcCall:
         """Check a request and hand it to its handler."""
         peer = context.peer()
+        now = self._now()
         try:
+            auth = self._identify(context, peer)
             # The payload is in the message on this wire: it is looked at once that is parsed.
-            binding, request = self._admission.admit(method.id, data, 0, self._calls[peer])
+            binding, request = self._admission.admit(method.id, data, 0, self._calls[peer], auth, now)
         except RequestRefused as refusal:
             await _abort(context, refusal.code, refusal.message)
         remaining_s = context.time_remaining()
-        deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else self._now() + int(remaining_s * SECOND)
-        call = GrpcCall(self, method, request, peer, deadline)
+        deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else now + int(remaining_s * SECOND)
+        call = GrpcCall(self, method, request, peer, deadline, auth)
         if binding.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
         if length := reply_bytes_of(method, request):
             context.add_done_callback(lambda _: call.hold_reply(0))
             await call.reserve_reply(length)
         self._calls[peer] += 1
+        if method.streaming and auth.until < NEVER:
+            # Nothing renews what a call has said: a stream ends with its ticket, and its reader begins another.
+            self._end_with_ticket(call, context, auth, now)
         if binding.counts is not None:
             call.count(binding.counts, self._now(), binding.slow)
         call.dispatch(binding.handler)
         return call
 
 
-async def serve(
-    endpoint: str,
-    bindings: Bindings,
-    clock: Clock,
-    calls_max: int,
-    pool: ReceivePool | None,
-    replies: ReplyBudget | None,
-    counts: RpcCounts | None,
-) -> GrpcListener:
-    """A listener at `endpoint`."""
+async def serve(admission: RequestAdmission, clock: Clock, pool: ReceivePool | None, replies: ReplyBudget | None) -> GrpcListener:
+    """A listener where `admission` says."""
     loop = asyncio.get_running_loop()
-    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(loop), replies or reply_budget_of(loop), counts)
+    listener = GrpcListener(admission, clock, pool or pool_of(loop), replies or reply_budget_of(loop))
     await listener.start()
     return listener
 

@@ -21,6 +21,7 @@ from fs3.drivers.rpc.payload import copy_parts, join_parts
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import OnSent, Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import HEADER_BYTES
@@ -71,7 +72,7 @@ class MemoryCall(ServerCall):
     __slots__ = ("connection", "queued_bytes", "request_id")
 
     def __init__(self, connection: MemoryConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
-        super().__init__(method, request, connection.peer, deadline)
+        super().__init__(method, request, connection.peer, deadline, connection.auth)
         self.connection = connection
         self.queued_bytes = 0
         """Messages of a stream that have not arrived."""
@@ -109,7 +110,7 @@ class MemoryCall(ServerCall):
 class MemoryConnection:
     """A client and a server that talk to each other."""
 
-    def __init__(self, network: MemoryNetwork, client: ClientEnd, server: ServerEnd) -> None:
+    def __init__(self, network: MemoryNetwork, client: ClientEnd, server: ServerEnd, auth: AuthContext) -> None:
         self.client = client
         self.server = server
         self.peer = f"memory:{client.host or 'client'}"
@@ -122,6 +123,9 @@ class MemoryConnection:
         self.down = MemoryPipe(network, self, server.host, client.host, client.context)
         self.pipes = (self.up, self.down)
         network.connections[self] = None
+        self.auth: AuthContext = auth
+        """What the client has proved."""
+        auth.on_lost.append(self._on_rights_lost)
         server.connections[self] = None
 
     # --- towards the server --------------------------------------------------------------------------------------------
@@ -140,12 +144,16 @@ class MemoryConnection:
     def on_request(self, frame: _RequestFrame) -> None:
         """A request arrives."""
         server, request_id, length = self.server, frame.request_id, frame.length
+        now = self._network.clock.now()
+        if now >= self.auth.until and self.auth.principal is not None:
+            self.disconnect("its ticket has lapsed")
+            return
         try:
-            binding, request = server.admission.admit(frame.method_id, frame.data, length, self.open_calls)
+            binding, request = server.admission.admit(frame.method_id, frame.data, length, self.open_calls, self.auth, now)
         except RequestRefused as refusal:
             self.send_error(request_id, refusal.code, refusal.message)
             return
-        deadline = self._network.clock.now() + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
+        deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
         call = MemoryCall(self, binding.method, request, deadline, request_id)
         if frame.payload is None:
             self._admit(call, binding)
@@ -227,7 +235,14 @@ class MemoryConnection:
         if self.server.host != host:
             asyncio.get_running_loop().call_soon(self._cancel_calls, context=self.server.context)
 
+    def _on_rights_lost(self) -> None:
+        """See `AuthContext.on_lost`. Not at once: this may run within a call of this connection."""
+        if not self.up.is_closed:
+            asyncio.get_running_loop().call_soon(self.disconnect, "its principal has lost its rights")
+
     def _forget(self) -> None:
+        if self.server.admission.gate is not None:
+            self.server.admission.gate.close(self.auth)
         self.up.close()
         self.down.close()
         self._network.connections.pop(self, None)

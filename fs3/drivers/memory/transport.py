@@ -21,7 +21,9 @@ from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import Bindings, Channel, Listener, Part, Reply
+from fs3.ports.security import Gate, TicketSource
 from fs3.wire.endpoints import strip_scheme
 from fs3.wire.errors import decode_error
 
@@ -39,9 +41,14 @@ class MemoryTransport:
         calls_max: int = calls_per_connection_max,
         server_calls_max: int = calls_per_connection_max,
         pool: ReceivePool | None = None,
+        gate: Gate | None = None,
+        tickets: TicketSource | None = None,
     ) -> None:
         """`host`: where this transport's channels and listeners are, for the network's policy. `server_calls_max` and `pool`
-        bound what its listeners take."""
+        bound what its listeners take. `gate`: what the connections of its listeners have to prove; None: nothing. `tickets`: what
+        its channels prove themselves with."""
+        self._gate = gate
+        self._tickets = tickets
         self._network = network
         self._host = host
         self._calls_max = calls_max
@@ -56,7 +63,7 @@ class MemoryTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         strip_scheme(endpoint, "memory")
-        return MemoryChannel(self._network, self._host, endpoint, self._calls_max)
+        return MemoryChannel(self._network, self._host, endpoint, self._calls_max, self._tickets)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""
@@ -64,7 +71,7 @@ class MemoryTransport:
         if name in self._network.listeners:
             raise error(Code.EXISTS, f"{endpoint} is taken: another server listens there")
         pool = self._pool or pool_of(asyncio.get_running_loop())
-        listener = MemoryListener(self._network, self._host, name, bindings, self._server_calls_max, pool)
+        listener = MemoryListener(self._network, self._host, name, bindings, self._server_calls_max, pool, self._gate)
         self._network.listeners[name] = listener
         return listener
 
@@ -72,8 +79,10 @@ class MemoryTransport:
 class MemoryChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` inside one process."""
 
-    def __init__(self, network: MemoryNetwork, host: str, endpoint: str, calls_max: int) -> None:
-        super().__init__(endpoint, network.clock, calls_max)
+    def __init__(
+        self, network: MemoryNetwork, host: str, endpoint: str, calls_max: int, tickets: TicketSource | None = None
+    ) -> None:
+        super().__init__(endpoint, network.clock, calls_max, tickets=tickets)
         self.host = host
         self.context = copy_context()
         """In which its side of a connection is handled."""
@@ -113,7 +122,12 @@ class MemoryChannel(ClientChannel):
             self._on_connect_failed(error(Code.UNAVAILABLE, f"nobody listens at {self.endpoint}"))
             return
         self._end_dial()
-        self._connection = MemoryConnection(self._network, self, listener)
+        gate = listener.admission.gate
+        auth = AuthContext() if gate is None else gate.open(f"memory:{self.host or 'client'}")
+        if auth is None:
+            self._on_connect_failed(error(Code.UNAVAILABLE, f"{self.endpoint} accepts no more connections from {self.host!r}"))
+            return
+        self._connection = MemoryConnection(self._network, self, listener, auth)
         self._on_connected()
 
     def _on_dial_failed(self) -> None:
@@ -191,12 +205,19 @@ class MemoryListener:
     """`fs3.ports.rpc.Listener` inside one process."""
 
     def __init__(
-        self, network: MemoryNetwork, host: str, name: str, bindings: Bindings, calls_max: int, pool: ReceivePool
+        self,
+        network: MemoryNetwork,
+        host: str,
+        name: str,
+        bindings: Bindings,
+        calls_max: int,
+        pool: ReceivePool,
+        gate: Gate | None = None,
     ) -> None:
         self.host = host
         self.context = copy_context()
         """In which its side of every connection is handled."""
-        self.admission = RequestAdmission(bindings, f"memory://{name}", calls_max)
+        self.admission = RequestAdmission(bindings, f"memory://{name}", calls_max, gate=gate)
         self.pool = pool
         self.connections: dict[MemoryConnection, None] = {}
         self._network = network

@@ -43,7 +43,10 @@ from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
+from fs3.ports.security import EndSubscription, TicketSource
 from fs3.runtime.alarm import Alarm
+from fs3.wire.methods import PROCESS
+from fs3.wire.process import authenticate_to_pb
 
 calls_waiting_max = 65_536
 """Callers of one channel that wait for one of its `calls_per_connection_max` places; further ones are answered BUSY."""
@@ -97,6 +100,8 @@ class PendingCall(asyncio.Future[Reply]):
         """As `Future.set_exception`."""
         if self.counts is not None:
             self.counts.end(exception.code if isinstance(exception, FS3Error) else Code.INTERNAL, self.begun_at)
+        if isinstance(exception, FS3Error) and exception.code is Code.NOT_AUTHENTICATED:
+            exception = self.channel.explain_refusal(exception)
         super().set_exception(exception)
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -140,6 +145,18 @@ class CallbackCall(PendingCall):
             log.exception("what follows %s failed", self.channel.describe(self))
 
 
+class _Authentication(PendingCall):
+    """Tells the server who calls. What comes of it shows in the calls behind it: a server of an open cluster, or of a release
+    before, knows no such method, and asks for nothing."""
+
+    __slots__ = ()
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """As `Future.set_exception`. It counts as seen."""
+        super().set_exception(exception)
+        self.exception()
+
+
 class StreamCall(PendingCall):
     """A call of a streaming method, with the messages that have arrived and are not consumed yet."""
 
@@ -171,10 +188,19 @@ class ClientChannel:
     """`fs3.ports.rpc.Channel` on top of a wire. It belongs to the event loop it is first used on and to its process."""
 
     def __init__(
-        self, endpoint: str, clock: Clock, calls_max: int = calls_per_connection_max, counts: RpcCounts | None = None
+        self,
+        endpoint: str,
+        clock: Clock,
+        calls_max: int = calls_per_connection_max,
+        counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
     ) -> None:
-        """`counts`: where its calls are counted; None: they are not."""
+        """`counts`: where its calls are counted; None: they are not. `tickets`: what it proves itself with; None: nothing."""
         self.endpoint = endpoint
+        self._tickets = tickets
+        self._shown = b""
+        """The ticket that was sent last on this connection."""
+        self._unsubscribe: EndSubscription | None = None
         self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
@@ -199,6 +225,9 @@ class ClientChannel:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._is_open else "opening" if self._is_opening else "idle"
         return f"<{type(self).__name__} {self.endpoint} {state}, {len(self.pending)} under way, {len(self.waiting)} waiting>"
+
+    _is_ticket_in_calls = False
+    """A wire on which each call says who calls, and not the connection, says so."""
 
     # --- what a wire provides ------------------------------------------------------------------------------------------
 
@@ -283,6 +312,9 @@ class ClientChannel:
         if _getpid() != self._pid:
             return
         self._alarm.cancel()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
         self._fail_all(self._take_all(), Code.DISCONNECTED, f"the channel to {self.endpoint} was closed")
         self._hang_up()
 
@@ -403,7 +435,40 @@ class ClientChannel:
         self._is_open = True
         self._connect_error = None
         self._backoff_ns = connect_backoff_min_ns
+        if self._tickets is not None:
+            if self._unsubscribe is None:
+                self._unsubscribe = self._tickets.subscribe(self._authenticate)
+            self._authenticate()
         self.pump()
+
+    def _authenticate(self) -> None:
+        """Say who calls, ahead of everything that is sent after it. It may be one call more than there are places."""
+        assert self._tickets is not None
+        if not self._is_open or not self._tickets.ticket or self._is_ticket_in_calls:
+            return
+        call = _Authentication(loop=self._loop)
+        self._shown = self._tickets.ticket
+        call.channel = self
+        call.method = PROCESS.Authenticate
+        call.data = authenticate_to_pb(self._shown).SerializeToString()
+        call.parts = ()
+        call.length = 0
+        call.into = None
+        call.timeout_ns = call_timeout_ns
+        now = call.begun_at = self._now()
+        call.deadline = now + call_timeout_ns
+        call.wire_state = call.counts = None
+        self._alarm.set(call.deadline, now)
+        self._last_id = call.request_id = self._last_id + 1
+        self.pending[call.request_id] = call
+        self._transmit(call, call_timeout_ns // MILLISECOND + 1)
+
+    def explain_refusal(self, problem: FS3Error) -> FS3Error:
+        """What a call ends with that was refused since the server does not know, or no longer, who calls: asking again is worth
+        while when there is a newer ticket, or will be."""
+        if self._tickets is not None and self._tickets.on_refused(self._shown):
+            return error(Code.TICKET_LAPSED, f"the ticket for {self.endpoint} has lapsed; a new one is on its way")
+        return problem
 
     def _on_connect_failed(self, problem: FS3Error) -> None:
         """There is no server to talk to: the calls that wait fail, and for a while so do new ones."""

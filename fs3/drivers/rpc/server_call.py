@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
+from fs3.model.principal import AuthContext, Share
 from fs3.model.slow import SlowOperation, Span
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
 from fs3.runtime.slow_operations import SlowOperations
@@ -24,6 +25,8 @@ class MethodBinding(NamedTuple):
     """How a server serves one method."""
 
     method: Method
+    rights: int
+    """`Right` bits: whom it serves."""
     handler: Handler
     parse: Callable[[bytes | bytearray], Any]
     """The message of a request. Raises DecodeError."""
@@ -39,6 +42,7 @@ def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int,
     return {
         method.id: MethodBinding(
             method,
+            method.rights,
             handler,
             method.request.FromString,
             method.payload is PayloadSide.REQUEST,
@@ -66,8 +70,10 @@ class ServerCall:
         "_counts",
         "_ended",
         "_released_at",
+        "_share",
         "_slow",
         "arrived_at",
+        "auth",
         "deadline",
         "is_cancelled",
         "method",
@@ -76,17 +82,19 @@ class ServerCall:
         "request",
     )
 
-    def __init__(self, method: Method, request: Any, peer: str, deadline: int) -> None:
+    def __init__(self, method: Method, request: Any, peer: str, deadline: int, auth: AuthContext) -> None:
         self.method = method
         self.request = request
         self.payload: memoryview | None = None
         self.peer = peer
+        self.auth = auth
         self.deadline = deadline
         self.is_cancelled = False
         self._ended = False
         self._callbacks: list[OnCancel] | None = None
         self._counts: CallCounts | None = None
         self._slow: SlowOperations | None = None
+        self._share: Share | None = None
         self._begun_at = 0
         self._released_at = 0
         self.arrived_at = 0
@@ -203,6 +211,10 @@ class ServerCall:
 
     def dispatch(self, handler: Handler) -> None:
         """Hand the call to its handler; what that raises fails the call as INTERNAL."""
+        share = self.auth.share
+        if share is not None:
+            share.calls += 1
+            self._share = share
         try:
             handler(self)
         except Exception as problem:
@@ -213,6 +225,8 @@ class ServerCall:
         if not self._ended:
             self._ended = True
             self._callbacks = None
+            if self._share is not None:
+                self._share.calls -= 1
             if self._counts is not None:
                 elapsed_ns = self._counts.end(code, self._begun_at)
                 if self._slow is not None and elapsed_ns >= self._slow.threshold_ns:

@@ -64,6 +64,13 @@ SERVED_RECEIVED = Metric("fs3_rpc_served_payload_received_bytes_total", _C, "Pay
 SERVED_SENT = Metric("fs3_rpc_served_payload_sent_bytes_total", _C, "Payload of replies.", _VERB)
 REFUSED = Metric("fs3_rpc_refused_total", _C, "Requests that were refused before a handler saw them, by reason.", ("code",))
 CONNECTIONS = Metric("fs3_rpc_connections", _G, "Connections of clients on the framed wires.")
+TICKETS_REFUSED = Metric(
+    "fs3_tickets_refused_total",
+    _C,
+    "Tickets and connections that were refused, by reason.",
+    ("reason",),
+)
+STRANGERS = Metric("fs3_stranger_connections", _G, "Connections that have proved nothing, in a cluster with security.")
 CALLED_SECONDS = Metric(
     "fs3_rpc_called_seconds",
     _H,

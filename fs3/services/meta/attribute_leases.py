@@ -87,6 +87,10 @@ class _ClientWatch:
     wait: asyncio.TimerHandle | None = None
     expiry: asyncio.TimerHandle | None = None
 
+    def __hash__(self) -> int:
+        # Not by its address: sets of watches are walked, and a run of the simulator is to go as the one before.
+        return self.number
+
 
 class AttributeLeases:
     """Those that one metadata service has given. Belongs to one event loop."""

@@ -158,8 +158,9 @@ async def more_is_remembered_than_is_noted(stage: SceneCluster) -> str:
     """The same, where the service notes fewer inodes per client than there are."""
 
     async def wait(stage: SceneCluster) -> None:
-        stage.cluster.network.policy = SlowLinks(stage.cluster.links, "meta", _READERS[1], 300)
-        await asyncio.sleep(15)
+        for by_ms in (100, 500):
+            stage.cluster.network.policy = SlowLinks(stage.cluster.links, "meta", _READERS[1], by_ms)
+            await asyncio.sleep(15)
 
     with plant([(attribute_leases, "watched_inodes_max", _FILES)]):
         return await _play(stage, wait)

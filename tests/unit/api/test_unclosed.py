@@ -16,12 +16,21 @@ from fs3.api.fsspec import unclosed
 from fs3.runtime.worker_threads import WorkerThreads
 
 
+async def _cancel_all() -> None:
+    """What a stopped loop still has under way would be told of in the log of a later test."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     running = asyncio.new_event_loop()
     thread = threading.Thread(target=running.run_forever)
     thread.start()
     yield running
+    asyncio.run_coroutine_threadsafe(_cancel_all(), running).result()
     running.call_soon_threadsafe(running.stop)
     thread.join()
     running.close()

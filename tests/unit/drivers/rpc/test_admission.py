@@ -4,6 +4,7 @@ import pytest
 
 from fs3.base.status import Code
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import Call
 from fs3.wire.methods import MGMTD, STORAGE
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
@@ -21,10 +22,10 @@ def make_admission() -> RequestAdmission:
 
 
 def test_an_admitted_request_comes_with_its_binding_and_its_message() -> None:
-    binding, request = make_admission().admit(MGMTD.Heartbeat.id, HEARTBEAT, 0, open_calls=1)
+    binding, request = make_admission().admit(MGMTD.Heartbeat.id, HEARTBEAT, 0, open_calls=1, auth=AuthContext(), now=0)
     assert (binding.method, binding.handler) == (MGMTD.Heartbeat, handle)
     assert request.node_id == 3
-    binding, request = make_admission().admit(STORAGE.Update.id, UPDATE, 5, open_calls=0)
+    binding, request = make_admission().admit(STORAGE.Update.id, UPDATE, 5, open_calls=0, auth=AuthContext(), now=0)
     assert binding.takes_payload
     assert list(request.lengths) == [5]
 
@@ -42,7 +43,7 @@ def test_a_refused_request_is_told_the_first_reason(
     method_id: int, data: bytes, payload_length: int, open_calls: int, code: Code, text: str
 ) -> None:
     with pytest.raises(RequestRefused) as refusal:
-        make_admission().admit(method_id, data, payload_length, open_calls)
+        make_admission().admit(method_id, data, payload_length, open_calls, AuthContext(), 0)
     assert refusal.value.code is code
     assert text in refusal.value.message
 
@@ -51,6 +52,6 @@ def test_a_listener_that_closes_refuses_what_it_would_have_taken() -> None:
     admission = make_admission()
     admission.is_closing = True
     with pytest.raises(RequestRefused) as refusal:
-        admission.admit(MGMTD.Heartbeat.id, HEARTBEAT, 0, open_calls=0)
+        admission.admit(MGMTD.Heartbeat.id, HEARTBEAT, 0, open_calls=0, auth=AuthContext(), now=0)
     assert refusal.value.code is Code.SHUTTING_DOWN
     assert refusal.value.message == "tcp://here:1 is shutting down"

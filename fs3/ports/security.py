@@ -1,0 +1,56 @@
+"""Who is at the other end of a connection: what servers ask before they serve, and what clients prove themselves with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fs3.model.principal import AuthContext
+
+OnTicket = Callable[[], None]
+"""There is a newer ticket."""
+
+EndSubscription = Callable[[], None]
+"""What was subscribed to is not told any more."""
+
+
+class Gate(Protocol):
+    """Decides for all listeners of a process what their connections have proved. In a cluster without security all of them have
+    every right."""
+
+    def open(self, peer: str) -> AuthContext | None:
+        """The context of a new connection from `peer`: it has proved nothing yet, and is told of everything that changes.
+        None: there are too many connections from there that have proved nothing; it is closed."""
+        ...
+
+    def close(self, auth: AuthContext) -> None:
+        """The connection has ended."""
+        ...
+
+    def authenticate(self, auth: AuthContext, ticket: bytes) -> None:
+        """From now on the connection has the rights of the ticket. Raises FS3Error NOT_AUTHENTICATED, which says no more than
+        that: the connection keeps what it had; BUSY when the principal has too many connections."""
+        ...
+
+    def recall(self, ticket: bytes, peer: str) -> AuthContext:
+        """The context of a ticket that comes with a request, as on gRPC: verified once, then remembered; b"": there is none.
+        Raises as `authenticate` does."""
+        ...
+
+
+class TicketSource(Protocol):
+    """What a client proves itself with. It is logged in, and has tickets renewed, by its owner."""
+
+    @property
+    def ticket(self) -> bytes:
+        """The newest one; b"": there is none."""
+        ...
+
+    def subscribe(self, on_ticket: OnTicket) -> EndSubscription:
+        """Have `on_ticket` called when there is a newer one, in the loop of the owner; returns what ends that."""
+        ...
+
+    def on_refused(self, ticket: bytes) -> bool:
+        """A server has refused what was asked with this ticket (b"": with none), since it proves nothing there any more. True:
+        there is a newer one, or one is being fetched, so that asking again is worth while."""
+        ...

@@ -1,0 +1,285 @@
+"""What the connections of a process have proved: the `Gate` of its listeners.
+
+A ticket is verified when it is shown, and once more whenever something changes that it was verified by: the keys, who is
+revoked, whether the cluster has security at all. So no decision outlives what it was made from, and in between a request costs
+one look at what its connection may do. Time needs no change: a connection's rights end with its ticket, by the clock of this
+process, which the admission of each request looks at.
+
+Limits: it belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from fs3.base import limits
+from fs3.base.errors import FS3Error, error
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, NEVER
+from fs3.core.security.cluster_time import ClusterTime
+from fs3.core.security.revocations import Revocations
+from fs3.core.security.seal import KeyRing, SealError
+from fs3.core.security.state import OnSecurityChanged
+from fs3.core.security.tickets import open_ticket
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
+from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right, Share
+from fs3.ports.clock import Clock
+
+authentication_failures_max = 8
+"""A connection on which so many tickets were refused is closed."""
+tickets_remembered_max = 4096
+"""Tickets that come with requests and are verified once, the newest."""
+
+
+class SecurityView(Protocol):
+    """What the process knows of the cluster's security; see `fs3.core.security.state.SecurityState`."""
+
+    @property
+    def is_on(self) -> bool:
+        """Connections have the rights that they have proved, and no others."""
+        ...
+
+    @property
+    def ring(self) -> KeyRing: ...
+
+    @property
+    def time(self) -> ClusterTime: ...
+
+    @property
+    def revoked(self) -> Revocations: ...
+
+    def subscribe(self, callback: OnSecurityChanged) -> None:
+        """Have `callback` called with every change of the others."""
+        ...
+
+
+class TicketRefusal(StrEnum):
+    """Why a ticket was not taken. Counted, and never told."""
+
+    BROKEN = "broken"
+    """Not sealed with a key of this cluster that is in use."""
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    TIME_UNKNOWN = "time_unknown"
+    """The manager was not heard for so long that this process cannot say what has expired."""
+    TOO_MANY = "too_many"
+    """Connections of the principal, or of strangers."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """What strangers and principals may take; see `fs3.base.limits` for each. Tests make them smaller."""
+
+    stranger_connections_max: int = limits.stranger_connections_max
+    stranger_connections_per_origin_max: int = limits.stranger_connections_per_origin_max
+    stranger_calls_max: int = limits.stranger_calls_max
+    principal_connections_max: int = limits.principal_connections_max
+    principal_calls_max: int = limits.principal_calls_max
+    authentication_failures_max: int = authentication_failures_max
+    authentication_ns: int = limits.authentication_ns
+    tickets_remembered_max: int = tickets_remembered_max
+
+
+class TicketGate:
+    """`fs3.ports.security.Gate` of one process."""
+
+    def __init__(self, security: SecurityView, clock: Clock, bounds: GateLimits | None = None) -> None:
+        self._security = security
+        self._now = clock.now
+        self._bounds = bounds or GateLimits()
+        self._tickets: dict[AuthContext, bytes] = {}
+        """Connection -> the ticket it has shown last; b"": none."""
+        self._recalled: OrderedDict[bytes, AuthContext] = OrderedDict()
+        """Tickets that came with requests, the newest last."""
+        self._shares: dict[tuple[PrincipalKind, str], Share] = {}
+        """Of principals that have connections, or remembered tickets."""
+        self._strangers = Share(self._bounds.stranger_calls_max)
+        self._origins: Counter[str] = Counter()
+        """Connections of strangers, by where they come from."""
+        self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
+        security.subscribe(self._on_changed)
+
+    # --- the port ------------------------------------------------------------------------------------------------------
+
+    def open(self, peer: str) -> AuthContext | None:
+        """See `Gate.open`."""
+        bounds = self._bounds
+        if self._security.is_on and (
+            self._strangers.connections >= bounds.stranger_connections_max
+            or self._origins[origin_of(peer)] >= bounds.stranger_connections_per_origin_max
+        ):
+            self.refused[TicketRefusal.TOO_MANY] += 1
+            return None
+        auth = AuthContext(peer=peer)
+        self._tickets[auth] = b""
+        self._decide(auth)
+        return auth
+
+    def close(self, auth: AuthContext) -> None:
+        """See `Gate.close`."""
+        if self._tickets.pop(auth, None) is not None:
+            self._leave_share(auth)
+
+    def authenticate(self, auth: AuthContext, ticket: bytes) -> None:
+        """See `Gate.authenticate`."""
+        if not self._security.is_on:
+            # Kept for when the cluster gets security: who had authenticated by then goes on.
+            self._tickets[auth] = ticket
+            return
+        try:
+            principal, until = self._verify(ticket)
+            self._enter(auth, principal)
+        except FS3Error:
+            auth.failures += 1
+            if auth.failures >= self._bounds.authentication_failures_max:
+                _lose(auth)
+            raise
+        auth.prove(principal, until)
+        self._tickets[auth] = ticket
+
+    def recall(self, ticket: bytes, peer: str) -> AuthContext:
+        """See `Gate.recall`. A ticket that does not count is as none: those without may log in."""
+        if not self._security.is_on:
+            return AuthContext(peer=peer)
+        found = self._recalled.get(ticket)
+        if found is not None and self._now() < found.until:
+            self._recalled.move_to_end(ticket)
+            return found
+        auth = AuthContext(Right.ANYONE, peer=peer)
+        auth.share = self._strangers
+        if not ticket:
+            return auth
+        try:
+            principal, until = self._verify(ticket)
+        except FS3Error:
+            return auth
+        auth.share = self._share_of(principal)
+        auth.prove(principal, until)
+        self._recalled[ticket] = auth
+        if len(self._recalled) > self._bounds.tickets_remembered_max:
+            self._recalled.popitem(last=False)
+        return auth
+
+    # --- decisions -----------------------------------------------------------------------------------------------------
+
+    def _verify(self, ticket: bytes) -> tuple[Principal, int]:
+        """Whose ticket it is, and until when it counts by this process's clock. Raises FS3Error NOT_AUTHENTICATED."""
+        security, now = self._security, self._now()
+        if not security.time.is_known(now):
+            raise self._refuse(TicketRefusal.TIME_UNKNOWN)
+        try:
+            principal = open_ticket(security.ring, ticket, 0)
+        except SealError:
+            raise self._refuse(TicketRefusal.BROKEN) from None
+        left_ms = principal.expires_ms - security.time.now_ms(now)
+        if left_ms <= 0:
+            raise self._refuse(TicketRefusal.EXPIRED)
+        if security.revoked.is_revoked(principal):
+            raise self._refuse(TicketRefusal.REVOKED)
+        return principal, now + left_ms * MILLISECOND
+
+    def _refuse(self, reason: TicketRefusal) -> FS3Error:
+        """The same words for all reasons: they would tell how near a forged ticket is."""
+        self.refused[reason] += 1
+        return error(Code.NOT_AUTHENTICATED, "the ticket is not valid here, or not any more")
+
+    def _on_changed(self) -> None:
+        """Everything is decided anew: a scan of all connections, which changes are rare enough for."""
+        for auth in list(self._tickets):
+            self._decide(auth)
+        recalled, self._recalled = self._recalled, OrderedDict()
+        for ticket, auth in recalled.items():
+            try:
+                auth.prove(*self._verify(ticket))
+            except FS3Error:
+                _lose(auth)
+            else:
+                self._recalled[ticket] = auth
+
+    def _decide(self, auth: AuthContext) -> None:
+        """What a connection may do, by the ticket it has shown last."""
+        if not self._security.is_on:
+            self._leave_share(auth)
+            auth.rights, auth.principal, auth.until = ALL_RIGHTS, None, NEVER
+            return
+        was_known = auth.principal is not None
+        ticket = self._tickets[auth]
+        if ticket:
+            try:
+                principal, until = self._verify(ticket)
+                self._enter(auth, principal)
+            except FS3Error:
+                self._tickets[auth] = b""
+            else:
+                auth.prove(principal, until)
+                return
+        if was_known or auth.share is not self._strangers:
+            self._leave_share(auth)
+            auth.lapse()
+            auth.principal = None
+            auth.until = self._now() + self._bounds.authentication_ns
+            auth.share = self._strangers
+            self._strangers.connections += 1
+            self._origins[origin_of(auth.peer)] += 1
+        if was_known:
+            _lose(auth)
+
+    # --- shares --------------------------------------------------------------------------------------------------------
+
+    def _enter(self, auth: AuthContext, principal: Principal) -> None:
+        """The connection is one of this principal's now. Raises FS3Error BUSY."""
+        share = self._share_of(principal)
+        if auth.share is share:
+            return
+        if share.connections >= self._bounds.principal_connections_max:
+            self.refused[TicketRefusal.TOO_MANY] += 1
+            raise error(Code.BUSY, f"{share.connections} connections of this caller are open")
+        self._leave_share(auth)
+        auth.share = share
+        share.connections += 1
+
+    def _leave_share(self, auth: AuthContext) -> None:
+        share, auth.share = auth.share, None
+        if share is None:
+            return
+        share.connections -= 1
+        if share is self._strangers:
+            origin = origin_of(auth.peer)
+            self._origins[origin] -= 1
+            if not self._origins[origin]:
+                del self._origins[origin]
+
+    def _share_of(self, principal: Principal) -> Share:
+        name = (principal.kind, principal.name)
+        found = self._shares.get(name)
+        if found is None:
+            if len(self._shares) >= self._bounds.tickets_remembered_max:
+                self._shares = {key: share for key, share in self._shares.items() if share.connections or share.calls}
+            found = self._shares[name] = Share(self._bounds.principal_calls_max)
+        return found
+
+    # --- to be looked at -----------------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterator[Sample]:
+        """What was refused, and who is connected."""
+        for reason, count in self.refused.items():
+            yield Sample(catalogue.TICKETS_REFUSED, (reason,), count)
+        yield Sample(catalogue.STRANGERS, (), self._strangers.connections)
+
+
+def origin_of(peer: str) -> str:
+    """Where the peers come from that a stranger's connection is counted with: its address without the port, or its user."""
+    if peer.startswith("local:"):
+        return peer[peer.find("uid=") :]
+    return peer.rpartition(":")[0]
+
+
+def _lose(auth: AuthContext) -> None:
+    auth.lapse()
+    for callback in tuple(auth.on_lost):
+        callback()
