@@ -29,7 +29,7 @@ from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
 from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
-from fs3.wire.process import metrics_to_pb, slow_to_pb
+from fs3.wire.process import connections_to_pb, metrics_to_pb, slow_to_pb
 
 log = logging.getLogger("fs3.metrics")
 
@@ -74,7 +74,11 @@ class ProcessObserver:
 
     def bindings(self) -> Bindings:
         """What every process answers about itself, beside what it is for."""
-        return {PROCESS.GetMetrics: self._get_metrics, PROCESS.GetSlow: self._get_slow}
+        return {
+            PROCESS.GetMetrics: self._get_metrics,
+            PROCESS.GetSlow: self._get_slow,
+            PROCESS.GetConnections: self._get_connections,
+        }
 
     def _get_metrics(self, call: Call) -> None:
         """Read on a thread: a manager of a large cluster looks at many targets. Calls that come meanwhile share the reading."""
@@ -96,6 +100,12 @@ class ProcessObserver:
                     each.fail(Code.INTERNAL, f"the metrics cannot be read: {problem}")
 
         self._reader.run(read, answer)
+
+    def _get_connections(self, call: Call) -> None:
+        if self.counts is None:
+            call.fail(Code.UNSUPPORTED, f"{self._options.name} counts nothing, its connections neither (--no-counting)")
+        else:
+            call.reply(connections_to_pb(self.counts.open.report()))
 
     def _get_slow(self, call: Call) -> None:
         call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))

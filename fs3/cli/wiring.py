@@ -23,12 +23,15 @@ from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.chunks.store import FileChunkStore
+from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rdma.paths import rdma_paths
+from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
@@ -73,11 +76,18 @@ async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[st
 class _Listeners:
     """The endpoints of one process, on every wire."""
 
-    def __init__(self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        stack: AsyncExitStack,
+        clock: OsClock,
+        counts: RpcCounts | None,
+        paths: BulkPaths | None = None,
+    ) -> None:
         self._options = options
         self._stack = stack
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts), f"tcp://{_host_port(options.listen, '--listen')}"),
+            (TcpTransport(clock, counts=counts, paths=paths), f"tcp://{_host_port(options.listen, '--listen')}"),
             (GrpcTransport(clock, counts=counts), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
         ]
         if options.local_listen:
@@ -136,9 +146,10 @@ def manager_endpoint(address: str) -> str:
     return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
 
 
-def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> Connector:
+def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, paths: BulkPaths | None = None) -> Connector:
     """Data between services travels on the framed wire."""
-    connector = Connector([LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts)], host_identity())
+    wires = [LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts, paths=paths)]
+    connector = Connector(wires, host_identity())
     stack.push_async_callback(connector.close)
     return connector
 
@@ -218,12 +229,15 @@ async def _start_storage(
     directories = [options.data_dir, *options.disks]
     disks = DataDirectories(directories, options.name)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
-    connector = _data_connector(stack, clock, observer.counts)
+    paths = rdma_paths(clock, allowed_devices())
+    connector = _data_connector(stack, clock, observer.counts, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer.counts, paths).open(
+        {**service.bindings(), **observer.bindings()}
+    )
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from fs3.model.connection import ConnectionInfo
 from fs3.model.rdma import RemoteRegion
 from fs3.ports.rpc import Part
 
@@ -92,3 +93,17 @@ class BulkPaths(Protocol):
     def server(self, peer: str, send: SendMessage) -> BulkPath:
         """For the connection of a client."""
         ...
+
+
+def describe_connection(peer: str, endpoint: str, path: BulkPath | None, *, passes: bool, out: bool) -> ConnectionInfo:
+    """How the payloads of a connection travel, and why so. `endpoint`: the server's. `passes`: descriptors of files may be passed.
+    `out`: this process made it."""
+    scheme = endpoint.partition("://")[0]
+    if scheme != "tcp":
+        by = "descriptors of files are passed" if passes else "payloads go by the socket: the users differ"
+        return ConnectionInfo(peer, out, scheme, "", f"both ends are on one host; {by}")
+    if path is None:
+        why = "RDMA is switched off in this process" if out else "the client has not asked for RDMA"
+        return ConnectionInfo(peer, out, scheme, "", why)
+    using, why = path.describe()
+    return ConnectionInfo(peer, out, "rdma" if using else scheme, using, why)

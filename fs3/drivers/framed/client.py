@@ -20,7 +20,7 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.drivers.framed.bulk_path import BulkPaths
+from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ClientOffers
 from fs3.drivers.framed.passed_files import PassedFiles
@@ -28,6 +28,7 @@ from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.model.connection import ConnectionInfo
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.ports.security import TicketSource
@@ -69,9 +70,16 @@ class ClientConnection(Connection):
             self._recv_staged = self._files.recv_into
         path = None if paths is None else paths.client(channel.endpoint, self._send_path)
         self.offers = None if path is None else ClientOffers(self, channel, path)
+        if channel.counts is not None:
+            channel.counts.open.add(self)
 
     def __repr__(self) -> str:
         return f"<connection to {self._channel.endpoint}>"
+
+    def describe(self) -> ConnectionInfo:
+        """See `Describable.describe`."""
+        path = None if self.offers is None else self.offers.path
+        return describe_connection(self._channel.endpoint, self._channel.endpoint, path, passes=self._files is not None, out=True)
 
     def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         kind, _, code, request_id, _, length, _ = frame
@@ -250,6 +258,8 @@ class ClientConnection(Connection):
             self._files.close()
         if self.offers is not None:
             self.offers.close()
+        if self._channel.counts is not None:
+            self._channel.counts.open.discard(self)
         self._channel.on_connection_lost(self, self._code, reason)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from fs3.base import limits
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
-from fs3.drivers.framed.bulk_path import BulkPaths
+from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
@@ -22,6 +22,7 @@ from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.model.connection import ConnectionInfo
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
@@ -212,12 +213,18 @@ class ServerConnection(Connection):
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
+            self._admission.counts.open.add(self)
         self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
         self.offers = ServerOffers(self, context.paths)
         super().__init__(context.loop, sock)
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
+
+    def describe(self) -> ConnectionInfo:
+        """See `Describable.describe`."""
+        endpoint, offers = self._admission.endpoint, self.offers
+        return describe_connection(self.peer, endpoint, offers.path, passes=self._passer is not None, out=False)
 
     @property
     def is_idle(self) -> bool:
@@ -604,6 +611,7 @@ class ServerConnection(Connection):
         self._count_replies(0)
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
+            self._admission.counts.open.discard(self)
         if self._admission.gate is not None:
             self._admission.gate.close(self.auth)
         self.auth.on_lost.clear()

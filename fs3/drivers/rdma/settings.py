@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fs3.base.errors import error
+from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
 from fs3.drivers.rdma.devices import SYSFS, RdmaAddresses, list_addresses
@@ -14,8 +16,20 @@ from fs3.drivers.rdma.pool import RegisteredPool
 from fs3.drivers.rdma.verbs import Verbs, VerbsError
 from fs3.ports.clock import Clock
 
+VARIABLE = "FS3_RDMA"
+"""Of the environment: the devices or network interfaces that may be used, with commas between them, or "any". Not set: none."""
+
 addresses_fresh_ns = 5 * SECOND
 """For so long the addresses of this host are not looked for again."""
+
+
+def allowed_devices(setting: str | None = None) -> tuple[str, ...]:
+    """What may be used, as a setting says it; None: as the environment does. Raises FS3Error INVALID for an empty name."""
+    text = os.environ.get(VARIABLE, "") if setting is None else setting
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if "" in names:
+        raise error(Code.INVALID, f"RDMA devices {text!r}: a name is empty; name devices or network interfaces, or any")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

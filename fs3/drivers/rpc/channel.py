@@ -201,7 +201,7 @@ class ClientChannel:
         self._shown = b""
         """The ticket that was sent last on this connection."""
         self._unsubscribe: EndSubscription | None = None
-        self._counts = counts
+        self.counts = self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
