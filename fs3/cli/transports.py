@@ -44,7 +44,7 @@ def transports_document(reports: Mapping[str, ConnectionReport], silent: Mapping
         for name, report in reports.items()
         for one in report.connections
     ]
-    more = {name: report.count - len(report.connections) for name, report in reports.items()}
+    more = {name: report.total - len(report.connections) for name, report in reports.items()}
     return {
         "connections": connections,
         "not_listed": {name: count for name, count in more.items() if count},

@@ -24,5 +24,5 @@ class ConnectionReport(NamedTuple):
     """Those of one process."""
 
     connections: tuple[ConnectionInfo, ...]
-    count: int
+    total: int
     """Of all; more than are listed when there are very many."""

@@ -1,6 +1,7 @@
 """Paths beside the stream: the messages that agree on one, and what an offer looks like.
 
-A `PathMessage` is JSON: a few hundred bytes once in a connection's life, with names that can be read in a trace. Fields that are not known are skipped, those that are missing have their defaults.
+A `PathMessage` is JSON: a few hundred bytes once in a connection's life, with names that can be read in a trace. Fields that are
+not known are skipped, those that are missing have their defaults.
 
 An offer stands before the protobuf of OFFERED_REQUEST and OFFERED_REPLY:
 

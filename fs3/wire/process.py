@@ -91,7 +91,7 @@ def connections_to_pb(report: ConnectionReport) -> pb.GetConnectionsReply:
             pb.ConnectionInfo(peer=one.peer, outgoing=one.is_outgoing, transport=one.transport, path=one.path, why=one.why)
             for one in report.connections
         ],
-        count=report.count,
+        count=report.total,
     )
 
 

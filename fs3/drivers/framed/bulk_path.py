@@ -96,8 +96,8 @@ class BulkPaths(Protocol):
 
 
 def describe_connection(peer: str, endpoint: str, path: BulkPath | None, *, passes: bool, out: bool) -> ConnectionInfo:
-    """How the payloads of a connection travel, and why so. `endpoint`: the server's. `passes`: descriptors of files may be passed.
-    `out`: this process made it."""
+    """How the payloads of a connection travel, and why so. `endpoint`: the server's. `passes`: files may be passed. `out`: this
+    process made it."""
     scheme = endpoint.partition("://")[0]
     if scheme != "tcp":
         by = "descriptors of files are passed" if passes else "payloads go by the socket: the users differ"

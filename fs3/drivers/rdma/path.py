@@ -5,10 +5,10 @@ and says so. No process ever writes into another, nothing is received, and what 
 
 - a read's reply and an update's payload are the same thing, in opposite directions;
 - a call that is given up gives up nothing in memory: the slot stays lent until the receiver has done with it;
-- a payload that was not fetched is still where it was, and leaves by the socket under the same request id. No handler runs twice.
+- a payload that was not fetched is still where it was, and leaves by the socket under the same request id: no handler runs twice.
 
-A path ends in one way: its queue pair is closed, which takes every key of it from the peer and ends every read of this end, before
-anything else is done. Then the fetches under way fail, which has the peer send them by the socket, and the peer is told.
+A path ends in one way: its queue pair is closed, which takes every key of it from the peer and ends every read of this end,
+before anything else is done. Then the fetches under way fail, which has the peer send them by the socket, and the peer is told.
 """
 
 from __future__ import annotations

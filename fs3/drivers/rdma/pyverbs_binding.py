@@ -1,4 +1,4 @@
-"""`fs3.drivers.rdma.verbs` on pyverbs, the Python binding of rdma-core (Debian: python3-pyverbs). Imported only when asked for."""
+"""`fs3.drivers.rdma.verbs` on pyverbs, the Python binding of rdma-core (Debian: python3-pyverbs). Imported when asked for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ system_packages = "/usr/lib/python3/dist-packages"
 """Where Debian has it; a virtual environment of the same Python does not look there."""
 
 _TIMEOUT, _RETRIES = 13, 4
-"""An answer is waited for 4.096 µs × 2^13 = 34 ms, or a few times as much by the device's own counting; then asked for again."""
+"""An answer is waited for 4.096 µs * 2^13 = 34 ms, or a few times as much by the device's own counting; then asked for again."""
 _EVENT_LINK = "anon_inode:[infinibandevent]"
 
 
