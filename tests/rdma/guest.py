@@ -38,7 +38,7 @@ _INIT = """#!/bin/busybox sh
 for module in {modules}; do /bin/busybox insmod /modules/$module || echo "fs3-guest: $module cannot be loaded"; done
 /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /root || echo "fs3-guest: no root"
 for at in proc sys dev; do /bin/busybox mount -o move /$at /root/$at; done
-/bin/busybox mount -t tmpfs tmpfs /root/run
+/bin/busybox mount -t tmpfs -o size=2g tmpfs /root/run
 /bin/busybox mkdir -p /root/dev/shm /root/run/scratch
 /bin/busybox mount -t tmpfs tmpfs /root/dev/shm
 exec /bin/busybox chroot /root /bin/sh -c '
@@ -72,8 +72,14 @@ def main() -> int:
     try:
         return run(options.command, options.seconds, options.kernel)
     except Missing as what:
-        print(f"fs3-guest: not run: {what}")
+        say(f"not run: {what}")
         return MISSING
+
+
+def say(text: str) -> None:
+    """Tell what becomes of the machine."""
+    sys.stdout.write(f"fs3-guest: {text}\n")
+    sys.stdout.flush()
 
 
 def run(command: list[str], seconds: int, kernel: Path | None) -> int:
@@ -94,7 +100,7 @@ def run(command: list[str], seconds: int, kernel: Path | None) -> int:
         (image,) = (tree / "boot").glob("vmlinuz-*")
         machine = subprocess.Popen(
             [
-                emulator, "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1", "-m", "2048", "-nographic", "-no-reboot",
+                emulator, "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1", "-m", "3072", "-nographic", "-no-reboot",
                 "-nic", "none", "-kernel", str(image), "-initrd", str(initrd),
                 "-append", "console=ttyS0 quiet loglevel=3 panic=-1",
                 "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
@@ -106,7 +112,8 @@ def run(command: list[str], seconds: int, kernel: Path | None) -> int:
         try:
             _end_after(machine, seconds)
             for line in machine.stdout:
-                print(line.rstrip(), flush=True)
+                sys.stdout.write(line)
+                sys.stdout.flush()
                 verdict = _VERDICT.match(line)
                 if verdict:
                     status = int(verdict[1])
@@ -120,7 +127,7 @@ def _end_after(machine: subprocess.Popen[str], seconds: int) -> None:
     import threading
 
     def end() -> None:
-        print(f"fs3-guest: ended after {seconds} s", flush=True)
+        say(f"ended after {seconds} s")
         machine.kill()
 
     timer = threading.Timer(seconds, end)

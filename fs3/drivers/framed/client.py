@@ -335,7 +335,7 @@ class FramedChannel(ClientChannel):
         code = 0 if call.into is None else connection.code_of_requests
         offers = connection.offers
         if offers is not None:
-            code = code or offers.code_of(call)
+            code = code or offers.code_of_requests
             offer = offers.offer(call, min(timeout_ms, TIMEOUT_MS_MAX)) if length else None
             if offer is not None:
                 connection.send(offer)

@@ -94,9 +94,10 @@ class ClientOffers:
         self._lent: dict[int, tuple[int, bytes]] = {}
         """Method and protobuf of the requests whose payload is lent, by their numbers."""
 
-    def code_of(self, call: PendingCall) -> int:
-        """What a request says of paths. Only calls that may carry much are worth one."""
-        return ASKS_PATH if (call.length >= self.path.bytes_min or call.into is not None) and self.path.asks() else 0
+    @property
+    def code_of_requests(self) -> int:
+        """What the request that is about to be sent says of paths."""
+        return ASKS_PATH if self.path.asks() else 0
 
     def offer(self, call: PendingCall, timeout_ms: int) -> bytes | None:
         """The frame that takes the place of a request with a payload. None: it is sent."""

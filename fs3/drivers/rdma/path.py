@@ -506,6 +506,8 @@ class RdmaPath:
                     return
                 fetch = self._fetching.on_completed(number, now)
                 if fetch is not None:
+                    if self._is_up:
+                        self._host.fetched_bytes += fetch.length
                     fetch.item.fetched(_FetchedSlot(self, fetch.item.slot))
                     if pair is not self._pair or self._fetching is None:
                         return

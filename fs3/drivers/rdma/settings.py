@@ -66,6 +66,8 @@ class RdmaHost:
         self.clock = clock
         self.settings = settings
         self.pool = pool or RegisteredPool()
+        self.fetched_bytes = 0
+        """Payloads that have arrived by paths."""
         self._load = load
         self._sysfs = sysfs
         self._verbs: Verbs | None = None
