@@ -39,7 +39,7 @@ class FakeFabric:
 
     network_mtu: int = 4096
     """Packets that are longer are lost on the way, whatever the ports promise."""
-    is_silent: bool = False
+    is_unresponsive: bool = False
     """Reads complete neither well nor badly."""
     is_garbling: bool = False
     """The first byte of what is read arrives changed."""
@@ -183,7 +183,7 @@ class FakeQueuePair:
 
     def _carry_out(self, number: int, into: FakeRegistration, offset: int, length: int, address: int, key: int) -> None:
         fabric = self.fabric
-        if self._is_closed or fabric.is_silent:
+        if self._is_closed or fabric.is_unresponsive:
             return
         problem = "work request flushed" if self._is_broken else self._transfer(into, offset, length, address, key)
         if problem:

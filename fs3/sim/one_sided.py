@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fs3.base.prng import Prng
-from fs3.core.rdma.fetching import Fetch, Fetching, Piece
+from fs3.core.rdma.fetching import Fetching, PayloadFetch, ReadPiece
 from fs3.core.rdma.lending import Lending
 from fs3.model.rdma import RemoteRegion
 
@@ -59,7 +59,7 @@ class Memory:
         self._world.slots.append(self.slot)
 
 
-class Update(NamedTuple):
+class WantedUpdate(NamedTuple):
     """What the client wants once."""
 
     number: int
@@ -86,7 +86,7 @@ class World:
         """Keys of loans that the protocol has ended."""
         self.lending: Lending[Memory] = Lending(100, 1 << 20)
         self._next = 1
-        self._calls: dict[int, Update] = {}
+        self._calls: dict[int, WantedUpdate] = {}
         self._loans: dict[int, int] = {}
         self.answered: set[int] = set()
         self.given_up: set[int] = set()
@@ -111,7 +111,7 @@ class World:
     def run(self) -> None:
         """Until every update is answered, or nothing more can happen. Raises Violation."""
         for number in range(UPDATES):
-            self.later(self.prng.below(SPAN), lambda number=number: self.begin(Update(number, number + 1)))  # type: ignore[misc]
+            self.later(self.prng.below(SPAN), lambda number=number: self.begin(WantedUpdate(number, number + 1)))  # type: ignore[misc]
         for _ in range(self.prng.below(3)):
             self.later(self.prng.below(SPAN), self.kill_path)
         for _ in range(self.prng.below(3)):
@@ -150,13 +150,13 @@ class World:
         for update in calls.values():
             self.begin(self.repeat(update))
 
-    def repeat(self, update: Update) -> Update:
+    def repeat(self, update: WantedUpdate) -> WantedUpdate:
         """What is asked again: the same, under the same tag."""
         return update
 
     # --- the client ----------------------------------------------------------------------------------------------------
 
-    def begin(self, update: Update) -> None:
+    def begin(self, update: WantedUpdate) -> None:
         """Send an update, by the path if there is one and a slot is free."""
         self._next += 1
         call = self._next
@@ -175,7 +175,7 @@ class World:
         if not self.prng.below(8):
             self.later(self.prng.below(60), lambda: self.give_up(call, update))
 
-    def give_up(self, call: int, update: Update) -> None:
+    def give_up(self, call: int, update: WantedUpdate) -> None:
         """The caller waits no longer. The slot stays lent."""
         if self._calls.pop(call, None) is not None:
             self.given_up.add(update.number)
@@ -246,7 +246,7 @@ class World:
         for piece in self.fetching.next_pieces(self.now):
             self._read(piece, self.path)
 
-    def _read(self, piece: Piece, path: int) -> None:
+    def _read(self, piece: ReadPiece, path: int) -> None:
         half = piece.length // 2
         cuts = ((0, half), (half, piece.length - half))
         first, second = sorted(1 + self.prng.below(80) for _ in range(2))
@@ -256,7 +256,7 @@ class World:
             self.later(second + self.prng.below(300), lambda: self._carry_out(piece, path, 0, piece.length, counts=False))
         self.later(second + self.prng.below(60), lambda: self._complete(piece, path))
 
-    def _carry_out(self, piece: Piece, path: int, offset: int, length: int, *, counts: bool) -> None:
+    def _carry_out(self, piece: ReadPiece, path: int, offset: int, length: int, *, counts: bool) -> None:
         """The client's device reads memory. A queue pair that was closed does nothing more."""
         if path != self.path or not self._is_path_alive:
             return
@@ -267,27 +267,27 @@ class World:
             raise Violation(f"a read found {length} bytes by a key whose loan had ended")
         if counts:
             at = piece.address + offset
-            landing: bytearray = piece.fetch.item[2]
-            landing[piece.offset + offset : piece.offset + offset + length] = slot[at : at + length]
+            place: bytearray = piece.fetch.item[2]
+            place[piece.offset + offset : piece.offset + offset + length] = slot[at : at + length]
 
-    def _complete(self, piece: Piece, path: int) -> None:
+    def _complete(self, piece: ReadPiece, path: int) -> None:
         if path != self.path or not self._is_path_alive:
             return
         fetch = self.fetching.on_completed(piece.number, self.now)
         if fetch is not None:
-            call, tag, landing = fetch.item
+            call, tag, place = fetch.item
             self.send(False, lambda: self.on_taken(call, True))
-            self.apply(call, tag, bytes(landing))
+            self.apply(call, tag, bytes(place))
         self.post()
 
     # --- the server ----------------------------------------------------------------------------------------------------
 
     def on_offer(self, call: int, tag: int, region: RemoteRegion) -> None:
-        """Fetch the payload of a request, or have it sent."""
+        """PayloadFetch the payload of a request, or have it sent."""
         if not self.is_path_up:
             self.send(False, lambda: self.on_taken(call, False))
             return
-        self.fetching.begin(Fetch([region], (call, tag, bytearray(region.length))))
+        self.fetching.begin(PayloadFetch([region], (call, tag, bytearray(region.length))))
         self.post()
 
     def on_payload(self, call: int, tag: int, data: bytes) -> None:
@@ -297,7 +297,7 @@ class World:
     def apply(self, call: int, tag: int, data: bytes) -> None:
         """Once for each tag; answered each time."""
         number = (tag - 1) % UPDATES
-        if data != Update(number, tag).data:
+        if data != WantedUpdate(number, tag).data:
             raise Violation(f"update {number} was applied with bytes that are not its own")
         if tag not in self.applied:
             self.applied[tag] = data

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fs3.core.rdma.fetching import Fetch, Fetching
+from fs3.core.rdma.fetching import Fetching, PayloadFetch
 from fs3.core.rdma.lending import Lending
-from fs3.sim.one_sided import UPDATES, Update, World
+from fs3.sim.one_sided import UPDATES, WantedUpdate, World
 from fs3.sim.planting import Patch
 
 
@@ -40,7 +40,7 @@ def _end_without_revoking(self: Lending[Any], number: int) -> Any:
     return loan
 
 
-def _completed_without_credit(self: Fetching, number: int, now: int) -> Fetch | None:
+def _completed_without_credit(self: Fetching, number: int, now: int) -> PayloadFetch | None:
     """The read that completes a payload keeps its credit."""
     fetch = _real_completed(self, number, now)
     if fetch is not None:
@@ -48,8 +48,8 @@ def _completed_without_credit(self: Fetching, number: int, now: int) -> Fetch | 
     return fetch
 
 
-def _repeat_under_a_new_tag(self: World, update: Update) -> Update:
-    return Update(update.number, update.tag + UPDATES)
+def _repeat_under_a_new_tag(self: World, update: WantedUpdate) -> WantedUpdate:
+    return WantedUpdate(update.number, update.tag + UPDATES)
 
 
 BUGS: Mapping[str, OneSidedBug] = {

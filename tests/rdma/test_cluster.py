@@ -1,5 +1,5 @@
-"""A cluster of three nodes whose payloads travel by RDMA: over a network without a device, and over the devices of this host if it
-has any."""
+"""A cluster of three nodes whose payloads travel by RDMA: over a network without a device, and over this host's devices, if
+it has any."""
 
 from __future__ import annotations
 

@@ -165,8 +165,8 @@ async def test_bytes_that_arrive_changed_are_no_proof(lab: FabricLab) -> None:
         await pull(channel)
 
 
-def _falls_silent(lab: FabricLab) -> None:
-    lab.fabric.is_silent = True
+def _stops_answering(lab: FabricLab) -> None:
+    lab.fabric.is_unresponsive = True
 
 
 def _is_cut(lab: FabricLab) -> None:
@@ -174,7 +174,7 @@ def _is_cut(lab: FabricLab) -> None:
         port.is_connected = False
 
 
-@pytest.mark.parametrize("harm", [_falls_silent, _is_cut])
+@pytest.mark.parametrize("harm", [_stops_answering, _is_cut])
 async def test_a_path_that_dies_loses_and_repeats_nothing(lab: FabricLab, harm: Callable[[FabricLab], None]) -> None:
     served: list[int] = []
 
@@ -197,7 +197,7 @@ async def test_a_path_that_dies_loses_and_repeats_nothing(lab: FabricLab, harm: 
         assert sorted(served) == list(range(8))
         assert not path_of(channel).describe()[0]
         # It is tried again, and found well.
-        lab.fabric.is_silent = False
+        lab.fabric.is_unresponsive = False
         for port in lab.fabric.ports:
             port.is_connected = True
         while not path_of(channel).describe()[0]:

@@ -23,14 +23,14 @@ class Pair(NamedTuple):
     theirs: int
 
 
-class Choice(NamedTuple):
+class PairChoice(NamedTuple):
     """The pairs worth a try, likely ones first, and why there are no others."""
 
     pairs: tuple[Pair, ...]
     rejected: tuple[str, ...]
 
 
-def choose(ours: Sequence[RdmaAddress], theirs: Sequence[RdmaAddress]) -> Choice:
+def choose(ours: Sequence[RdmaAddress], theirs: Sequence[RdmaAddress]) -> PairChoice:
     """Every pair of addresses that could reach each other."""
     ranked: list[tuple[tuple[int, ...], Pair]] = []
     rejected: list[str] = []
@@ -50,7 +50,7 @@ def choose(ours: Sequence[RdmaAddress], theirs: Sequence[RdmaAddress]) -> Choice
         if theirs and not any(pair.ours is mine for _, pair in ranked):
             rejected.append(f"{mine}: {why}")
     ranked.sort(key=lambda one: one[0])
-    return Choice(tuple(pair for _, pair in ranked), tuple(rejected))
+    return PairChoice(tuple(pair for _, pair in ranked), tuple(rejected))
 
 
 def _mismatch(mine: RdmaAddress, other: RdmaAddress) -> str:

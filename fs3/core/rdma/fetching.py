@@ -16,11 +16,11 @@ from fs3.model.rdma import RemoteRegion
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ReadPiece:
     """One read to post."""
 
     number: int
-    fetch: Fetch
+    fetch: PayloadFetch
     address: int
     """In the other end's memory."""
     key: int
@@ -29,7 +29,7 @@ class Piece:
     length: int
 
 
-class Fetch:
+class PayloadFetch:
     """A payload on its way."""
 
     __slots__ = ("_next_region", "_offset", "_region_done", "item", "length", "regions", "unfinished")
@@ -50,11 +50,11 @@ class Fetch:
         """There is nothing left to post."""
         return self._offset == self.length
 
-    def cut(self, number: int, bytes_max: int) -> Piece:
+    def cut(self, number: int, bytes_max: int) -> ReadPiece:
         """The next read."""
         region = self.regions[self._next_region]
         length = min(region.length - self._region_done, bytes_max)
-        piece = Piece(number, self, region.address + self._region_done, region.key, self._offset, length)
+        piece = ReadPiece(number, self, region.address + self._region_done, region.key, self._offset, length)
         self._offset += length
         self._region_done += length
         if self._region_done == region.length:
@@ -71,22 +71,22 @@ class Fetching:
         self.credits = credits
         self._piece_bytes_max = piece_bytes_max
         self._stall_ns = stall_ns
-        self._waiting: deque[Fetch] = deque()
+        self._waiting: deque[PayloadFetch] = deque()
         """Those with something left to post; the first has the turn."""
-        self._fetches: dict[Fetch, None] = {}
-        self._posted: dict[int, Piece] = {}
+        self._fetches: dict[PayloadFetch, None] = {}
+        self._posted: dict[int, ReadPiece] = {}
         self._number = 0
         self._progress_at = 0
 
     def __len__(self) -> int:
         return len(self._fetches)
 
-    def begin(self, fetch: Fetch) -> None:
-        """Fetch a payload, which is not empty; `next_pieces` says what to post."""
+    def begin(self, fetch: PayloadFetch) -> None:
+        """PayloadFetch a payload, which is not empty; `next_pieces` says what to post."""
         self._fetches[fetch] = None
         self._waiting.append(fetch)
 
-    def next_pieces(self, now: int) -> list[Piece]:
+    def next_pieces(self, now: int) -> list[ReadPiece]:
         """What to post now."""
         pieces = []
         while self.credits and self._waiting:
@@ -102,7 +102,7 @@ class Fetching:
             pieces.append(piece)
         return pieces
 
-    def on_completed(self, number: int, now: int) -> Fetch | None:
+    def on_completed(self, number: int, now: int) -> PayloadFetch | None:
         """A read is completed: the fetch that is complete with it, if one is. A number that is not under way changes nothing."""
         piece = self._posted.pop(number, None)
         if piece is None:
@@ -120,7 +120,7 @@ class Fetching:
         """Reads are under way and none has completed for long."""
         return bool(self._posted) and now - self._progress_at >= self._stall_ns
 
-    def close(self) -> list[Fetch]:
+    def close(self) -> list[PayloadFetch]:
         """The path is closed, nothing is read any more: what was under way, oldest first."""
         lost = list(self._fetches)
         self._fetches.clear()

@@ -10,7 +10,7 @@ from fs3.model.rdma import RemoteRegion
 from fs3.ports.rpc import Part
 
 
-class Landed(Protocol):
+class FetchedBytes(Protocol):
     """Bytes in memory of the path."""
 
     @property
@@ -23,14 +23,14 @@ class Landed(Protocol):
         ...
 
 
-OnFetched = Callable[[Landed | None], None]
+OnFetched = Callable[[FetchedBytes | None], None]
 """What became of a fetch: the bytes, which the callee releases, or None: the path is dead."""
 
 
 class BulkPath(Protocol):
     """The path of one connection. All of it runs on the connection's loop."""
 
-    def asks(self) -> bool:
+    def should_ask(self) -> bool:
         """Of a client: the request that is about to be sent should ask the server for a path. True once, and again after a while
         when nothing came of it."""
         ...
@@ -62,7 +62,7 @@ class BulkPath(Protocol):
         """The peer has what was lent for a call. Raises FrameError when nothing was."""
         ...
 
-    def on_refused(self, number: int) -> Landed:
+    def on_refused(self, number: int) -> FetchedBytes:
         """The peer did not fetch it: the bytes, to be sent on the stream. Raises FrameError when nothing was lent."""
         ...
 

@@ -17,7 +17,7 @@ from fs3.base.errors import error
 from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, NEVER
-from fs3.drivers.framed.bulk_path import BulkPath, BulkPaths, Landed
+from fs3.drivers.framed.bulk_path import BulkPath, BulkPaths, FetchedBytes
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall
@@ -97,7 +97,7 @@ class ClientOffers:
     @property
     def code_of_requests(self) -> int:
         """What the request that is about to be sent says of paths."""
-        return ASKS_PATH if self.path.asks() else 0
+        return ASKS_PATH if self.path.should_ask() else 0
 
     def offer(self, call: PendingCall, timeout_ms: int) -> bytes | None:
         """The frame that takes the place of a request with a payload. None: it is sent."""
@@ -131,17 +131,17 @@ class ClientOffers:
         if code == Code.OK or method_and_data is None:
             self.path.on_taken(request_id)
             return
-        landed = self.path.on_refused(request_id)
+        arrived = self.path.on_refused(request_id)
         call = self._pending.get(request_id)
         if call is None or call.done():
-            landed.release()
+            arrived.release()
             return
         method, data = method_and_data
-        view = landed.view
+        view = arrived.view
         now = self._channel.now()
         timeout_ms = 0 if call.timeout_ns is NEVER else min(max(call.deadline - now, 0) // MILLISECOND + 1, TIMEOUT_MS_MAX)
         head = pack(_REQUEST, method, request_id, len(data), len(view), 0, timeout_ms) + data
-        self._connection.send_parts((head, view), len(head) + len(view), landed.release)
+        self._connection.send_parts((head, view), len(head) + len(view), arrived.release)
 
     def _on_offered(self, request_id: int, code: int, header: bytes | bytearray | memoryview) -> None:
         regions, data = unpack_offer(header)
@@ -161,13 +161,13 @@ class ClientOffers:
             return
         self.path.fetch(regions, partial(self._on_fetched, call, message))
 
-    def _on_fetched(self, call: PendingCall, message: Any, landed: Landed | None) -> None:
-        if landed is None:
+    def _on_fetched(self, call: PendingCall, message: Any, arrived: FetchedBytes | None) -> None:
+        if arrived is None:
             self._say_taken(call.request_id, Code.OK if call.done() else Code.UNAVAILABLE)
             return
         self._say_taken(call.request_id)
         self._channel.activity += 1
-        view = landed.view
+        view = arrived.view
         try:
             reply = deliver_reply(call, message, (view,), len(view))
         except Exception as refusal:  # of `into`
@@ -180,7 +180,7 @@ class ClientOffers:
                     call.counts.end(0, call.begun_at)
                 call.set_result(reply)
         finally:
-            landed.release()
+            arrived.release()
         self._channel.pump()
 
     def _say_taken(self, request_id: int, code: Code = Code.OK) -> None:
@@ -216,7 +216,7 @@ class ServerOffers:
         self._charges: dict[_Charge, None] = {}
         self._lent: dict[int, tuple[int, bytes]] = {}
         """Method and protobuf of the replies whose payload is lent, by the numbers of their requests."""
-        self._landed: dict[int, tuple[Landed, _Charge]] = {}
+        self._arrived: dict[int, tuple[FetchedBytes, _Charge]] = {}
         """What handlers have, and what it is counted as, by the identity of its memory."""
 
     @property
@@ -304,36 +304,36 @@ class ServerOffers:
         if code == Code.OK or method_and_data is None:
             path.on_taken(request_id)
         else:
-            landed = path.on_refused(request_id)
+            arrived = path.on_refused(request_id)
             method, data = method_and_data
-            view = landed.view
+            view = arrived.view
             head = pack(_REPLY, method, request_id, len(data), len(view)) + data
-            self._connection.send_parts((head, view), len(head) + len(view), landed.release)
+            self._connection.send_parts((head, view), len(head) + len(view), arrived.release)
         self._connection.on_offer_ended()
 
-    def _on_fetched(self, call: ServerCall, binding: MethodBinding, charge: _Charge, landed: Landed | None) -> None:
+    def _on_fetched(self, call: ServerCall, binding: MethodBinding, charge: _Charge, arrived: FetchedBytes | None) -> None:
         is_wanted = self._fetching.pop(call.request_number, None) is call
-        if landed is None:
+        if arrived is None:
             self._discharge(charge)
             self._say_taken(call.request_number, Code.UNAVAILABLE if is_wanted else Code.OK)
             return
         self._say_taken(call.request_number)
         if not is_wanted:
-            landed.release()
+            arrived.release()
             self._discharge(charge)
             return
         self._charges.pop(charge, None)
-        call.payload = view = landed.view
-        self._landed[id(view.obj)] = (landed, charge)
+        call.payload = view = arrived.view
+        self._arrived[id(view.obj)] = (arrived, charge)
         self._connection.admit_arrived(call, binding)
 
     def release(self, payload: memoryview) -> bool:
         """A handler needs a payload no longer. False: it did not come by the path."""
-        found = self._landed.pop(id(payload.obj), None) if self._landed else None
+        found = self._arrived.pop(id(payload.obj), None) if self._arrived else None
         if found is None:
             return False
-        landed, charge = found
-        landed.release()
+        arrived, charge = found
+        arrived.release()
         self._discharge(charge)
         return True
 

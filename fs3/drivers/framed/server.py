@@ -229,8 +229,8 @@ class ServerConnection(Connection):
     @property
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
-        is_quiet = not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
-        return is_quiet and self.offers.is_idle
+        is_idle = not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+        return is_idle and self.offers.is_idle
 
     # --- requests ------------------------------------------------------------------------------------------------------
 

@@ -23,10 +23,10 @@ from typing import NamedTuple
 from fs3.base.errors import FS3Error
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 from fs3.core.rdma.choosing import Pair, choose
-from fs3.core.rdma.fetching import Fetch, Fetching
+from fs3.core.rdma.fetching import Fetching, PayloadFetch
 from fs3.core.rdma.lending import Lending
 from fs3.drivers.framed.bulk_path import OnFetched, SendMessage
-from fs3.drivers.rdma.pool import LentSlot, Slot
+from fs3.drivers.rdma.pool import LentSlot, MemorySlot
 from fs3.drivers.rdma.settings import PathSettings, RdmaHost
 from fs3.drivers.rdma.verbs import QueuePair, VerbsError
 from fs3.drivers.rpc.payload import copy_parts
@@ -49,29 +49,33 @@ watch_ns = 100 * MILLISECOND
 """How often fetches under way are looked at."""
 
 
+OnProved = Callable[[], None]
+"""The other end was read, and everything arrived as it should."""
+
+
 class _Job(NamedTuple):
     """What a fetch is for."""
 
-    slot: Slot
+    slot: MemorySlot
     fetched: OnFetched
 
 
 class _FetchedSlot:
-    """A slot whose bytes have arrived: `fs3.drivers.framed.bulk_path.Landed`."""
+    """A slot whose bytes have arrived: `fs3.drivers.framed.bulk_path.FetchedBytes`."""
 
     __slots__ = ("_path", "_slot")
 
-    def __init__(self, path: RdmaPath, slot: Slot) -> None:
+    def __init__(self, path: RdmaPath, slot: MemorySlot) -> None:
         self._path = path
         self._slot = slot
 
     @property
     def view(self) -> memoryview:
-        """See `Landed.view`."""
+        """See `FetchedBytes.view`."""
         return self._slot.view
 
     def release(self) -> None:
-        """See `Landed.release`."""
+        """See `FetchedBytes.release`."""
         self._path.release(self._slot)
 
 
@@ -110,8 +114,8 @@ class RdmaPath:
 
     # --- the port ------------------------------------------------------------------------------------------------------
 
-    def asks(self) -> bool:
-        """See `BulkPath.asks`."""
+    def should_ask(self) -> bool:
+        """See `BulkPath.should_ask`."""
         if not self._asks or self._now() < self._ask_at:
             return False
         usable, rejected = self._host.addresses()
@@ -201,7 +205,7 @@ class RdmaPath:
         if not self._lending.on_fetched(number):
             raise FrameError(f"request {number} has no offer that could be taken")
 
-    def on_refused(self, number: int) -> Slot:
+    def on_refused(self, number: int) -> MemorySlot:
         """See `BulkPath.on_refused`."""
         loan = self._lending.on_refused(number)
         if loan is None:
@@ -219,7 +223,7 @@ class RdmaPath:
         self._held_bytes += slot.length
         self._begin(regions, slot, fetched)
 
-    def release(self, slot: Slot) -> None:
+    def release(self, slot: MemorySlot) -> None:
         """The bytes of a slot that was fetched are not needed any more."""
         self._held_bytes -= slot.length
         slot.release()
@@ -325,7 +329,7 @@ class RdmaPath:
         self._pair.connect(theirs, self._psn, self._mtu, reads)
         self._fetching = Fetching(reads, piece_bytes_max, self._settings.stall_ns)
 
-    def _prove(self, proved: Callable[[], None]) -> None:
+    def _prove(self, proved: OnProved) -> None:
         """Read what the other end has put there, in lengths around the MTU, where a network that promises too much fails."""
         theirs, pair = self._theirs, self._pair
         assert theirs is not None
@@ -346,9 +350,9 @@ class RdmaPath:
                 return
             self._held_bytes += length
 
-            def fetched(landed: object, slot: Slot = slot, offset: int = offset, length: int = length) -> None:
+            def fetched(arrived: object, slot: MemorySlot = slot, offset: int = offset, length: int = length) -> None:
                 nonlocal left
-                if landed is None:
+                if arrived is None:
                     return
                 is_right = slot.view == expected[offset : offset + length]
                 self.release(slot)
@@ -373,7 +377,7 @@ class RdmaPath:
             self._why = "; ".join(self._rejected)
             self._say(PathStep.DOWN, PathMessage(self._attempt, reason=reason))
 
-    def _release_all(self, fetches: Sequence[Fetch]) -> None:
+    def _release_all(self, fetches: Sequence[PayloadFetch]) -> None:
         for fetch in fetches:
             self.release(fetch.item.slot)
 
@@ -411,7 +415,7 @@ class RdmaPath:
             log.info("payloads of %s travel by TCP: %s", self._peer, reason)
         self._why = reason
 
-    def _drop_pair(self) -> list[Fetch]:
+    def _drop_pair(self) -> list[PayloadFetch]:
         """Close the queue pair: no key is worth anything, no read arrives any more. The fetches that were under way."""
         self._is_up = False
         self._using = ""
@@ -441,9 +445,9 @@ class RdmaPath:
 
     # --- reads ---------------------------------------------------------------------------------------------------------
 
-    def _begin(self, regions: Sequence[RemoteRegion], slot: Slot, fetched: OnFetched) -> None:
+    def _begin(self, regions: Sequence[RemoteRegion], slot: MemorySlot, fetched: OnFetched) -> None:
         assert self._fetching is not None
-        self._fetching.begin(Fetch(regions, _Job(slot, fetched)))
+        self._fetching.begin(PayloadFetch(regions, _Job(slot, fetched)))
         self._post()
 
     def _post(self) -> None:
@@ -452,8 +456,8 @@ class RdmaPath:
             return
         try:
             for piece in fetching.next_pieces(self._now()):
-                landing = piece.fetch.item.slot.landing(pair)
-                pair.read(piece.number, landing, piece.offset, piece.length, piece.address, piece.key)
+                place = piece.fetch.item.slot.register_destination(pair)
+                pair.read(piece.number, place, piece.offset, piece.length, piece.address, piece.key)
         except VerbsError as problem:
             self._break(str(problem))
             return

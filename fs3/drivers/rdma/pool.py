@@ -19,14 +19,14 @@ registrations_per_slot_max = 8
 """Paths that know one slot as a place to arrive in; the one used longest ago forgets it."""
 
 
-class Slot:
+class MemorySlot:
     """A piece of memory. `length` bytes of it are in use."""
 
-    __slots__ = ("_landings", "_pool", "length", "memory", "size")
+    __slots__ = ("_destinations", "_pool", "length", "memory", "size")
 
     def __init__(self, pool: RegisteredPool, size: int) -> None:
         self._pool = pool
-        self._landings: dict[QueuePair, Registration] = {}
+        self._destinations: dict[QueuePair, Registration] = {}
         self.size = size
         self.length = 0
         self.memory = mmap.mmap(-1, size)
@@ -38,19 +38,19 @@ class Slot:
         """The bytes in use."""
         return memoryview(self.memory)[: self.length]
 
-    def landing(self, pair: QueuePair) -> Registration:
+    def register_destination(self, pair: QueuePair) -> Registration:
         """All of it, as a place where reads of a queue pair arrive. Raises VerbsError."""
-        found = self._landings.pop(pair, None)
+        found = self._destinations.pop(pair, None)
         if found is None:
-            if len(self._landings) >= registrations_per_slot_max:
-                self._landings.pop(next(iter(self._landings))).close()
+            if len(self._destinations) >= registrations_per_slot_max:
+                self._destinations.pop(next(iter(self._destinations))).close()
             found = pair.register(memoryview(self.memory), is_remote=False)
-        self._landings[pair] = found  # the last one is the one used last
+        self._destinations[pair] = found  # the last one is the one used last
         return found
 
     def forget(self, pair: QueuePair) -> None:
         """A queue pair is about to be closed."""
-        found = self._landings.pop(pair, None)
+        found = self._destinations.pop(pair, None)
         if found is not None:
             found.close()
 
@@ -60,9 +60,9 @@ class Slot:
 
     def close(self) -> None:
         """Give the memory back, once no device knows it."""
-        for registration in self._landings.values():
+        for registration in self._destinations.values():
             registration.close()
-        self._landings.clear()
+        self._destinations.clear()
 
 
 class RegisteredPool:
@@ -70,8 +70,8 @@ class RegisteredPool:
 
     def __init__(self, bytes_max: int = rdma_pool_bytes_max) -> None:
         self._bytes_max = bytes_max
-        self._slots: set[Slot] = set()
-        self._idle: dict[int, list[Slot]] = {}
+        self._slots: set[MemorySlot] = set()
+        self._idle: dict[int, list[MemorySlot]] = {}
         self.bytes = 0
         """Of all slots."""
         self.held_bytes = 0
@@ -80,7 +80,7 @@ class RegisteredPool:
     def __repr__(self) -> str:
         return f"<RegisteredPool {self.held_bytes} of {self._bytes_max} bytes held, {self.bytes - self.held_bytes} idle>"
 
-    def acquire(self, length: int) -> Slot | None:
+    def acquire(self, length: int) -> MemorySlot | None:
         """A slot for `length` bytes, with arbitrary content. None: there is no room."""
         size = _rounded(length)
         idle = self._idle.get(size)
@@ -88,17 +88,17 @@ class RegisteredPool:
             slot = idle.pop()
         else:
             while self.bytes + size > self._bytes_max:
-                if not self._drop_idle():
+                if not self._free_idle():
                     return None
-            slot = Slot(self, size)
+            slot = MemorySlot(self, size)
             self._slots.add(slot)
             self.bytes += size
         self.held_bytes += size
         slot.length = length
         return slot
 
-    def take_back(self, slot: Slot) -> None:
-        """See `Slot.release`."""
+    def take_back(self, slot: MemorySlot) -> None:
+        """See `MemorySlot.release`."""
         self.held_bytes -= slot.size
         self._idle.setdefault(slot.size, []).append(slot)
 
@@ -107,15 +107,16 @@ class RegisteredPool:
         for slot in self._slots:
             slot.forget(pair)
 
-    def _drop_idle(self) -> bool:
+    def _free_idle(self) -> int:
+        """Give one idle slot back to the system: how large it was; 0: there is none."""
         for slots in self._idle.values():
             if slots:
                 slot = slots.pop()
                 self._slots.discard(slot)
                 self.bytes -= slot.size
                 slot.close()
-                return True
-        return False
+                return slot.size
+        return 0
 
 
 def _rounded(length: int) -> int:
@@ -132,7 +133,7 @@ class LentSlot:
 
     __slots__ = ("_registration", "slot")
 
-    def __init__(self, slot: Slot, registration: Registration) -> None:
+    def __init__(self, slot: MemorySlot, registration: Registration) -> None:
         self.slot = slot
         self._registration = registration
 

@@ -19,6 +19,9 @@ from fs3.ports.clock import Clock
 VARIABLE = "FS3_RDMA"
 """Of the environment: the devices or network interfaces that may be used, with commas between them, or "any". Not set: none."""
 
+LoadVerbs = Callable[[], Verbs]
+"""Imports the library. Raises VerbsError."""
+
 addresses_fresh_ns = 5 * SECOND
 """For so long the addresses of this host are not looked for again."""
 
@@ -57,12 +60,12 @@ class RdmaHost:
         self,
         clock: Clock,
         settings: PathSettings,
-        load: Callable[[], Verbs],
+        load: LoadVerbs,
         *,
         sysfs: Path = SYSFS,
         pool: RegisteredPool | None = None,
     ) -> None:
-        """`load`: imports the library; asked when the first path is made. Raises VerbsError."""
+        """`load`: asked when the first path is made."""
         self.clock = clock
         self.settings = settings
         self.pool = pool or RegisteredPool()

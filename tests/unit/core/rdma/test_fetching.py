@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fs3.core.rdma.fetching import Fetch, Fetching
+from fs3.core.rdma.fetching import Fetching, PayloadFetch
 from fs3.model.rdma import RemoteRegion
 
 
 def test_a_payload_of_several_regions_is_cut() -> None:
     fetching = Fetching(10, 100, 1000)
-    fetch = Fetch([RemoteRegion(5000, 7, 150), RemoteRegion(9000, 8, 30)], "mine")
+    fetch = PayloadFetch([RemoteRegion(5000, 7, 150), RemoteRegion(9000, 8, 30)], "mine")
     fetching.begin(fetch)
     pieces = fetching.next_pieces(0)
     assert [(piece.address, piece.key, piece.offset, piece.length) for piece in pieces] == [
@@ -26,7 +26,7 @@ def test_a_payload_of_several_regions_is_cut() -> None:
 
 def test_payloads_take_turns_and_credits_come_back() -> None:
     fetching = Fetching(2, 10, 1000)
-    long, short = Fetch([RemoteRegion(0, 1, 50)], "long"), Fetch([RemoteRegion(100, 2, 10)], "short")
+    long, short = PayloadFetch([RemoteRegion(0, 1, 50)], "long"), PayloadFetch([RemoteRegion(100, 2, 10)], "short")
     fetching.begin(long)
     fetching.begin(short)
     first = fetching.next_pieces(0)
@@ -40,7 +40,7 @@ def test_payloads_take_turns_and_credits_come_back() -> None:
 def test_what_does_not_get_on_is_stalled() -> None:
     fetching = Fetching(2, 10, 1000)
     assert not fetching.is_stalled(5000)
-    fetching.begin(Fetch([RemoteRegion(0, 1, 50)], "mine"))
+    fetching.begin(PayloadFetch([RemoteRegion(0, 1, 50)], "mine"))
     first, _ = fetching.next_pieces(5000)
     assert not fetching.is_stalled(5999)
     fetching.on_completed(first.number, 5900)
@@ -50,7 +50,7 @@ def test_what_does_not_get_on_is_stalled() -> None:
 
 def test_a_closed_path_gives_back_what_was_under_way() -> None:
     fetching = Fetching(2, 10, 1000)
-    fetches = [Fetch([RemoteRegion(0, 1, 50)], name) for name in ("one", "two", "three")]
+    fetches = [PayloadFetch([RemoteRegion(0, 1, 50)], name) for name in ("one", "two", "three")]
     for fetch in fetches:
         fetching.begin(fetch)
     fetching.next_pieces(0)

@@ -54,8 +54,8 @@ def test_a_slot_is_known_to_few_and_forgotten_before_it_goes() -> None:
     assert slot is not None
     pairs: list[Any] = [_Pair() for _ in range(registrations_per_slot_max + 1)]
     for pair in pairs:
-        slot.landing(pair)
-        slot.landing(pair)
+        slot.register_destination(pair)
+        slot.register_destination(pair)
     assert [len(pair.registered) for pair in pairs] == [1] * len(pairs)
     assert [pair.registered[0].is_open for pair in pairs] == [False] + [True] * registrations_per_slot_max
     pool.forget(pairs[1])
