@@ -27,7 +27,7 @@ CACHE = Path.home() / ".cache" / "fs3-guest"
 MISSING = 3
 SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe")
-_DEFAULT = (sys.executable, "-m", "pytest", "tests/rdma", "-n", "0", "-q", "-p", "no:cacheprovider", "--timeout", "300")
+_DEFAULT = (sys.executable, "-m", "pytest", "tests/rdma", "-n", "0", "-v", "-p", "no:cacheprovider", "--timeout", "300")
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)
 
 _INIT = """#!/bin/busybox sh
