@@ -27,7 +27,11 @@ CACHE = Path.home() / ".cache" / "fs3-guest"
 MISSING = 3
 SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe")
-_DEFAULT = (sys.executable, "-m", "pytest", "tests/rdma", "-n", "0", "-v", "-p", "no:cacheprovider", "--timeout", "300")
+_DEFAULT = (
+    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py", "-k", "device or Device", "-v",
+    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "120",
+)  # fmt: skip
+"""The cluster, and the suite of transports; without what else the tests of this project load."""
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)
 
 _INIT = """#!/bin/busybox sh
@@ -47,7 +51,7 @@ ip link add fs3a address 02:00:00:00:00:01 type veth peer name fs3b
 ip addr add 10.77.0.1/24 dev fs3a
 ip link set fs3a up; ip link set fs3b up
 rdma link add rxe0 type rxe netdev fs3a
-export HOME=/run/scratch TMPDIR=/run/scratch PYTHONDONTWRITEBYTECODE=1 PATH={path} LC_ALL=C.UTF-8 FS3_GUEST=1
+export HOME=/run/scratch TMPDIR=/run/scratch PYTHONDONTWRITEBYTECODE=1 PATH={path} PYTHONPATH={directory} LC_ALL=C.UTF-8 FS3_GUEST=1
 ulimit -l unlimited
 cd {directory}
 echo "fs3-guest: kernel $(uname -r), $(rdma link show)"
@@ -67,13 +71,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=SECONDS_MAX, help="the machine is ended after so long")
     parser.add_argument("--kernel", type=Path, help="package of a kernel to take instead of the one apt-get fetches")
+    parser.add_argument("--skip", action="store_true", help="exit with 0 when something is missing here")
     parser.add_argument("command", nargs="*", default=_DEFAULT)
     options = parser.parse_args()
     try:
         return run(options.command, options.seconds, options.kernel)
     except Missing as what:
         say(f"not run: {what}")
-        return MISSING
+        return 0 if options.skip else MISSING
 
 
 def say(text: str) -> None:

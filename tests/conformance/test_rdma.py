@@ -1,5 +1,6 @@
-"""The suite of transports with every payload by one-sided transfers: over a network without a device (`fs3.sim.fabric`), and over
-the devices of this host where it has any."""
+"""The suite of transports with every payload by one-sided transfers, over a network without a device (`fs3.sim.fabric`).
+
+`tests/rdma/test_device.py` runs it over the devices of a host that has any."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from fs3.ports.rpc import Bindings, Channel, Listener, Transport
 from fs3.sim.conformance.transport import TransportTests
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import storage_pb2
-from tests.rdma.lab import DeviceLab, FabricLab, ask, device_problem, wait_for_path
+from tests.rdma.lab import FabricLab, ask, wait_for_path
 
 
 class TestOverFabric(TransportTests):
@@ -62,10 +63,3 @@ class TestOverFabricPolled(TestOverFabric):
     """Where the library has no descriptor that tells of completions."""
 
     faults = {"tells_events": False}
-
-
-@pytest.mark.skipif(bool(device_problem()), reason=f"no RDMA device: {device_problem()}")
-class TestOverDevice(TestOverFabric):
-    @pytest.fixture(autouse=True)
-    def _lab(self) -> None:
-        self.lab = DeviceLab()
