@@ -259,6 +259,10 @@ peer_unresponsive_ns = 2 * SECOND
 connection_idle_ns_max = 5 * MINUTE
 """A server closes a connection on which nothing has arrived for so long, unless a stream is open on it; clients connect again
 when they need to. It bounds how old a request can be when it arrives: one stuck in a network dies with its connection."""
+tls_handshake_ns = 10 * SECOND
+"""A client that has not finished its TLS handshake for so long is disconnected."""
+tls_handshakes_max = 256
+"""TLS handshakes of one listener that are not done; when one more begins, the oldest of them ends."""
 authentication_ns = 10 * SECOND
 """A connection that has proved nothing for so long is closed, in a cluster with security."""
 receive_stall_ns = 10 * SECOND
@@ -401,6 +405,8 @@ assert 2 * frame_header_bytes_max <= receive_header_bytes_max
 assert 2 * read_bytes_per_request_max <= reply_share_bytes_max <= reply_bytes_max // 4
 assert reply_small_bytes < reply_small_bytes_max <= reply_bytes_max // 8
 assert transport_sweep_ns < peer_patience_ns < receive_stall_ns
+assert connect_attempt_ns < tls_handshake_ns < connection_idle_ns_max
+assert tls_handshakes_max < connections_max
 assert update_bytes_per_request_max <= frame_payload_bytes_max
 assert request_bytes_max + 64 * KIB <= frame_header_bytes_max
 assert batch_stat_paths_max <= batch_items_max

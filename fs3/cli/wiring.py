@@ -22,6 +22,7 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.local import LocalTransport
@@ -43,6 +44,7 @@ from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.store_scrub import StoreScrub
+from fs3.runtime.ticket_gate import TicketGate
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.metrics import MetaMetrics
 from fs3.services.meta.service import MetaService
@@ -64,13 +66,16 @@ async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[st
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
+    security = SecurityState()
+    gate = TicketGate(security, clock)
+    observer.sources.add("tickets", gate.samples)
     match options.role:
         case ServiceRole.mgmtd:
-            return await _start_mgmtd(options, stack, clock, observer)
+            return await _start_mgmtd(options, stack, clock, observer, gate)
         case ServiceRole.meta:
-            return await _start_meta(options, stack, clock, observer)
+            return await _start_meta(options, stack, clock, observer, gate)
         case ServiceRole.storage:
-            return await _start_storage(options, stack, clock, observer)
+            return await _start_storage(options, stack, clock, observer, gate)
 
 
 class _Listeners:
@@ -82,16 +87,17 @@ class _Listeners:
         stack: AsyncExitStack,
         clock: OsClock,
         counts: RpcCounts | None,
+        gate: TicketGate,
         paths: BulkPaths | None = None,
     ) -> None:
         self._options = options
         self._stack = stack
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts, paths=paths), f"tcp://{_host_port(options.listen, '--listen')}"),
-            (GrpcTransport(clock, counts=counts), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+            (TcpTransport(clock, counts=counts, gate=gate, paths=paths), f"tcp://{_host_port(options.listen, '--listen')}"),
+            (GrpcTransport(clock, counts=counts, gate=gate), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
         ]
         if options.local_listen:
-            self._transports.append((LocalTransport(clock, counts=counts), f"local://{options.local_listen}"))
+            self._transports.append((LocalTransport(clock, counts=counts, gate=gate), f"local://{options.local_listen}"))
 
     async def open(self, bindings: Bindings) -> dict[str, str]:
         """Listen; returns {scheme: endpoint others should use}."""
@@ -154,7 +160,9 @@ def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | N
     return connector
 
 
-async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
+async def _start_mgmtd(
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
+) -> dict[str, str]:
     config = load_config(MgmtdConfig, options.config, besides=(STORE_KEY,))
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
@@ -184,13 +192,15 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
     observer.sources.add("store", kv.samples)
     observer.sources.add("cluster", MgmtdMetrics(service, clock).samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer.counts, gate).open({**service.bindings(), **observer.bindings()})
     service.announce(list(endpoints.values()))
     stack.push_async_callback(service.stop)
     return endpoints
 
 
-async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
+async def _start_meta(
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
+) -> dict[str, str]:
     config = load_config(MetaConfig, options.config, besides=(STORE_KEY,))
     store = options.store()
     kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
@@ -207,7 +217,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     observer.sources.add("operations", MetaMetrics(service).samples)
     observer.sources.add("retries", storage.samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer.counts, gate).open({**service.bindings(), **observer.bindings()})
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(
@@ -223,7 +233,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
 
 
 async def _start_storage(
-    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
 ) -> dict[str, str]:
     config = load_config(StorageConfig, options.config)
     directories = [options.data_dir, *options.disks]
@@ -235,9 +245,8 @@ async def _start_storage(
     service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer.counts, paths).open(
-        {**service.bindings(), **observer.bindings()}
-    )
+    listeners = _Listeners(options, stack, clock, observer.counts, gate, paths)
+    endpoints = await listeners.open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

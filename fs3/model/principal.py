@@ -76,13 +76,15 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "until")
+    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "subject", "until")
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
         self.rights = rights
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
+        self.subject = ""
+        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one."""
         self.until = NEVER
         """Monotonic nanoseconds of this process from which on `rights` are none but ANYONE's."""
         self.share: Share | None = None

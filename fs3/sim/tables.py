@@ -28,6 +28,7 @@ from fs3.sim.ring import PlantedBug, caught_by
 from fs3.sim.ring0.bugs import BUGS as STORE_BUGS
 from fs3.sim.ring1.bugs import BUGS as PROTOCOL_BUGS
 from fs3.sim.ring2.bugs import BUGS as SERVICE_BUGS
+from fs3.wire.rights import rights_table
 
 _BEGIN = "<!-- table: "
 _END = "<!-- end of table -->"
@@ -69,6 +70,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "planted bugs": lambda: bugs_text(PROTOCOL_BUGS),
     "planted bugs of services": lambda: bugs_text(SERVICE_BUGS),
     "settings": describe_settings,
+    "rights": rights_table,
 }
 """Tables of which every word is in the code."""
 

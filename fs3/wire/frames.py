@@ -133,7 +133,7 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
 
 _FOREIGN_PROTOCOLS = (
     (b"PRI * HTTP/2", "a gRPC (HTTP/2) client: this port speaks the framed wire, gRPC has a port of its own"),
-    (b"\x16\x03", "a TLS client: the framed wire is not encrypted"),
+    (b"\x16\x03", "a TLS client: this port does not speak TLS"),
     (b"SSH-", "an SSH peer"),
     (b"HTTP/", "an HTTP server"),
     *((verb + b" ", "an HTTP client") for verb in (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE")),

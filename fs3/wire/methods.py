@@ -7,7 +7,6 @@ from typing import Any
 from google.protobuf import message_factory
 
 from fs3.model.method import Method, PayloadSide
-from fs3.model.principal import ALL_RIGHTS
 from fs3.wire.pb import common_pb2, meta_pb2, mgmtd_pb2, process_pb2, storage_pb2
 
 
@@ -36,7 +35,7 @@ def _method(service: Any, descriptor: Any) -> Method:
         payload=PayloadSide(spec.payload),
         streaming=descriptor.server_streaming,
         repeatable=spec.repeatable,
-        rights=sum({1 << (number - 1) for number in spec.rights}) or ALL_RIGHTS,
+        rights=sum({1 << (number - 1) for number in spec.rights}),
         is_forwardable="from_target" in descriptor.input_type.fields_by_name,
         is_sized=PayloadSide(spec.payload) is PayloadSide.REPLY and "lengths" in descriptor.input_type.fields_by_name,
     )
@@ -53,3 +52,4 @@ METHODS: dict[int, Method] = {method.id: method for service in SERVICES for meth
 
 assert len(METHODS) == sum(len(service.methods) for service in SERVICES), "a method id is used twice"
 assert 0 not in METHODS, "a method has no id"
+assert all(method.rights for method in METHODS.values()), "a method does not say who may call it"

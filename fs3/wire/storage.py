@@ -222,6 +222,11 @@ def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
     return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:])
 
 
+def is_settled(reply: pb.ReadReply) -> bool:
+    """Every range was read, or is of a chunk that does not exist: nothing has to be asked elsewhere."""
+    return all(code in (0, Code.NOT_FOUND) for code in reply.codes)
+
+
 def block_lease_of(reply: pb.ReadReply) -> int | None:
     """The block lease (ms) of a reply without checksums; None: its payload is a copy and needs none."""
     return reply.block_lease_ms if reply.HasField("block_lease_ms") else None

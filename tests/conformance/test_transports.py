@@ -1,5 +1,6 @@
 """Every transport passes the same suite; the socket ones on both kinds of event loop."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,26 @@ import pytest
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.framed.tls import TlsTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Transport
 from fs3.sim.conformance.transport import TransportTests
+from tests.space import SpaceGuard
+from tests.tls_files import Authority
 
 
 def _bounds(options: dict[str, Any]) -> dict[str, Any]:
     if "server_calls_max" in options:
         options["bounds"] = ServerLimits(calls_per_connection_max=options.pop("server_calls_max"))
     return options
+
+
+@pytest.fixture(scope="module")
+def authority(space_guard: SpaceGuard) -> Iterator[Authority]:
+    with space_guard.lend("authority") as directory:
+        yield Authority.make(directory)
 
 
 class TestTcp(TransportTests):
@@ -30,6 +40,22 @@ class TestTcp(TransportTests):
 
 
 class TestTcpOnUvloop(TestTcp):
+    on_uvloop = True
+
+
+class TestTls(TransportTests):
+    @pytest.fixture(autouse=True)
+    def _certificates(self, authority: Authority) -> None:
+        self.credentials = authority.credentials("server", "127.0.0.1")
+
+    def make(self, **options: Any) -> Transport:
+        return TlsTransport(OsClock(), self.credentials, **_bounds(options))
+
+    def endpoint(self, directory: Path) -> str:
+        return "tls://127.0.0.1:0"
+
+
+class TestTlsOnUvloop(TestTls):
     on_uvloop = True
 
 
@@ -63,6 +89,18 @@ class TestGrpc(TransportTests):
 
 class TestGrpcOnUvloop(TestGrpc):
     on_uvloop = True
+
+
+class TestGrpcTls(TestGrpc):
+    @pytest.fixture(autouse=True)
+    def _certificates(self, authority: Authority) -> None:
+        self.credentials = authority.credentials("grpc", "127.0.0.1")
+
+    def make(self, **options: Any) -> Transport:
+        return GrpcTransport(OsClock(), credentials=self.credentials, **options)
+
+    def endpoint(self, directory: Path) -> str:
+        return "grpcs://127.0.0.1:0"
 
 
 class TestMemory(TransportTests):

@@ -51,7 +51,8 @@ ip link add fs3a address 02:00:00:00:00:01 type veth peer name fs3b
 ip addr add 10.77.0.1/24 dev fs3a
 ip link set fs3a up; ip link set fs3b up
 rdma link add rxe0 type rxe netdev fs3a
-export HOME=/run/scratch TMPDIR=/run/scratch PYTHONDONTWRITEBYTECODE=1 PATH={path} PYTHONPATH={directory} LC_ALL=C.UTF-8 FS3_GUEST=1
+export HOME=/run/scratch TMPDIR=/run/scratch PYTHONDONTWRITEBYTECODE=1 PATH={path} PYTHONPATH={directory} LC_ALL=C.UTF-8
+export FS3_GUEST=1
 ulimit -l unlimited
 cd {directory}
 echo "fs3-guest: kernel $(uname -r), $(rdma link show)"

@@ -16,6 +16,7 @@ from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.method import Method
+from fs3.model.principal import AuthContext
 from fs3.ports.rpc import Bindings, BufferProvider, Listener, Part, Reply
 from fs3.services.mgmtd import MgmtdConfig, MgmtdService
 
@@ -43,6 +44,7 @@ class LoopCall:
         self.request = method.request.FromString(request.SerializeToString())
         self.payload = None
         self.peer = "test"
+        self.auth = AuthContext()
         self.deadline = 1 << 62
         self.is_cancelled = False
         self.answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

@@ -23,6 +23,7 @@ from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
 from fs3.client.storage.updates import ChannelAllocator, UpdateCall, UpdateCounters
 from fs3.core.files.channel_pool import ChannelPool
+from fs3.core.files.hedging import HedgePolicy
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.events import Cursor
@@ -61,12 +62,14 @@ class StorageClient:
         verify: bool = True,
         host: str = "",
         timeout_ns: int = call_timeout_ns,
+        hedges: HedgePolicy | None = None,
     ) -> None:
         """`client_id`: 16 random bytes of this client's life. `verify`: check every byte read against its checksum.
-        `host`: identity of this host, so that replicas on it are preferred; "" unknown."""
+        `host`: identity of this host, so that replicas on it are preferred; "" unknown. `hedges`: when late reads are asked of
+        another replica as well; None: by the policy's defaults."""
         self.reads = ReadCounters()
         self.updates = UpdateCounters()
-        self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"))
+        self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"), hedges)
         self._clock = clock
         self._client_id = client_id
         self._lease_ids = LeaseIds(client_id)
@@ -111,6 +114,8 @@ class StorageClient:
         yield Sample(catalogue.CHUNK_UPDATES, (), updates.updates)
         yield Sample(catalogue.CHUNK_UPDATE_BYTES, (), updates.bytes)
         yield Sample(catalogue.CHECKSUM_MISMATCHES, (), reads.checksum_mismatches)
+        yield Sample(catalogue.HEDGED_READS, ("asked",), self._router.hedger.sent)
+        yield Sample(catalogue.HEDGED_READS, ("won",), self._router.hedger.won)
         for (code, action), count in list(self._router.retries.items()):
             yield Sample(catalogue.RETRIES, (code.name, action.value), count)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, NodeId
@@ -14,10 +14,17 @@ from fs3.base.units import MILLISECOND
 from fs3.ports.rpc import Channel, Reply
 
 
+class HedgeReply(NamedTuple):
+    """Another node has answered first."""
+
+    node: NodeId
+    reply: Reply
+
+
 class NodeRequest:
     """One request at one node. A read or find is `Watched` while it is under way: another replica may answer it as well."""
 
-    __slots__ = ("abort_reason", "chains", "channel", "future", "health", "idle_ticks", "last_activity", "node")
+    __slots__ = ("abort_reason", "chains", "channel", "future", "health", "hedge_reply", "idle_ticks", "last_activity", "node")
 
     def __init__(self, node: NodeId, chains: Sequence[int], health: ReplicaHealth) -> None:
         self.node = node
@@ -28,6 +35,8 @@ class NodeRequest:
         """While it is under way."""
         self.abort_reason: FS3Error | None = None
         """Why this side stopped waiting."""
+        self.hedge_reply: HedgeReply | None = None
+        """Its answer, of another node."""
         self.channel: Channel
         """Set before it is watched."""
         self.last_activity = 0
@@ -55,6 +64,11 @@ class NodeRequest:
         if self.future is not None and not self.future.done():
             self.abort_reason = reason
             self.future.cancel()
+
+    def give_way(self, hedge: HedgeReply) -> None:
+        """Another node has answered: stop waiting for this one. As `abort`, but the call goes on with that answer."""
+        self.hedge_reply = hedge
+        self.abort(error(Code.CANCELLED, f"node {hedge.node} has answered before node {self.node}"))
 
     def chain_ids(self) -> list[ChainId]:
         """Each chain once."""
@@ -151,7 +165,10 @@ async def send_windowed(requests: Sequence[R], window: int, handler: RequestHand
                 if request.abort_reason is None or cancellation_count() > before:
                     raise
                 _end(request, handler)
-                handler.on_error(request, request.abort_reason)
+                if request.hedge_reply is None:
+                    handler.on_error(request, request.abort_reason)
+                else:
+                    _take_hedge(request, request.hedge_reply, handler)
     except BaseException:
         # The callers' buffers must not be written to once this call has ended.
         for index, request in enumerate(requests):
@@ -163,6 +180,14 @@ async def send_windowed(requests: Sequence[R], window: int, handler: RequestHand
             elif index >= started:
                 handler.on_end(request)
         raise
+
+
+def _take_hedge(request: R, hedge: HedgeReply, handler: RequestHandler[R]) -> None:
+    request.node = hedge.node
+    try:
+        handler.on_reply(request, hedge.reply)
+    except FS3Error as failure:
+        handler.on_error(request, failure)
 
 
 def _end(request: R, handler: RequestHandler[R]) -> None:

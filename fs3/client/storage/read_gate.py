@@ -12,6 +12,7 @@ from fs3.base.ids import NodeId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.files.read_grants import BulkRead, ReadGrants
+from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 
 Begin = Callable[[], asyncio.Future[Reply]]
@@ -23,12 +24,14 @@ SendWithin = Callable[[int], asyncio.Future[Reply]]
 class _GatedRead:
     """One bulk read: its place in the grants, and how it is sent."""
 
-    __slots__ = ("begin", "bytes", "call", "node")
+    __slots__ = ("begin", "begun_at", "bytes", "call", "node")
 
     def __init__(self, node: NodeId, count: int, begin: Begin) -> None:
         self.node = node
         self.bytes = count
         self.begin = begin
+        self.begun_at = 0
+        """When it was sent."""
         self.call: _WaitingCall | None = None
 
 
@@ -57,7 +60,7 @@ class _WaitingCall(asyncio.Future[Reply]):
         """Its turn has come."""
         self._stop_timer()
         try:
-            self._sent = self._read.begin()
+            self._sent = self._gate.send(self._read)
         except Exception as failure:  # whatever it was: it keeps nothing from the others
             self.set_exception(failure)
             self._gate.end(self._read)
@@ -70,7 +73,7 @@ class _WaitingCall(asyncio.Future[Reply]):
         self._leave()
 
     def _settle(self, sent: asyncio.Future[Reply]) -> None:
-        self._gate.end(self._read)
+        self._gate.on_done(self._read, sent)
         if self.done():
             if not sent.cancelled():
                 sent.exception()
@@ -94,8 +97,9 @@ class _WaitingCall(asyncio.Future[Reply]):
 class ReadGate:
     """The grants of one client, on its loop."""
 
-    def __init__(self, grants: ReadGrants) -> None:
+    def __init__(self, grants: ReadGrants, clock: Clock) -> None:
         self._grants = grants
+        self._clock = clock
         self._by_future: dict[asyncio.Future[Reply], _GatedRead] = {}
         self._due: deque[BulkRead] = deque()
         """Those whose turn has come, and which were not sent yet."""
@@ -108,11 +112,11 @@ class ReadGate:
         future: asyncio.Future[Reply]
         if self._grants.ask(read):
             try:
-                future = begin()
+                future = self.send(read)
             except BaseException:
                 self.end(read)
                 raise
-            future.add_done_callback(lambda _: self.end(read))
+            future.add_done_callback(lambda done: self.on_done(read, done))
         else:
             future = read.call = _WaitingCall(self, read)
             read.call.timer = asyncio.get_running_loop().call_later(left_ns / SECOND, read.call.on_expired)
@@ -125,6 +129,17 @@ class ReadGate:
         read = None if future is None else self._by_future.get(future)
         if read is not None:
             self._begin(self._grants.set_aside(read))
+
+    def send(self, read: _GatedRead) -> asyncio.Future[Reply]:
+        """Its turn has come. Raises what its `begin` does."""
+        read.begun_at = self._clock.now()
+        return read.begin()
+
+    def on_done(self, read: _GatedRead, sent: asyncio.Future[Reply]) -> None:
+        """What was sent is over, however it ended."""
+        if not sent.cancelled() and sent.exception() is None:
+            self._grants.on_answered(read, read.begun_at, self._clock.now())
+        self.end(read)
 
     def end(self, read: _GatedRead) -> None:
         """A read is over."""

@@ -63,12 +63,14 @@ async def read_single(
     router.choice.on_sent(node, wanted)
     request = NodeRequest(node, (io.chain,), router)
     before = cancellation_count()
+    reply: Reply | None = None
     try:
         if wanted < bulk_read_bytes:
             patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
             channel = request.channel = router.channel(node)
             request.future = channel.start(STORAGE.Read, message, (), into, patience)
             router.liveness.begin(request)
+            router.hedger.begin(request, wanted, message, into, now, now + patience)
         else:
 
             def begin(timeout_ns: int) -> asyncio.Future[Reply]:
@@ -85,10 +87,15 @@ async def read_single(
     except asyncio.CancelledError:
         if request.abort_reason is None or cancellation_count() > before:
             raise
-        return ReadRefusal(node, request.abort_reason.code, request.abort_reason.strerror or "")
+        if request.hedge_reply is None:
+            return ReadRefusal(node, request.abort_reason.code, request.abort_reason.strerror or "")
+        reply = request.hedge_reply.reply
     finally:
+        router.hedger.end(request, is_answered=reply is not None)
         router.liveness.end(request)
         router.choice.on_answered(node, wanted)
+    if request.hedge_reply is not None:
+        node = request.hedge_reply.node
     router.note_routing_version(routing_version_of(reply.message))
     try:
         answer = single_read_reply_from_pb(reply.message)

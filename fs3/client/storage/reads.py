@@ -357,6 +357,8 @@ class ReadCall:
         if request.bytes < bulk_read_bytes:
             request.sent_at = self._clock.now()
             self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
+            sent_at = request.sent_at
+            self._router.hedger.begin(request, request.bytes, message, request.into, sent_at, sent_at + patience)
             return
 
         def begin(timeout_ns: int) -> asyncio.Future[Reply]:
@@ -420,5 +422,6 @@ class ReadCall:
 
     def on_end(self, request: _NodeReadRequest) -> None:
         """Its node is watched no longer, and owes nothing more."""
+        self._router.hedger.end(request, is_answered=request.answer is not None)
         self._router.liveness.end(request)
         self._router.choice.on_answered(request.node, request.bytes)

@@ -14,8 +14,10 @@ from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.health import UNRESPONSIVE, HealthProber
+from fs3.client.storage.hedged_reads import ReadHedger, Replicas
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth
 from fs3.client.storage.read_gate import ReadGate, SendWithin
+from fs3.core.files.hedging import HedgePolicy
 from fs3.core.files.read_grants import ReadGrants
 from fs3.core.files.replica_selector import Candidates, ReplicaSelector, candidates
 from fs3.core.files.retry import RetryAction, Situation, backoff_ns, decide
@@ -34,10 +36,18 @@ _LONG_AGO = -(1 << 62)
 _NO_CANDIDATES = Candidates(0, (), ())
 
 
-class ReplicaRouter(ReplicaHealth):
+class ReplicaRouter(ReplicaHealth, Replicas):
     """A routing source with what chunk IOs need of it kept at hand for as long as a snapshot is the newest."""
 
-    def __init__(self, source: RoutingSource, connector: Connector, clock: Clock, host: str, seed: int) -> None:
+    def __init__(
+        self,
+        source: RoutingSource,
+        connector: Connector,
+        clock: Clock,
+        host: str,
+        seed: int,
+        hedges: HedgePolicy | None = None,
+    ) -> None:
         self.choice = ReplicaSelector(seed % 1024)
         self._source = source
         self._connector = connector
@@ -49,12 +59,14 @@ class ReplicaRouter(ReplicaHealth):
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
         self._prober = HealthProber(self)
-        self.gate = ReadGate(ReadGrants())
+        self.gate = ReadGate(ReadGrants(), clock)
         self._reports: set[asyncio.Future[Reply]] = set()
         self.retries: dict[tuple[Code, RetryAction], int] = {}
         """IOs that were refused or not answered, by why and by what was done."""
         self.liveness = LivenessMonitor[NodeRequest](liveness_tick_ns)
         """Reads and finds under way."""
+        self.hedger = ReadHedger(self, clock, hedges or HedgePolicy())
+        """Reads under way that are no bulk reads."""
         source.on_change(self._on_routing_changed)
         self._on_routing_changed(source.routing)
 
@@ -199,6 +211,7 @@ class ReplicaRouter(ReplicaHealth):
     def close(self) -> None:
         """Watch and probe no node any more."""
         self.liveness.close()
+        self.hedger.close()
         self._prober.close()
         for report in list(self._reports):
             report.cancel()

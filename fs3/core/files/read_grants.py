@@ -11,7 +11,10 @@ Rules, each a test:
 2. At most `bytes_max` bytes of bulk reads and `senders_max` nodes at once; a single read that is larger goes alone.
 3. Nodes take turns; reads of one node are in the order they were asked for. While others wait, a node has no more than
    half of the bytes.
-4. A node that says nothing (`set_aside`) keeps nothing from the others: what it owes counts no more.
+4. A node whose answers take longer than `late_read_ns` is asked for half as much from then on, and for a little more with every
+   answer that does not (additive increase, multiplicative decrease: Chiu and Jain, 1989). So what a slow disk has not done yet
+   waits at its clients, which may ask others, and clients come to equal shares of it.
+5. A node that says nothing (`set_aside`) keeps nothing from the others: what it owes counts no more.
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ from collections import deque
 from typing import Protocol
 
 from fs3.base.ids import NodeId
-from fs3.base.units import KIB, MIB
+from fs3.base.units import KIB, MIB, MILLISECOND
 
 bulk_read_bytes = 512 * KIB
 """Requests from here on are bulk."""
 read_grant_bytes_max = 16 * MIB
 """Bytes of bulk reads that one client has asked for and not got."""
+late_read_ns = 100 * MILLISECOND
+"""A bulk read that takes longer has waited for others at its node."""
+node_bytes_step = 1 * MIB
+"""By so much the bytes of a node may rise while as many arrive in time as it may owe."""
 read_senders_max = 4
 """Nodes it has asked for them."""
 
@@ -56,6 +63,8 @@ class ReadGrants:
         """Bytes of them."""
         self._waiting: dict[NodeId, deque[BulkRead]] = {}
         """The first node is the next to have its turn."""
+        self._node_limits: dict[NodeId, tuple[int, int]] = {}
+        """(bytes, since when) of nodes that were late; others may owe everything."""
         self.bytes = 0
         """Granted, and not there yet."""
 
@@ -88,6 +97,25 @@ class ReadGrants:
                 if not queue:
                     del self._waiting[read.node]
         return self._next()
+
+    def on_answered(self, read: BulkRead, begun_at: int, now: int) -> None:
+        """A read that was sent at `begun_at` has its answer; times in nanoseconds. Before `end`."""
+        node = read.node
+        limit, since = self._node_limits.get(node, (self._bytes_max, 0))
+        if now - begun_at > late_read_ns:
+            if begun_at >= since:  # what was sent before the last halving says nothing of it
+                self._node_limits[node] = max(limit // 2, node_bytes_step), now
+        elif limit < self._bytes_max:
+            limit += max(node_bytes_step * read.bytes // limit, 1)
+            if limit < self._bytes_max:
+                self._node_limits[node] = limit, since
+            else:
+                del self._node_limits[node]
+
+    def node_limit(self, node: NodeId) -> int:
+        """Bytes that a node may owe; one read may be more."""
+        known = self._node_limits.get(node)
+        return self._bytes_max if known is None else known[0]
 
     def set_aside(self, read: BulkRead) -> list[BulkRead]:
         """The node of a granted read says nothing: it counts no more, and may end whenever it likes. What begins now."""
@@ -124,6 +152,8 @@ class ReadGrants:
         own = self._by_node.get(node, 0)
         if not own:
             return len(self._by_node) < self._senders_max
+        if self._node_limits and own + count > self.node_limit(node):
+            return False
         return not others_wait or own + count <= self._bytes_max // 2
 
     def _grant(self, read: BulkRead) -> None:

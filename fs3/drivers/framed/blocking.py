@@ -17,6 +17,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
 from fs3.ports.security import TicketSource
@@ -38,7 +39,7 @@ class BlockingConnection:
     def __init__(
         self,
         endpoint: str,
-        sock: socket.socket,
+        sock: StreamSocket,
         timeout_ns: int,
         counts: RpcCounts | None = None,
         tickets: TicketSource | None = None,

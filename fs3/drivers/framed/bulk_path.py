@@ -79,6 +79,9 @@ class BulkPath(Protocol):
         ...
 
 
+ENCRYPTED = "the connection is encrypted, and RDMA is not"
+"""Why it has no path."""
+
 SendMessage = Callable[[int, bytes], None]
 """Send a PATH frame: its step, and its header."""
 
@@ -95,13 +98,17 @@ class BulkPaths(Protocol):
         ...
 
 
-def describe_connection(peer: str, endpoint: str, path: BulkPath | None, *, passes: bool, out: bool) -> ConnectionInfo:
+def describe_connection(
+    peer: str, endpoint: str, path: BulkPath | None, *, passes: bool, out: bool, plain: bool = True
+) -> ConnectionInfo:
     """How the payloads of a connection travel, and why so. `endpoint`: the server's. `passes`: files may be passed. `out`: this
-    process made it."""
+    process made it. `plain`: it is not encrypted."""
     scheme = endpoint.partition("://")[0]
     if scheme != "tcp":
         by = "descriptors of files are passed" if passes else "payloads go by the socket: the users differ"
         return ConnectionInfo(peer, out, scheme, "", f"both ends are on one host; {by}")
+    if not plain:
+        return ConnectionInfo(peer, out, scheme, "", ENCRYPTED)
     if path is None:
         why = "RDMA is switched off in this process" if out else "the client has not asked for RDMA"
         return ConnectionInfo(peer, out, scheme, "", why)

@@ -24,7 +24,7 @@ from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ClientOffers
 from fs3.drivers.framed.passed_files import PassedFiles
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
 from fs3.drivers.rpc.rpc_counts import RpcCounts
@@ -49,7 +49,7 @@ class ClientConnection(Connection):
         self,
         channel: FramedChannel,
         loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
+        sock: StreamSocket,
         clock: Clock,
         *,
         takes_files: bool,
@@ -65,10 +65,11 @@ class ClientConnection(Connection):
         self._code = Code.DISCONNECTED  # why it broke, for the calls under way
         self._places: memoryview | None = None  # a list of places that is being received, for `_sink`
         super().__init__(loop, sock)
-        self._files = PassedFiles(sock) if takes_files else None
+        self._files = PassedFiles(sock) if takes_files and isinstance(sock, socket.socket) else None
         if self._files is not None:
             self._recv_staged = self._files.recv_into
-        path = None if paths is None else paths.client(channel.endpoint, self._send_path)
+        self._is_plain = isinstance(sock, socket.socket)
+        path = None if paths is None or not self._is_plain else paths.client(channel.endpoint, self._send_path)
         self.offers = None if path is None else ClientOffers(self, channel, path)
         if channel.counts is not None:
             channel.counts.open.add(self)
@@ -79,7 +80,8 @@ class ClientConnection(Connection):
     def describe(self) -> ConnectionInfo:
         """See `Describable.describe`."""
         path = None if self.offers is None else self.offers.path
-        return describe_connection(self._channel.endpoint, self._channel.endpoint, path, passes=self._files is not None, out=True)
+        endpoint, passes, plain = self._channel.endpoint, self._files is not None, self._is_plain
+        return describe_connection(endpoint, endpoint, path, passes=passes, out=True, plain=plain)
 
     def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         kind, _, code, request_id, _, length, _ = frame

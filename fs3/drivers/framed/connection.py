@@ -32,6 +32,7 @@ from typing import Protocol
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
 from fs3.drivers.framed.sender import FrameSender
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.staging import staging_of
 from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, foreign_protocol, unpack
 
@@ -43,6 +44,7 @@ _PEEK_FIRST = 16 * KIB
 _BULK_BYTES = 32 * KIB
 """Payloads from here on are worth a system call of their own."""
 _WAKE_FOR_BYTES = 256 * KIB
+_TLS_RECORD_BYTES_MAX = 32 * KIB
 _SCATTER_MAX = 128
 """Buffers per recvmsg_into."""
 
@@ -65,7 +67,7 @@ class PeerClosed(Exception):
 class Connection(FrameSender):
     """A connected, non-blocking socket on the running loop. Starts reading at once."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket) -> None:
         super().__init__(loop, sock)
         staging = staging_of(loop)
         self._staging = staging.data
@@ -84,6 +86,8 @@ class Connection(FrameSender):
         self._discarding = False
         self._expected = 0  # bytes of what is or was expected, as a whole
         self._has_low_water = sock.family != socket.AF_UNIX  # which ignores it
+        # What OpenSSL holds of a record does not wait in the socket: up to one is taken off.
+        self._low_water = _WAKE_FOR_BYTES if self._tls is None else _WAKE_FOR_BYTES - _TLS_RECORD_BYTES_MAX
         self._is_low_water_raised = False
         self._paused = 0
         self.frames = 0
@@ -113,6 +117,10 @@ class Connection(FrameSender):
     def _on_bad_frame(self, problem: FrameError, first_bytes: bytes | None) -> None:
         """The peer sent something that is no frame; `first_bytes` when nothing before it was one. Must close."""
         raise NotImplementedError
+
+    def _on_broken(self, problem: OSError) -> None:
+        """The socket has failed, or TLS does not hold. Must close."""
+        self.close(problem.strerror or type(problem).__name__)
 
     def _on_received(self) -> None:
         """What has arrived was handled."""
@@ -164,7 +172,7 @@ class Connection(FrameSender):
         if self._paused or self.is_closed:
             return
         self._loop.add_reader(self._fd, self._on_readable)
-        if self._carry or self._remaining:
+        if self._carry or self._remaining or (self._tls is not None and self._tls.has_pending):
             # No event will announce what has been received already.
             self._reparse = True
             self._loop.call_soon(self._on_readable)
@@ -179,13 +187,13 @@ class Connection(FrameSender):
             while budget > 0 and not (self._drained or self._paused or self.is_closed):
                 budget -= self._receive_part() if self._remaining and not self._reparse else self._receive_frames()
         except (BlockingIOError, InterruptedError):
-            pass
+            self._drained = True
         except PeerClosed:
             self.close("the peer closed it in the middle of a frame" if self.is_mid_frame else "the peer closed it")
         except FrameError as problem:
             self._on_bad_frame(problem, None if self.frames else bytes(self._staging[:16]))
         except OSError as problem:
-            self.close(problem.strerror or type(problem).__name__)
+            self._on_broken(problem)
         except Exception:
             log.exception("%r failed", self)
             self.close("internal error")
@@ -197,6 +205,8 @@ class Connection(FrameSender):
             self._set_low_water()
         self._on_received()
         self.flush()
+        if self._tls is not None and not (self._drained or self._paused or self.is_closed) and self._tls.has_pending:
+            self._loop.call_soon(self._on_readable)  # no event announces it
 
     def _set_low_water(self) -> None:
         """In the middle of a large payload, be woken for a good piece of it and not for every segment: over loopback that saves a
@@ -204,7 +214,7 @@ class Connection(FrameSender):
         deep = self._remaining >= _WAKE_FOR_BYTES
         if deep != self._is_low_water_raised and self._has_low_water and not self.is_closed:
             self._is_low_water_raised = deep
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WAKE_FOR_BYTES if deep else 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._low_water if deep else 1)
 
     def _receive_frames(self) -> int:
         staging = self._staging

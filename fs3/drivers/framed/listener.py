@@ -32,6 +32,8 @@ class FramedListener:
         self._loop = context.loop
         self._socket = sock
         self._connections: dict[ServerConnection, None] = {}
+        self._unsecured: dict[ServerConnection, None] = {}
+        """Those whose TLS handshake is not done, oldest first."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0
         self._drain = Drain(self)
@@ -73,7 +75,12 @@ class FramedListener:
     def on_connection_closed(self, connection: ServerConnection) -> None:
         """See `ConnectionOwner.on_connection_closed`."""
         self._connections.pop(connection, None)
+        self._unsecured.pop(connection, None)
         self._drain.on_progress()
+
+    def on_secured(self, connection: ServerConnection) -> None:
+        """See `ConnectionOwner.on_secured`."""
+        self._unsecured.pop(connection, None)
 
     def on_progress(self) -> None:
         """See `ConnectionOwner.on_progress`."""
@@ -104,6 +111,7 @@ class FramedListener:
             sock.setblocking(False)
             try:
                 peer = self._context.sockets.adopt(sock)
+                secured = self._context.sockets.secure(sock)
             except OSError:  # gone already
                 sock.close()
                 continue
@@ -111,11 +119,20 @@ class FramedListener:
             auth = AuthContext() if gate is None else gate.open(peer)
             if auth is None:
                 self._context.peer_log.warning("%s has too many connections of %s that prove nothing", self.endpoint, peer)
-                sock.close()
+                secured.close()
                 continue
-            self._connections[ServerConnection(self, self._context, sock, peer, auth)] = None
+            connection = ServerConnection(self, self._context, secured, peer, auth)
+            self._connections[connection] = None
+            if not connection.is_secured:
+                self._begin_handshake(connection)
             if self._sweeper is None:
                 self._sweep_later()
+
+    def _begin_handshake(self, connection: ServerConnection) -> None:
+        """One more that is not done; when there are too many, the oldest one ends, so that others still get in."""
+        if len(self._unsecured) >= self._context.limits.tls_handshakes_max:
+            next(iter(self._unsecured)).give_up_handshake(f"and {len(self._unsecured)} others are not either")
+        self._unsecured[connection] = None
 
     def _accept_again(self) -> None:
         if not self._admission.is_closing:

@@ -16,6 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.framed.listener import FramedListener
 from fs3.drivers.framed.server import ServerContext
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Listener
@@ -78,7 +79,7 @@ class LocalTransport(FramedTransport):
         pid, uid = _credentials(sock)
         return f"local:pid={pid},uid={uid}"
 
-    def may_pass_files(self, sock: socket.socket) -> bool:
+    def may_pass_files(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.may_pass_files`."""
         return self._passes_files and _credentials(sock)[1] in (os.geteuid(), 0)
 
@@ -102,7 +103,7 @@ class EmbeddedTransport(LocalTransport):
         return await super().serve(_as_local(endpoint), bindings)
 
 
-def _credentials(sock: socket.socket) -> tuple[int, int]:
+def _credentials(sock: StreamSocket) -> tuple[int, int]:
     """(pid, uid) of the process at the other end, when it connected or listened. Raises OSError."""
     pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
     return pid, uid

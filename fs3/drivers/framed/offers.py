@@ -17,7 +17,7 @@ from fs3.base.errors import error
 from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, NEVER
-from fs3.drivers.framed.bulk_path import BulkPath, BulkPaths, FetchedBytes
+from fs3.drivers.framed.bulk_path import ENCRYPTED, BulkPath, BulkPaths, FetchedBytes
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall
@@ -205,9 +205,11 @@ class _Charge:
 class ServerOffers:
     """The server's side of one connection."""
 
-    def __init__(self, connection: OfferedServer, paths: BulkPaths | None) -> None:
+    def __init__(self, connection: OfferedServer, paths: BulkPaths | None, *, is_plain: bool) -> None:
+        """`is_plain`: what travels on the connection is not encrypted; else there is no path."""
         self._connection = connection
         self._paths = paths
+        self.is_plain = is_plain
         self.path: BulkPath | None = None
         """From when the client has asked for one."""
         self.is_asked = False
@@ -236,8 +238,8 @@ class ServerOffers:
     def on_asked(self) -> None:
         """The client asks for a path, and may call."""
         connection, self.is_asked = self._connection, False
-        if self._paths is None:
-            header = pack_path_message(PathMessage(reason="RDMA is switched off there"))
+        if self._paths is None or not self.is_plain:
+            header = pack_path_message(PathMessage(reason="RDMA is switched off there" if self.is_plain else ENCRYPTED))
             self._send(PathStep.DOWN, header)
             return
         if self.path is None:

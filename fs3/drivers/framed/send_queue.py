@@ -8,8 +8,10 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.payload import flat_view, part_length, read_file_range
 from fs3.drivers.rpc.server_call import run_guarded
+from fs3.drivers.tls.socket import TlsSocket
 from fs3.ports.rpc import FileRange, OnSent, Part
 
 _GATHER_MAX = 64
@@ -107,7 +109,7 @@ class SendQueue:
         self.file_bytes -= outgoing.file_bytes
         outgoing.snapshot()
 
-    def send(self, sock: socket.socket, budget: int) -> bool:
+    def send(self, sock: StreamSocket, budget: int) -> bool:
         """Send about `budget` bytes; True when nothing is left. Raises BlockingIOError when the socket is full, OSError when it
         is broken or a file cannot be read, FileEnded."""
         if not self._queue and self._small:
@@ -148,11 +150,14 @@ class SendQueue:
             self._queue.append(OutgoingFrame((b"".join(self._small),)))
             self._small.clear()
 
-    def _send_some(self, sock: socket.socket, budget: int) -> int:
+    def _send_some(self, sock: StreamSocket, budget: int) -> int:
         head = self._queue[0].parts[0]
         if type(head) is FileRange:
             try:
-                count = os.sendfile(sock.fileno(), head.fd, head.offset, min(head.length, budget))
+                if isinstance(sock, TlsSocket):
+                    count = sock.send_file(head.fd, head.offset, min(head.length, budget))
+                else:
+                    count = os.sendfile(sock.fileno(), head.fd, head.offset, min(head.length, budget))
             except OSError as problem:
                 if problem.errno not in _NO_SENDFILE:
                     raise

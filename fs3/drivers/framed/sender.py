@@ -18,8 +18,9 @@ from fs3.base.limits import wake_bytes_max
 from fs3.base.units import KIB
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.send_queue import FileEnded, OutgoingFrame, SendQueue
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.server_call import run_guarded
+from fs3.drivers.tls.socket import TlsSocket
 from fs3.ports.rpc import OnSent, Part
 
 log = logging.getLogger("fs3.transport")
@@ -32,11 +33,13 @@ flush_bytes = 64 * KIB
 class FrameSender:
     """Owns a connected, non-blocking socket on the running loop, what is queued for it, and its end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket) -> None:
         self._loop = loop
         self._socket = sock
         self._fd = sock.fileno()
+        self._tls = sock if isinstance(sock, TlsSocket) else None
         self._out = SendQueue()
+        self._encrypted_bytes = 0  # on the way into the socket
         self._flush_state = _IDLE
         self._corked = False  # a flush follows anyway
         self.is_closed = False
@@ -59,12 +62,12 @@ class FrameSender:
     @property
     def queued_bytes(self) -> int:
         """Not yet in the socket."""
-        return self._out.queued_bytes
+        return self._out.queued_bytes + self._encrypted_bytes
 
     @property
     def queued_memory_bytes(self) -> int:
         """Not yet in the socket, and not in files."""
-        return self._out.queued_bytes - self._out.file_bytes
+        return self._out.queued_bytes - self._out.file_bytes + self._encrypted_bytes
 
     @property
     def is_blocked(self) -> bool:
@@ -79,8 +82,9 @@ class FrameSender:
     @property
     def unread_bytes(self) -> int:
         """Arrived in the socket, and not received."""
+        pending = self._tls.pending_bytes if self._tls is not None else 0
         try:
-            return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+            return pending + int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
         except OSError:
             return 0
 
@@ -136,7 +140,10 @@ class FrameSender:
     def _send_now(self) -> None:
         blocked = self._flush_state == _BLOCKED
         try:
-            done = self._out.send(self._socket, wake_bytes_max)
+            if self._tls is None:
+                done = self._out.send(self._socket, wake_bytes_max)
+            else:
+                done = self._send_encrypted(self._tls)
         except (BlockingIOError, InterruptedError):
             done = False
         except FileEnded as problem:
@@ -157,6 +164,15 @@ class FrameSender:
             self._loop.add_writer(self._fd, self._on_writable)
         self._flush_state = _IDLE if done else _BLOCKED
         self._on_sent()
+
+    def _send_encrypted(self, tls: TlsSocket) -> bool:
+        """As `SendQueue.send`; what is encrypted already leaves first."""
+        try:
+            tls.push()
+            done = self._out.send(tls, wake_bytes_max)
+        finally:
+            self._encrypted_bytes = tls.unsent_bytes
+        return done and not self._encrypted_bytes
 
     # --- the end -------------------------------------------------------------------------------------------------------
 

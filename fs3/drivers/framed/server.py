@@ -16,12 +16,13 @@ from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
-from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.connection import ConnectionInfo
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
@@ -58,6 +59,8 @@ class ServerLimits:
     patience_ns: int = limits.peer_patience_ns
     send_stall_ns: int = limits.send_stall_ns
     connection_idle_ns_max: int = limits.connection_idle_ns_max
+    tls_handshake_ns: int = limits.tls_handshake_ns
+    tls_handshakes_max: int = limits.tls_handshakes_max
     sweep_ns: int = limits.transport_sweep_ns
 
 
@@ -83,6 +86,10 @@ class ConnectionOwner(Protocol):
 
     def on_progress(self) -> None:
         """The listener closes, and a call has ended or something was sent."""
+        ...
+
+    def on_secured(self, connection: ServerConnection) -> None:
+        """The TLS handshake of a connection is done."""
         ...
 
     def on_connection_closed(self, connection: ServerConnection) -> None:
@@ -181,7 +188,7 @@ class FramedCall(ServerCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str, auth: AuthContext) -> None:
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: StreamSocket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
         self._context = context
         # What is looked at for every request is kept here.
@@ -214,9 +221,13 @@ class ServerConnection(Connection):
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
             self._admission.counts.open.add(self)
-        self._passer = FilePasser(sock) if context.sockets.may_pass_files(sock) else None
-        self.offers = ServerOffers(self, context.paths)
+        is_plain = isinstance(sock, socket.socket)
+        passes_files = is_plain and context.sockets.may_pass_files(sock)
+        self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
+        self.offers = ServerOffers(self, context.paths, is_plain=is_plain)
         super().__init__(context.loop, sock)
+        if self._tls is not None:
+            self._tls.on_ready = self._on_secured
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
@@ -224,13 +235,24 @@ class ServerConnection(Connection):
     def describe(self) -> ConnectionInfo:
         """See `Describable.describe`."""
         endpoint, offers = self._admission.endpoint, self.offers
-        return describe_connection(self.peer, endpoint, offers.path, passes=self._passer is not None, out=False)
+        passes, plain = self._passer is not None, offers.is_plain
+        return describe_connection(self.peer, endpoint, offers.path, passes=passes, out=False, plain=plain)
 
     @property
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
         is_idle = not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
         return is_idle and self.offers.is_idle
+
+    @property
+    def is_secured(self) -> bool:
+        """No TLS handshake is under way: it is done, or there is none to do."""
+        return self._tls is None or self._tls.is_ready
+
+    def _on_secured(self) -> None:
+        assert self._tls is not None
+        self.auth.subject = self._tls.subject
+        self._owner.on_secured(self)
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
@@ -500,10 +522,28 @@ class ServerConnection(Connection):
             self.flush()
         self.close(str(problem))
 
+    def _on_broken(self, problem: OSError) -> None:
+        if not isinstance(problem, TlsError):
+            super()._on_broken(problem)
+            return
+        if isinstance(problem, PlainPeer) and self._tls is not None:
+            told = f"{self._admission.endpoint} speaks TLS only: this client has to be given tls_ca"
+            data = encode_error(Code.PROTOCOL, told)
+            self._tls.answer_plain(pack(_REPLY, 0, 0, len(data), 0, Code.PROTOCOL) + data)
+        self._give_up(str(problem))
+
+    def give_up_handshake(self, reason: str) -> None:
+        """Disconnect a client whose TLS handshake is not done."""
+        self._give_up(f"its TLS handshake is not done {reason}")
+
     def sweep(self, now: int) -> None:
         """Called every `sweep_ns`: disconnects a client that owes the rest of a frame, that takes none of what is queued for it,
         that is idle for too long, or whose host has vanished."""
         bounds = self.limits
+        if not self.is_secured:
+            if now - self._idle_since >= bounds.tls_handshake_ns:
+                self.give_up_handshake(f"after {bounds.tls_handshake_ns / SECOND:.3g} s")
+            return
         # A frame has two clocks: since its last byte, which finds a client that has stopped, and since its beginning, which finds
         # one that sends a byte now and then for ever.
         if not self.is_mid_frame or self.frames != self._last_frames:

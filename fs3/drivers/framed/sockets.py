@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+from fs3.drivers.tls.socket import TlsSocket
+
+StreamSocket: TypeAlias = socket.socket | TlsSocket
+"""A connected socket, with or without encryption."""
 
 
 class StreamSockets(Protocol):
     """One kind of stream socket."""
 
-    async def dial(self, endpoint: str) -> socket.socket:
+    async def dial(self, endpoint: str) -> StreamSocket:
         """A connected, non-blocking socket with its options set. Raises OSError, or FS3Error when it has more to say."""
         ...
 
@@ -17,11 +22,15 @@ class StreamSockets(Protocol):
         """Set the options of an accepted socket; returns the client's name. Raises OSError when the client has gone already."""
         ...
 
-    def may_pass_files(self, sock: socket.socket) -> bool:
+    def secure(self, sock: socket.socket) -> StreamSocket:
+        """What speaks for an accepted socket: it, or what encrypts on it. Raises FS3Error."""
+        ...
+
+    def may_pass_files(self, sock: StreamSocket) -> bool:
         """The other end of a connected socket is on this host, and could open the files of this process itself, or this process
         its files."""
         ...
 
-    def has_vanished(self, sock: socket.socket) -> bool:
+    def has_vanished(self, sock: StreamSocket) -> bool:
         """The host at the other end has gone, although the connection looks open."""
         ...

@@ -14,6 +14,7 @@ from fs3.base.limits import peer_unresponsive_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.drivers.framed.listener import FramedListener
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.rpc import Bindings, Listener
 from fs3.wire.endpoints import format_host_port, parse_host_port
@@ -48,10 +49,10 @@ class TcpTransport(FramedTransport):
     scheme = "tcp"
 
     def _check(self, endpoint: str) -> None:
-        parse_host_port(endpoint, "tcp")
+        parse_host_port(endpoint, self.scheme)
 
     def _literal_address(self, endpoint: str) -> Address | None:
-        host, port = parse_host_port(endpoint, "tcp")
+        host, port = parse_host_port(endpoint, self.scheme)
         try:
             found = ipaddress.ip_address(host)
         except ValueError:
@@ -62,7 +63,7 @@ class TcpTransport(FramedTransport):
         literal = self._literal_address(endpoint)
         if literal is not None:  # the resolver costs a thread
             return [literal]
-        host, port = parse_host_port(endpoint, "tcp")
+        host, port = parse_host_port(endpoint, self.scheme)
         try:
             answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as problem:
@@ -79,7 +80,7 @@ class TcpTransport(FramedTransport):
                 # A restarted server must not wait for the old connections' TIME_WAIT; two live ones still exclude each other.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(address)
-                real = format_host_port("tcp", *sock.getsockname()[:2])
+                real = format_host_port(self.scheme, *sock.getsockname()[:2])
                 return FramedListener(sock, self._server_context(real, bindings))
             except OSError as failure:
                 problem = failure
@@ -101,11 +102,11 @@ class TcpTransport(FramedTransport):
             if (number := getattr(socket, option, None)) is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
-    def has_vanished(self, sock: socket.socket) -> bool:
+    def has_vanished(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.has_vanished`."""
         option = getattr(socket, "TCP_INFO", None)
         return option is not None and has_vanished(sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size))
 
     def _peer(self, sock: socket.socket) -> str:
         host, port = sock.getpeername()[:2]
-        return format_host_port("tcp", host, port)
+        return format_host_port(self.scheme, host, port)

@@ -16,6 +16,7 @@ from fs3.drivers.framed.blocking import BlockingConnection
 from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.server import ServerContext, ServerLimits
+from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
@@ -100,9 +101,10 @@ class FramedTransport:
         try:
             sock.settimeout(timeout_ns / SECOND)
             sock.connect(address)
-            sock.settimeout(None)
             self._tune(sock)
-            return BlockingConnection(endpoint, sock, timeout_ns, self._counts, self._tickets)
+            secured = self._secure_blocking(endpoint, sock)
+            sock.settimeout(None)
+            return BlockingConnection(endpoint, secured, timeout_ns, self._counts, self._tickets)
         except BaseException:
             sock.close()
             raise
@@ -113,8 +115,11 @@ class FramedTransport:
 
     # --- sockets -------------------------------------------------------------------------------------------------------
 
-    async def dial(self, endpoint: str) -> socket.socket:
+    async def dial(self, endpoint: str) -> StreamSocket:
         """See `StreamSockets.dial`."""
+        return await self._dial(endpoint)
+
+    async def _dial(self, endpoint: str) -> socket.socket:
         problem: OSError | None = None
         for family, address in await self._resolve(endpoint):
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -139,11 +144,19 @@ class FramedTransport:
         self._tune(sock)
         return self._peer(sock)
 
-    def may_pass_files(self, sock: socket.socket) -> bool:
+    def secure(self, sock: socket.socket) -> StreamSocket:
+        """See `StreamSockets.secure`."""
+        return sock
+
+    def _secure_blocking(self, endpoint: str, sock: socket.socket) -> StreamSocket:
+        """The same for a socket that was connected to an endpoint, with a timeout. Raises OSError."""
+        return sock
+
+    def may_pass_files(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.may_pass_files`."""
         return False
 
-    def has_vanished(self, sock: socket.socket) -> bool:
+    def has_vanished(self, sock: StreamSocket) -> bool:
         """See `StreamSockets.has_vanished`. A host that has its peers on it does not vanish."""
         return False
 

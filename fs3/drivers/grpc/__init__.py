@@ -16,12 +16,17 @@ from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.reply_budget import ReplyBudget
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
 from fs3.ports.security import Gate, TicketSource
 from fs3.wire.endpoints import parse_host_port
 
 __all__ = ["GrpcTransport", "require_grpc"]
+
+
+_NO_CIPHER_OF_TLS_1_2 = "PSK-AES128-CBC-SHA"
+"""The library cannot be told to speak TLS 1.3 alone, but which ciphers it may use before: one of a key that no side has."""
 
 
 class GrpcTransport:
@@ -36,13 +41,15 @@ class GrpcTransport:
         pool: ReceivePool | None = None,
         replies: ReplyBudget | None = None,
         counts: RpcCounts | None = None,
+        credentials: TlsCredentials | None = None,
         gate: Gate | None = None,
         tickets: TicketSource | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `server_calls_max`: per peer of a server. `pool`: what the payloads of
         requests are counted against, `replies`: the same of replies; by default those of the loop. `counts`: where calls are
         counted; None: they are not. `gate`: what calls have to prove; None: nothing. `tickets`: what its channels prove
-        themselves with."""
+        themselves with. `credentials`: of TLS; then endpoints are "grpcs://host:port"."""
+        self._credentials = credentials
         self._gate = gate
         self._tickets = tickets
         self._clock = clock
@@ -54,25 +61,28 @@ class GrpcTransport:
 
     @property
     def scheme(self) -> str:
-        """ "grpc"."""
-        return "grpc"
+        """ "grpc", and "grpcs" over TLS."""
+        return "grpc" if self._credentials is None else "grpcs"
 
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
-        parse_host_port(endpoint, "grpc")
+        parse_host_port(endpoint, self.scheme)
         _prepare()
         from fs3.drivers.grpc.channel import GrpcChannel
 
-        return GrpcChannel(endpoint, self._clock, self._calls_max, self._counts, self._tickets)
+        return GrpcChannel(endpoint, self._clock, self._calls_max, self._counts, self._tickets, self._credentials)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`. Adds the standard health and reflection services."""
-        parse_host_port(endpoint, "grpc")
+        parse_host_port(endpoint, self.scheme)
+        if self._credentials is not None:
+            self._credentials.server_context()
+            os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", _NO_CIPHER_OF_TLS_1_2)
         _prepare()
         from fs3.drivers.grpc.server import serve
 
         admission = RequestAdmission(bindings, endpoint, self._server_calls_max, self._counts, self._gate)
-        return await serve(admission, self._clock, self._pool, self._replies)
+        return await serve(admission, self._clock, self._pool, self._replies, self._credentials)
 
 
 def require_grpc() -> None:

@@ -17,11 +17,12 @@ from fs3.base.units import MILLISECOND
 from fs3.drivers.grpc.codes import OPTIONS, TICKET_METADATA, error_of, take_payload, with_payload
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.ports.security import TicketSource
-from fs3.wire.endpoints import strip_scheme
+from fs3.wire.endpoints import split_endpoint
 
 _CHANNEL_OPTIONS = (
     *OPTIONS,
@@ -45,14 +46,21 @@ class GrpcChannel(ClientChannel):
         calls_max: int,
         counts: RpcCounts | None = None,
         tickets: TicketSource | None = None,
+        credentials: TlsCredentials | None = None,
     ) -> None:
         super().__init__(endpoint, clock, calls_max, counts, tickets)
+        self._credentials = credentials
         self._channel: grpc.aio.Channel | None = None
         self._callables: dict[Method, Any] = {}
 
     def _dial(self) -> None:
         assert self._loop is not None
-        self._channel = grpc.aio.insecure_channel(strip_scheme(self.endpoint, "grpc"), options=_CHANNEL_OPTIONS)
+        address = split_endpoint(self.endpoint)[1]
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        else:
+            secured = grpc.ssl_channel_credentials(*self._credentials.contents())
+            self._channel = grpc.aio.secure_channel(address, secured, options=_CHANNEL_OPTIONS)
         self._loop.call_soon(self._finish_dial)
 
     def _finish_dial(self) -> None:

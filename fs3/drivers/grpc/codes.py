@@ -69,6 +69,17 @@ _FROM_STATUS = {
 }
 
 
+_TLS_FAILURES = (
+    ("WRONG_VERSION_NUMBER", "what answers does not speak TLS"),
+    ("unable to get local issuer", "its certificate is refused: it is of none of the authorities in tls_ca"),
+    ("self signed certificate", "its certificate is refused: it is of none of the authorities in tls_ca"),
+    ("certificate has expired", "its certificate is refused: certificate has expired"),
+    ("Hostname Verification", "its certificate is refused: it names other hosts"),
+    ("Socket closed", "it closed the connection at once; perhaps it speaks TLS"),
+)
+"""What stands in gRPC's long message, and what it means."""
+
+
 def status_of(code: Code) -> grpc.StatusCode:
     """The gRPC status other languages see."""
     return _TO_STATUS.get(code, _Status.FAILED_PRECONDITION)
@@ -82,6 +93,7 @@ def error_of(problem: AioRpcError, endpoint: str, what: str) -> FS3Error:
     status, details = problem.code(), problem.details() or "no details"
     code = _FROM_STATUS.get(status, Code.INTERNAL)
     if status is _Status.UNAVAILABLE and "failed to connect" in details.lower():
+        details = next((why for mark, why in _TLS_FAILURES if mark in details), details)
         return error(Code.UNAVAILABLE, f"{endpoint} cannot be reached: {details}")
     return error(code, f"{what}: {details} ({status.name})")
 

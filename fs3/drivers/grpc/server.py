@@ -24,11 +24,12 @@ from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import OnSent, Part
-from fs3.wire.endpoints import format_host_port, parse_host_port
+from fs3.wire.endpoints import format_host_port, parse_host_port, split_endpoint
 from fs3.wire.errors import encode_error
 
 _SERVER_OPTIONS = (
@@ -169,7 +170,15 @@ class _RoomForReply:
 class GrpcListener:
     """`fs3.ports.rpc.Listener` on grpc.aio."""
 
-    def __init__(self, admission: RequestAdmission, clock: Clock, pool: ReceivePool, replies: ReplyBudget) -> None:
+    def __init__(
+        self,
+        admission: RequestAdmission,
+        clock: Clock,
+        pool: ReceivePool,
+        replies: ReplyBudget,
+        credentials: TlsCredentials | None,
+    ) -> None:
+        self._credentials = credentials
         self.pool = pool
         self.replies = replies
         self._now = clock.now
@@ -202,15 +211,19 @@ class GrpcListener:
     async def start(self) -> None:
         """Listen. Raises FS3Error naming the endpoint."""
         endpoint = self.endpoint
-        host, port = parse_host_port(endpoint, "grpc")
+        scheme, address = split_endpoint(endpoint)
+        host, port = parse_host_port(endpoint, scheme)
         try:
-            port = self._server.add_insecure_port(endpoint.partition("://")[2])
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _server_credentials(self._credentials))
         except RuntimeError:
             port = 0
         if not port:
             await self._server.stop(None)
             raise _why_not(endpoint)
-        self._admission.endpoint = format_host_port("grpc", host, port)
+        self._admission.endpoint = format_host_port(scheme, host, port)
         await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -319,12 +332,39 @@ class GrpcListener:
         return call
 
 
-async def serve(admission: RequestAdmission, clock: Clock, pool: ReceivePool | None, replies: ReplyBudget | None) -> GrpcListener:
+async def serve(
+    admission: RequestAdmission,
+    clock: Clock,
+    pool: ReceivePool | None,
+    replies: ReplyBudget | None,
+    credentials: TlsCredentials | None,
+) -> GrpcListener:
     """A listener where `admission` says."""
     loop = asyncio.get_running_loop()
-    listener = GrpcListener(admission, clock, pool or pool_of(loop), replies or reply_budget_of(loop))
+    listener = GrpcListener(admission, clock, pool or pool_of(loop), replies or reply_budget_of(loop), credentials)
     await listener.start()
     return listener
+
+
+def _server_credentials(credentials: TlsCredentials) -> grpc.ServerCredentials:
+    """What gRPC asks at every handshake, so that renewed certificates are shown. Clients are not asked for theirs: its Python
+    interface can only demand one of everybody."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        ca, key, cert = credentials.contents()
+        return grpc.ssl_server_certificate_configuration(((key, cert),), ca)
+
+    known = credentials.version
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal known
+        credentials.contents()
+        if credentials.version == known:
+            return None
+        known = credentials.version
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=False)
 
 
 async def _abort(context: Any, code: Code, message: str, routing_version: int = 0) -> NoReturn:
@@ -336,7 +376,7 @@ async def _abort(context: Any, code: Code, message: str, routing_version: int = 
 
 def _why_not(endpoint: str) -> FS3Error:
     """gRPC only says that it could not bind."""
-    host, port = parse_host_port(endpoint, "grpc")
+    host, port = parse_host_port(endpoint, split_endpoint(endpoint)[0])
     with contextlib.suppress(OSError):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

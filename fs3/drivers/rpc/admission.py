@@ -10,7 +10,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import MethodBinding, bindings_by_id
-from fs3.model.principal import AuthContext
+from fs3.model.principal import AuthContext, Right
 from fs3.ports.rpc import Bindings, Call
 from fs3.ports.security import Gate
 from fs3.wire.methods import PROCESS
@@ -68,9 +68,13 @@ class RequestAdmission:
         if self.is_closing:
             raise self._refuse(Code.SHUTTING_DOWN, f"{self.endpoint} is shutting down")
         try:
-            return binding, binding.parse(data)
+            request = binding.parse(data)
         except DecodeError as problem:
             raise self._refuse(Code.INVALID, f"the request of {binding.method!r} cannot be read: {problem}") from problem
+        if not auth.rights & Right.STORAGE and binding.method.is_forward(request):
+            # Here, since what comes from storage nodes has memory of its own, which its payload would take next.
+            raise self._refuse(Code.PERMISSION, f"{binding.method!r} in the name of a target is for storage nodes")
+        return binding, request
 
     def _check_rights(self, binding: MethodBinding, auth: AuthContext, now: int) -> None:
         """Raises RequestRefused, unless the method is anyone's. The same is said whatever was asked for, existing or not."""

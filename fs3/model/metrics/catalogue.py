@@ -102,6 +102,11 @@ CHECKSUM_MISMATCHES = Metric(
     (), _ASKING,
 )  # fmt: skip
 
+HEDGED_READS = Metric(
+    "fs3_hedged_reads_total", _C, "Late reads that another replica was asked for as well; won: it was the first to answer.",
+    ("outcome",), _ASKING,
+)  # fmt: skip
+
 # --- storage --------------------------------------------------------------------------------------------------------
 
 TARGET_SERVING = Metric("fs3_target_serving", _G, "1 while a target serves and is up to date, else 0.", _TARGET, _STORAGE)

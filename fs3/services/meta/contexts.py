@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from fs3.base.ids import ClientId, TableId
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
+from fs3.core.security.identity import user_of
 from fs3.model.requests import Caller
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import Call
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.duties.last_seen import LastSeenDuty
 from fs3.wire.malformed import malformed
+from fs3.wire.meta import caller_from_pb
+
+
+def caller_of(call: Call) -> Caller:
+    """Who asks: in a cluster with security the one that the connection has proved, and else whom the request names. Raises
+    InvalidArgument for what identifies no client."""
+    caller = caller_from_pb(call.request.caller)
+    principal = call.auth.principal
+    if principal is None:
+        return caller
+    return msgspec.structs.replace(caller, user=user_of(principal, caller.user, call.method.rights))
 
 
 class RequestContexts:

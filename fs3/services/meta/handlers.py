@@ -30,9 +30,8 @@ from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
-from fs3.services.meta.contexts import RequestContexts
+from fs3.services.meta.contexts import RequestContexts, caller_of
 from fs3.services.meta.lock_queue import LockQueue
-from fs3.wire.meta import caller_from_pb
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
 from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, Verb
 from fs3.wire.methods import META
@@ -95,7 +94,7 @@ class VerbHandlers:
             try:
                 request = verb.request_from_pb(message)
                 mutates = request.mutates
-                ctx = contexts.context_of(caller_from_pb(message.caller), mutates=mutates)
+                ctx = contexts.context_of(caller_of(call), mutates=mutates)
             except FS3Error as why:
                 call.fail(why.code, why.strerror or "")
                 return
@@ -128,7 +127,7 @@ class VerbHandlers:
     def _watch(self, call: Call) -> None:
         self.operations[Watch] += 1
         try:
-            caller = caller_from_pb(call.request.caller)
+            caller = caller_of(call)
             request = VERBS[Watch].request_from_pb(call.request)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
@@ -146,7 +145,7 @@ class VerbHandlers:
         """The namespace says how much it holds, storage how much more would fit."""
         self.operations[StatFs] += 1
         try:
-            ctx = self._contexts.context_of(caller_from_pb(call.request.caller), mutates=False)
+            ctx = self._contexts.context_of(caller_of(call), mutates=False)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
@@ -167,7 +166,7 @@ class VerbHandlers:
     def _keep_alive(self, call: Call) -> None:
         self.operations[KeepAlive] += 1
         try:
-            caller = caller_from_pb(call.request.caller)
+            caller = caller_of(call)
             request = VERBS[KeepAlive].request_from_pb(call.request)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
@@ -194,7 +193,7 @@ class VerbHandlers:
         try:
             items = batch_from_pb(call.request)
             # The identity is that of the batch; each item has its own number.
-            caller = caller_from_pb(call.request.caller)
+            caller = caller_of(call)
             whole = self._contexts.context_of(caller, mutates=False)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")

@@ -21,6 +21,7 @@ from fs3.base.limits import status_message_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.base.version import THIS_RELEASE, Release, explain_conflict
+from fs3.core.membership.claims import claim_by
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
@@ -40,6 +41,7 @@ from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
+from fs3.model.principal import Right
 from fs3.model.routing import Delta
 from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
@@ -350,8 +352,9 @@ class MgmtdService:
         def handle(call: Call) -> None:
             if self._refuse_unless_primary(call):
                 return
+            assert self._manager is not None
             try:
-                body = verb.from_pb(call.request)
+                body = claim_by(call.auth, verb.from_pb(call.request), self._manager.published)
                 if isinstance(body, SetConfig):
                     check_config(self._schemas, body)
                 elif isinstance(body, JoinCluster | MakeToken | SetSettings):
@@ -425,7 +428,7 @@ class MgmtdService:
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
-            disks=tuple(self._measure_space()),
+            disks=tuple(self._measure_space()) if call.auth.rights & ~Right.ANYONE else (),
             release=self._release,
             wall_ms=self._clock.wall() // MILLISECOND,
         )

@@ -35,6 +35,7 @@ from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.services.storage.peer_guard import PeerGuard
 from fs3.services.storage.push_handler import PushHandler
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
@@ -216,17 +217,18 @@ class StorageService:
 
     def bindings(self) -> Bindings:
         """The handlers of every method of storage.proto."""
+        guard = PeerGuard(self._target_map, self._mgmtd)
         return {
-            STORAGE.Read: self._when_serving(self._read),
-            STORAGE.Update: self._update,
-            STORAGE.Push: self._push,
+            STORAGE.Read: self._when_serving(guard.reads(self._read)),
+            STORAGE.Update: guard.updates(self._update),
+            STORAGE.Push: guard.sends(self._push),
             STORAGE.Find: self._when_serving(self._queries.find),
             STORAGE.Contains: self._when_serving(self._queries.contains),
-            STORAGE.ListChunks: self._when_serving(self._list_chunks),
+            STORAGE.ListChunks: self._when_serving(guard.resyncs(self._list_chunks)),
             STORAGE.GetSpace: self._when_serving(self._queries.get_space),
-            STORAGE.CompareRanges: self._when_serving(self._sink.compare),
-            STORAGE.MergeChannels: self._when_serving(self._sink.merge),
-            STORAGE.FinishResync: self._when_serving(self._sink.finish),
+            STORAGE.CompareRanges: self._when_serving(guard.resyncs(self._sink.compare)),
+            STORAGE.MergeChannels: self._when_serving(guard.resyncs(self._sink.merge)),
+            STORAGE.FinishResync: self._when_serving(guard.resyncs(self._sink.finish)),
             STORAGE.Scrub: self._when_serving(self._duties.scrub),
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
@@ -238,7 +240,7 @@ class StorageService:
             STORAGE.CacheUsage: self._when_serving(self._usage.read),
             STORAGE.ReportLookups: self._when_serving(self._usage.count_reported),
             STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
-            STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
+            STORAGE.ShareTouches: self._when_serving(guard.sends(self._caches.share_touches)),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
+from fs3.core.files.hedging import HedgePolicy
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
@@ -297,7 +298,8 @@ class Cluster:
         connector, mgmtd = await self._join(host, stack)
         identity = ClientId(host.prng.bytes(CLIENT_ID_BYTES))
         meta = MetaClient(mgmtd, connector, host.clock, identity, self._user_of(host))
-        storage = StorageClient(mgmtd, connector, host.clock, identity)
+        hedges = HedgePolicy(self.swarm.hedge_samples) if self.swarm.hedge_samples else None
+        storage = StorageClient(mgmtd, connector, host.clock, identity, hedges=hedges)
         stack.push_async_callback(storage.close)
 
         async def nothing() -> None:

@@ -75,6 +75,8 @@ class ClusterSwarm:
     users: tuple[User, ...] = ()
     """Whose the first clients are; all others are root's. Likewise."""
 
+    hedge_samples: int = 0
+    """Answers after which late reads of clients are hedged; 0: as in production, which is more than most runs have."""
     zones: int = 0
     """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
 
@@ -150,4 +152,5 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         client_crashes=maybe(1, 5, 1, 2),
         wall_jumps=maybe(1, 4, 1, 3),
         lock_operations=maybe(1, 3, 10, 40),
+        hedge_samples=prng.pick((0, 0, 0, 3)),
     )

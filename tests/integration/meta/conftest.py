@@ -18,6 +18,7 @@ from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.model.inode import User
 from fs3.model.namespace import PathRef
+from fs3.model.principal import AuthContext
 from fs3.model.requests import (
     Close,
     Link,
@@ -67,6 +68,7 @@ class FakeCall:
         self.request = method.request.FromString(message.SerializeToString())
         self.payload = None
         self.peer = "test"
+        self.auth = AuthContext()
         self.deadline = 1 << 62
         self.is_cancelled = False
         self._future = future

@@ -37,6 +37,7 @@ from fs3.model.cluster import (
     RegistrationAck,
     RoleConfig,
 )
+from fs3.model.principal import AuthContext
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
 from fs3.services.storage import StorageConfig, StorageService
@@ -87,6 +88,7 @@ class FakeCall:
         self._buffer = bytearray(payload)
         self.payload = memoryview(self._buffer) if payload else None
         self.peer = "fake"
+        self.auth = AuthContext()
         self.deadline = deadline
         self.is_cancelled = False
         self.ended = False

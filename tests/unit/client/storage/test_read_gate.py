@@ -12,6 +12,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.storage.read_gate import ReadGate
 from fs3.core.files.read_grants import ReadGrants
+from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Reply
 
 WAIT_NS = 60 * SECOND
@@ -22,7 +23,7 @@ class Wire:
 
     def __init__(self, bytes_max: int = 10) -> None:
         self.grants = ReadGrants(bytes_max, 2)
-        self.gate = ReadGate(self.grants)
+        self.gate = ReadGate(self.grants, OsClock())
         self.sent: dict[str, asyncio.Future[Reply]] = {}
 
     def ask(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.ids import NodeId
-from fs3.core.files.read_grants import BulkRead, ReadGrants
+from fs3.base.units import MIB, SECOND
+from fs3.core.files.read_grants import BulkRead, ReadGrants, late_read_ns, node_bytes_step
 
 MAX = 100
 SENDERS = 3
@@ -147,3 +149,58 @@ def test_the_bounds_hold_and_everything_has_its_turn(steps: list[tuple[str, int,
         begin(grants.end(one_of_them))
         check()
     assert not waiting
+
+
+def test_a_late_node_is_asked_for_less_and_for_more_again() -> None:
+    grants = ReadGrants(16 * MIB, SENDERS)
+    slow, quick = NodeId(1), NodeId(2)
+    grants.on_answered(read(1, MIB), 0, late_read_ns + 1)
+    assert (grants.node_limit(slow), grants.node_limit(quick)) == (8 * MIB, 16 * MIB)
+    grants.on_answered(read(1, MIB), late_read_ns, 3 * late_read_ns)  # sent before that: it says nothing new
+    assert grants.node_limit(slow) == 8 * MIB
+    now = late_read_ns + 1
+    for _ in range(20):
+        grants.on_answered(read(1, MIB), now, now + late_read_ns + 1)
+        now += late_read_ns + 1
+    assert grants.node_limit(slow) == node_bytes_step  # no less: it would never be asked again
+    assert grants.ask(read(1, 4 * MIB))  # alone, however large
+    assert not grants.ask(read(1, 1))
+    for _ in range(2000):
+        grants.on_answered(read(1, MIB), now, now + 1)
+    assert grants.node_limit(slow) == 16 * MIB
+
+
+def _share_a_disk(clients: int, rate: int, seconds: int, *, is_adaptive: bool) -> tuple[int, list[int]]:
+    """Clients that always want more of one node, which serves first come first: (the most that waited there, bytes of each in the
+    last half). The second half of the clients comes later."""
+    node, count = NodeId(1), 1 * MIB
+    grants = [ReadGrants() for _ in range(clients)]
+    queue: deque[tuple[int, Read, int]] = deque()  # (client, read, when it was sent)
+    now, longest, got = 0, 0, [0] * clients
+    end = seconds * SECOND
+    while now < end:
+        present = clients if now > end // 4 else clients // 2
+        for client in range(present):
+            while grants[client].waiting_count == 0:
+                wanted = Read(node, count)
+                if grants[client].ask(wanted):
+                    queue.append((client, wanted, now))
+        longest = max(longest, len(queue) * count)
+        client, served, sent_at = queue.popleft()
+        now += count * SECOND // rate
+        if is_adaptive:
+            grants[client].on_answered(served, sent_at, now)
+        if now > end // 2:
+            got[client] += count
+        queue.extend((client, following, now) for following in grants[client].end(served) if isinstance(following, Read))
+    return longest, got
+
+
+def test_what_a_slow_disk_has_not_done_waits_at_its_clients_in_fair_shares() -> None:
+    most, _ = _share_a_disk(8, 100 * MIB, 60, is_adaptive=False)
+    assert most >= 8 * 16 * MIB - 8 * MIB
+    # In the beginning clients know of nothing; after that they ask for about what is done in time.
+    later, got = _share_a_disk(8, 100 * MIB, 60, is_adaptive=True)
+    assert later <= 5 * 16 * MIB
+    assert max(got) <= 1.5 * min(got)
+    assert sum(got) >= 0.95 * 30 * 100 * MIB  # the disk has something to do all the time

@@ -1,0 +1,230 @@
+"""A private authority for those who have none: it makes certificates for the machines and the users of a cluster.
+
+Needs the package `cryptography` (`pip install 'fs3[tls]'`), which nothing else of fs3 does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+CA_CERT, CA_KEY = "ca.crt", "ca.key"
+AUTHORITY_DAYS = 3650
+CERTIFICATE_DAYS = 365
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z")
+_CLOCKS_APART = datetime.timedelta(hours=1)
+"""Certificates are valid from an hour ago: the clocks of machines differ."""
+
+
+def make_authority(directory: Path, name: str, days: int = AUTHORITY_DAYS) -> Path:
+    """Make ca.key and ca.crt in a directory, which is made when it is missing. Returns the certificate's path.
+
+    FS3Error EXISTS when there is one already: everything it has issued would stop being believed.
+    """
+    _require()
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in (CA_KEY, CA_CERT):
+        if os.path.lexists(directory / file):
+            raise error(
+                Code.EXISTS, "there is an authority already; what it has issued would not be believed any more", str(directory)
+            )
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(_attributes(name, "fs3 authority"))
+    usage = _usage(sign_certificates=True)
+    builder = (
+        _builder(subject, subject, key, days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    _write_pair(directory, CA_CERT, CA_KEY, [builder.sign(key, hashes.SHA256())], key)
+    return directory / CA_CERT
+
+
+def issue(
+    directory: Path, into: Path, name: str, addresses: Sequence[str], *, organization: str = "", days: int = CERTIFICATE_DAYS
+) -> Path:
+    """Make NAME.key and NAME.crt in `into` with the authority in `directory`. Returns the certificate's path.
+
+    `addresses`: host names and IP addresses it is for; none: it is of a user, and no server can show it. What was issued for the
+    name before is replaced, the certificate last. FS3Error INVALID for a name or address that is none, NOT_FOUND without an
+    authority.
+    """
+    _require()
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if not _NAME.match(name):
+        raise error(Code.INVALID, f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 63")
+    authority, authority_key = _load(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    purposes = [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
+    if addresses:
+        purposes.append(x509.oid.ExtendedKeyUsageOID.SERVER_AUTH)
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _builder(x509.Name(_attributes(name, organization)), authority.subject, key, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+    if addresses:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(each) for each in addresses]), critical=False)
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_pair(into, f"{name}.crt", f"{name}.key", [builder.sign(authority_key, hashes.SHA256())], key)
+    return into / f"{name}.crt"
+
+
+def describe(path: Path) -> list[dict[str, str]]:
+    """What the certificates in a PEM file say. FS3Error CONFIG when it is none."""
+    _require()
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as why:
+        raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(path)) from None
+    except ValueError:
+        raise error(Code.CONFIG, "it is no PEM file of certificates", str(path)) from None
+    return [_describe(certificate) for certificate in found]
+
+
+def _describe(certificate: x509.Certificate) -> dict[str, str]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        addresses = [str(each.value) for each in names]
+    except x509.ExtensionNotFound:
+        addresses = []
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "addresses": ", ".join(addresses),
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
+    }
+
+
+def _require() -> None:
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        told = "certificates are made by the package cryptography: pip install 'fs3[tls]', or make them by other means"
+        raise error(Code.UNSUPPORTED, told) from None
+
+
+def _attributes(name: str, organization: str) -> list[x509.NameAttribute[str]]:
+    from cryptography import x509
+
+    found = [x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]
+    if organization:
+        found.insert(0, x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization))
+    return found
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    now = datetime.datetime.now(datetime.UTC)
+    end = now + datetime.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(now, end) - _CLOCKS_APART)
+        .not_valid_after(end)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=sign_certificates, crl_sign=sign_certificates, encipher_only=False,
+        decipher_only=False,
+    )  # fmt: skip
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        pass
+    if not _HOST_NAME.match(address):
+        raise error(Code.INVALID, f"{address!r} is no address and no host name")
+    return x509.DNSName(address)
+
+
+def _load(directory: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
+        key = load_pem_private_key((directory / CA_KEY).read_bytes(), None)
+    except FileNotFoundError as why:
+        raise error(Code.NOT_FOUND, "there is no authority here: run `fs3 certs init`", str(why.filename)) from None
+    except OSError as why:
+        raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(why.filename)) from None
+    except (ValueError, TypeError):
+        raise error(Code.CONFIG, f"{CA_CERT} or {CA_KEY} is damaged", str(directory)) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise error(Code.CONFIG, "its key is not one of an authority made by `fs3 certs init`", str(directory / CA_KEY))
+    return certificate, key
+
+
+def _write_pair(
+    directory: Path, cert: str, key: str, certificates: Sequence[x509.Certificate], private: EllipticCurvePrivateKey
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    secret = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    shown = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
+    try:
+        _replace(directory / key, secret, 0o600)
+        _replace(directory / cert, shown, 0o644)
+    except OSError as why:
+        raise error(Code.DISK, f"it cannot be written: {why.strerror}", str(directory)) from None
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """A new file in place of the old one; others cannot read a secret at any moment."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,61 @@
+"""Which right each verb asks for, and what it looks at besides, as a table for people. The rights themselves are options in the
+.proto files, and are what servers admit requests by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fs3.model.method import Method
+from fs3.model.principal import Right
+from fs3.wire.methods import METHODS
+
+_FORWARDED = "in the name of a target: from the node that has it, the present predecessor"
+_RESYNC = "from the node of the present predecessor of a syncing target"
+_OWN_KEY = "of the node itself, by its own key"
+_PERMISSIONS = "modes, ACLs, groups and root squash, by the user that has authenticated"
+
+CONDITIONS: Mapping[str, str] = {
+    "Mgmtd.RegisterNode": _OWN_KEY,
+    "Mgmtd.Heartbeat": _OWN_KEY,
+    "Mgmtd.JoinCluster": "a token for machines",
+    "Mgmtd.MakeToken": "the key of a machine of the cluster",
+    "Mgmtd.RevokeToken": "the key of a machine of the cluster",
+    "Mgmtd.RemoveMachine": "the key of a machine of the cluster",
+    "Mgmtd.SetSettings": "its author is the user that has authenticated",
+    "Meta.KeepAlive": "only what the client itself holds is kept",
+    "Meta.CheckPage": "as root",
+    "Meta.Inspect": "as root",
+    "Meta.Repair": "as root",
+    "Storage.Read": "for a repair: storage nodes only",
+    "Storage.Update": _FORWARDED,
+    "Storage.ListChunks": f"with a fence: {_RESYNC}",
+    "Storage.CompareRanges": _RESYNC,
+    "Storage.MergeChannels": _RESYNC,
+    "Storage.FinishResync": _RESYNC,
+    "Storage.Push": _FORWARDED,
+    "Storage.ShareTouches": "in the name of a target: from the node that has it",
+    "Process.Authenticate": "a ticket",
+}
+"""What a verb asks for besides the right, by its full name."""
+
+
+def describe_rights(rights: int) -> str:
+    """The bits, for people."""
+    return " or ".join(right.name.lower().replace("_", " ") for right in Right if rights & right and right.name)
+
+
+def condition_of(method: Method) -> str:
+    """What a verb asks for besides the right; "" when that is all."""
+    found = CONDITIONS.get(method.full_name)
+    if found is not None:
+        return found
+    return _PERMISSIONS if method.service.endswith(".Meta") else ""
+
+
+def rights_table() -> str:
+    """Verb by verb, in the order of their numbers."""
+    rows = [
+        f"| `{method.full_name}` | {describe_rights(method.rights)} | {condition_of(method)} |"
+        for _, method in sorted(METHODS.items())
+    ]
+    return "\n".join(["| verb | who may call it | what is asked besides |", "|---|---|---|", *rows])
