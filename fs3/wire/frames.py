@@ -68,7 +68,7 @@ class FrameKind(IntEnum):
     """The receiver of an offer has done with it."""
 
 
-KIND_MAX = max(FrameKind).value
+_KINDS = frozenset(kind.value for kind in FrameKind)
 TAKES_PLACES = 1
 """Code of a request whose client takes its answer as PLACES as well."""
 ASKS_PATH = 2
@@ -110,7 +110,7 @@ def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
     if (
         magic != MAGIC
         or version != PROTOCOL_VERSION
-        or not 1 <= kind <= KIND_MAX
+        or kind not in _KINDS
         or header_length > frame_header_bytes_max
         or payload_length > frame_payload_bytes_max
     ):
@@ -124,7 +124,7 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
         return f"not an fs3 frame (magic {magic:#06x})"
     if version != PROTOCOL_VERSION:
         return f"frame of protocol {version}, this side speaks {PROTOCOL_VERSION}"
-    if not 1 <= kind <= KIND_MAX:
+    if kind not in _KINDS:
         return f"unknown kind of frame {kind}"
     if header_length > frame_header_bytes_max:
         return f"header of {header_length} bytes, at most {frame_header_bytes_max} are allowed"

@@ -70,7 +70,8 @@ class Cluster:
 
     async def start(self) -> None:
         plain = TcpTransport(self._clock)
-        config = MgmtdConfig(storage_nodes=NODES, replicas=NODES, targets_per_node=1)
+        # An emulated processor may take seconds for what the services of a cluster do at once, all of them on one loop here.
+        config = MgmtdConfig(storage_nodes=NODES, replicas=NODES, targets_per_node=1, lease_ns=30 * SECOND)
         service = MgmtdService(MemoryKV(), self._clock, config, os.urandom, sole=True)
         await service.start()
         listener = await plain.serve("tcp://127.0.0.1:0", service.bindings())
