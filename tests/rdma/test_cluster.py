@@ -107,7 +107,7 @@ class Cluster:
         stack.push_async_callback(connector.close)
         name = f"storage-{number}"
         disks = DataDirectories([self.directory / name], name)
-        settings = StorageConfig(stop_grace_ms=0)
+        settings = StorageConfig(stop_grace_ms=0, resync_fills_max=2)  # so that they are not all sent before there is a path
         node = StorageService(disks, chunk_store_factory(disks, self._clock), self._clock, self.mgmtd, connector, settings)
         listener = await transport.serve("tcp://127.0.0.1:0", node.bindings())
         stack.push_async_callback(listener.close)
