@@ -15,12 +15,14 @@ import pytest
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND
+from fs3.drivers.framed.bulk_path import ENCRYPTED, describe_connection
+from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rdma.paths import RdmaPaths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rdma.verbs import VerbsError
-from fs3.model.rdma import RemoteRegion
+from fs3.model.rdma import PathStep, RemoteRegion
 from fs3.ports.rpc import Call
 from fs3.sim.conformance.transport_harness import (
     PLAIN,
@@ -38,7 +40,8 @@ from fs3.sim.conformance.transport_harness import (
     sums,
 )
 from fs3.sim.fabric import FakePort
-from fs3.wire.paths import pack_offer
+from fs3.wire.frames import HEADER_BYTES, unpack
+from fs3.wire.paths import pack_offer, unpack_path_message
 from fs3.wire.pb import storage_pb2
 from tests.rdma.lab import FabricLab, address, ask, connected, path_of, wait_for_path, wait_for_refusal
 
@@ -349,3 +352,20 @@ async def test_a_client_that_asks_without_being_admitted_learns_nothing(lab: Fab
     finally:
         await channel.close()
         await listener.close()
+
+
+def test_an_encrypted_connection_has_no_path() -> None:
+    sent: list[bytes] = []
+
+    class Connection:
+        peer = "tcp://10.0.0.1:5"
+        send = staticmethod(sent.append)
+
+    offers = ServerOffers(Connection(), RdmaPaths(None), is_plain=False)  # type: ignore[arg-type]
+    offers.on_asked()
+    assert offers.path is None
+    (frame,) = sent
+    assert unpack(frame).code == PathStep.DOWN
+    assert unpack_path_message(PathStep.DOWN, frame[HEADER_BYTES:])[1].reason == ENCRYPTED
+    found = describe_connection(Connection.peer, "tcp://10.0.0.2:8000", None, passes=False, out=True, plain=False)
+    assert (found.transport, found.why) == ("tcp", ENCRYPTED)

@@ -220,12 +220,12 @@ class RdmaPath:
         if slot is None:
             fetched(None)
             return
-        self._held_bytes += slot.length
+        self._held_bytes += slot.size
         self._begin(regions, slot, fetched)
 
     def release(self, slot: MemorySlot) -> None:
         """The bytes of a slot that was fetched are not needed any more."""
-        self._held_bytes -= slot.length
+        self._held_bytes -= slot.size
         slot.release()
 
     def close(self) -> None:
@@ -348,7 +348,7 @@ class RdmaPath:
             if slot is None:
                 self._fail_try("there is no room for a proof")
                 return
-            self._held_bytes += length
+            self._held_bytes += slot.size
 
             def fetched(arrived: object, slot: MemorySlot = slot, offset: int = offset, length: int = length) -> None:
                 nonlocal left
