@@ -17,6 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND
 from fs3.drivers.framed.bulk_path import ENCRYPTED, describe_connection
 from fs3.drivers.framed.offers import ServerOffers
+from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rdma.paths import RdmaPaths
@@ -369,3 +370,27 @@ def test_an_encrypted_connection_has_no_path() -> None:
     assert unpack_path_message(PathStep.DOWN, frame[HEADER_BYTES:])[1].reason == ENCRYPTED
     found = describe_connection(Connection.peer, "tcp://10.0.0.2:8000", None, passes=False, out=True, plain=False)
     assert (found.transport, found.why) == ("tcp", ENCRYPTED)
+
+
+async def test_a_client_that_never_says_taken_is_disconnected(
+    lab: FabricLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bounds = ServerLimits(sweep_ns=MILLISECOND, send_stall_ns=5 * MILLISECOND)
+    server = lab.host()
+    listener = await TcpTransport(OsClock(), paths=RdmaPaths(server), bounds=bounds).serve("tcp://127.0.0.1:0", BOTH)
+    channel: Any = TcpTransport(OsClock(), paths=RdmaPaths(lab.host())).connect(listener.endpoint)
+    try:
+        await channel.call(PLAIN, ping(1))
+        await wait_for_path(channel)
+        connection = channel._connection
+        monkeypatch.setattr(connection.offers, "_say_taken", lambda *_: None)
+        await pull(channel)
+        assert server.pool.held_bytes
+        while not connection.is_closed:
+            await asyncio.sleep(0.001)  # noqa: ASYNC110
+        assert server.pool.held_bytes == 0
+        await pull(channel)
+    finally:
+        await channel.close()
+        await listener.close()
+    assert any("it has said of no offer for" in record.getMessage() for record in caplog.records)

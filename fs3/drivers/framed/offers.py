@@ -218,6 +218,9 @@ class ServerOffers:
         self._charges: dict[_Charge, None] = {}
         self._lent: dict[int, tuple[int, bytes]] = {}
         """Method and protobuf of the replies whose payload is lent, by the numbers of their requests."""
+        self._has_moved = False
+        self.moved_at = 0
+        """When `is_stalled` last saw that a reply was taken, or that none was lent."""
         self._arrived: dict[int, tuple[FetchedBytes, _Charge]] = {}
         """What handlers have, and what it is counted as, by the identity of its memory."""
 
@@ -225,6 +228,13 @@ class ServerOffers:
     def is_idle(self) -> bool:
         """Nothing is on its way by the path."""
         return self.path is None or (not self._fetching and self.path.is_idle)
+
+    def is_stalled(self, now: int) -> bool:
+        """Replies are lent, and for long the client has said of none that it has done with it. Asked every now and then."""
+        if self._has_moved or not self._lent:
+            self._has_moved = False
+            self.moved_at = now
+        return bool(now - self.moved_at >= self._connection.limits.send_stall_ns)
 
     @property
     def fetching_count(self) -> int:
@@ -302,6 +312,7 @@ class ServerOffers:
         self._fetching.pop(request_id, None)
 
     def _on_taken(self, path: BulkPath, request_id: int, code: int) -> None:
+        self._has_moved = True
         method_and_data = self._lent.pop(request_id, None)
         if code == Code.OK or method_and_data is None:
             path.on_taken(request_id)

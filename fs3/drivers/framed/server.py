@@ -573,6 +573,8 @@ class ServerConnection(Connection):
             self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
+        elif self.offers.is_stalled(now):
+            self._give_up(f"it has said of no offer for {bounds.send_stall_ns / SECOND:.3g} s that it has the bytes")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
         elif now >= self.auth.until:
@@ -634,6 +636,7 @@ class ServerConnection(Connection):
         self._rate_since += gap_ns
         self._taken_since += gap_ns
         self._sent_since += gap_ns
+        self.offers.moved_at += gap_ns
 
     def _give_up(self, reason: str) -> None:
         self._context.peer_log.warning("%s disconnects %s: %s", self._admission.endpoint, self.peer, reason)

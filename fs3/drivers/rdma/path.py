@@ -45,6 +45,8 @@ share_bytes_max = 64 * MIB
 """What one connection has lent, and as much again what it has fetched and not released."""
 loans_max = 256
 proof_bytes = 64 * KIB
+tries_max = 64
+"""Queue pairs that a server makes before the client has to ask anew."""
 watch_ns = 100 * MILLISECOND
 """How often fetches under way are looked at."""
 
@@ -96,6 +98,8 @@ class RdmaPath:
         self._asks = is_client
         self._ask_at = 0
         self._attempt = 0
+        self._tries = 0
+        self._is_proving = False
         self._mtu = 0
         self._theirs: PathEnd | None = None
         self._why = "no path was asked for yet" if is_client else "the client has not asked for a path"
@@ -151,6 +155,7 @@ class RdmaPath:
             return
         self._is_agreeing = True
         self._offered = usable
+        self._tries = 0
         self._rejected = list(rejected)
         self._say(PathStep.HELLO, PathMessage(addresses=usable))
 
@@ -169,6 +174,8 @@ class RdmaPath:
                 self._on_choice(message)
             case _ if message.attempt != self._attempt or self._pair is None or not self._is_agreeing:
                 pass  # of an attempt that was given up meanwhile
+            case PathStep.BUILT | PathStep.PROVED if self._is_proving:
+                raise FrameError(f"{known.name} a second time")
             case PathStep.BUILT:
                 self._on_built(message)
             case PathStep.PROVED:
@@ -269,6 +276,9 @@ class RdmaPath:
     def _on_choice(self, message: PathMessage) -> None:
         if not self._is_agreeing or not 0 <= message.choice < len(self._offered) or message.end is None:
             raise FrameError(f"CHOICE {message.choice} of {len(self._offered)} addresses")
+        self._tries += 1
+        if self._tries > tries_max:
+            raise FrameError(f"more than {tries_max} choices")
         self._release_all(self._drop_pair())  # the one before was no good to the client
         self._attempt = message.attempt
         self._address = self._offered[message.choice]
@@ -307,6 +317,7 @@ class RdmaPath:
 
     def _build(self, address: RdmaAddress) -> PathEnd:
         pair = self._pair = self._host.verbs().queue_pair(address, depth)
+        self._is_proving = False
         self._watch_completions(pair)
         slot = self._host.pool.acquire(proof_bytes)
         if slot is None:
@@ -333,6 +344,7 @@ class RdmaPath:
         """Read what the other end has put there, in lengths around the MTU, where a network that promises too much fails."""
         theirs, pair = self._theirs, self._pair
         assert theirs is not None
+        self._is_proving = True
         expected = _proof(theirs.psn)
         if theirs.proof.length != proof_bytes:
             self._fail_try(f"the other end offers {theirs.proof.length} bytes as a proof, {proof_bytes} are due")
