@@ -386,8 +386,7 @@ async def test_a_client_that_never_says_taken_is_disconnected(
         monkeypatch.setattr(connection.offers, "_say_taken", lambda *_: None)
         await pull(channel)
         assert server.pool.held_bytes
-        while not connection.is_closed:
-            await asyncio.sleep(0.001)  # noqa: ASYNC110
+        await eventually(lambda: connection.is_closed)
         assert server.pool.held_bytes == 0
         await pull(channel)
     finally:
