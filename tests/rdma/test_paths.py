@@ -227,8 +227,8 @@ async def test_a_peer_reaches_nothing_but_what_is_offered(lab: FabricLab) -> Non
         served.reply(storage_pb2.UpdateReply())
         await call
         path = path_of(channel)
-        problem = path._pair._transfer(
-            path._pair.register(memoryview(bytearray(9)), is_remote=False), 0, 9, region.address, region.key
+        problem = path._reads.pair._transfer(
+            path._reads.pair.register(memoryview(bytearray(9)), is_remote=False), 0, 9, region.address, region.key
         )
         assert problem == "remote access error"
 

@@ -13,22 +13,21 @@ before anything else is done. Then the fetches under way fail, which has the pee
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from fs3.base.errors import FS3Error
-from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
+from fs3.base.units import KIB, MIB
 from fs3.core.rdma.choosing import Pair, choose
-from fs3.core.rdma.fetching import Fetching, PayloadFetch
+from fs3.core.rdma.fetching import PayloadFetch
 from fs3.core.rdma.lending import Lending
 from fs3.drivers.framed.bulk_path import OnFetched, SendMessage
+from fs3.drivers.rdma.pair_reads import FetchJob, PairReads
 from fs3.drivers.rdma.pool import LentSlot, MemorySlot
 from fs3.drivers.rdma.settings import PathSettings, RdmaHost
-from fs3.drivers.rdma.verbs import QueuePair, VerbsError
+from fs3.drivers.rdma.verbs import VerbsError
 from fs3.drivers.rpc.payload import copy_parts
 from fs3.model.rdma import PathEnd, PathMessage, PathStep, RdmaAddress, RemoteRegion
 from fs3.ports.rpc import Part
@@ -37,8 +36,6 @@ from fs3.wire.paths import pack_offer, pack_path_message, unpack_path_message
 
 log = logging.getLogger("fs3.transport")
 
-piece_bytes_max = 1 * MIB
-"""Of one read."""
 depth = 16
 """Reads under way of one path, as far as both devices admit."""
 share_bytes_max = 64 * MIB
@@ -47,19 +44,9 @@ loans_max = 256
 proof_bytes = 64 * KIB
 tries_max = 64
 """Queue pairs that a server makes before the client has to ask anew."""
-watch_ns = 100 * MILLISECOND
-"""How often fetches under way are looked at."""
-
 
 OnProved = Callable[[], None]
 """The other end was read, and everything arrived as it should."""
-
-
-class _Job(NamedTuple):
-    """What a fetch is for."""
-
-    slot: MemorySlot
-    fetched: OnFetched
 
 
 class _FetchedSlot:
@@ -87,7 +74,6 @@ class RdmaPath:
     def __init__(self, host: RdmaHost, peer: str, send: SendMessage, *, is_client: bool) -> None:
         self._host = host
         self._settings: PathSettings = host.settings
-        self._loop = asyncio.get_running_loop()
         self._peer = peer
         self._send_message = send
         self._is_client = is_client
@@ -107,14 +93,12 @@ class RdmaPath:
         self._offered: tuple[RdmaAddress, ...] = ()  # server: what HELLO said
         self._pairs: list[Pair] = []  # client: those not tried yet
         self._rejected: list[str] = []
-        self._pair: QueuePair | None = None
+        self._reads: PairReads | None = None
         self._address: RdmaAddress | None = None
         self._psn = 0
         self._proof: LentSlot | None = None
         self._lending: Lending[LentSlot] = Lending(loans_max, share_bytes_max)
-        self._fetching: Fetching | None = None
         self._held_bytes = 0  # in slots that were fetched and not released
-        self._watcher: asyncio.TimerHandle | None = None
 
     # --- the port ------------------------------------------------------------------------------------------------------
 
@@ -133,7 +117,7 @@ class RdmaPath:
     @property
     def is_idle(self) -> bool:
         """See `BulkPath.is_idle`."""
-        return not self._lending and not self._fetching
+        return not self._lending and not self._reads
 
     @property
     def bytes_min(self) -> int:
@@ -172,7 +156,7 @@ class RdmaPath:
                 self._on_hello(message)
             case PathStep.CHOICE:
                 self._on_choice(message)
-            case _ if message.attempt != self._attempt or self._pair is None or not self._is_agreeing:
+            case _ if message.attempt != self._attempt or self._reads is None or not self._is_agreeing:
                 pass  # of an attempt that was given up meanwhile
             case PathStep.BUILT | PathStep.PROVED if self._is_proving:
                 raise FrameError(f"{known.name} a second time")
@@ -185,15 +169,15 @@ class RdmaPath:
 
     def lend(self, number: int, parts: Sequence[Part], length: int) -> bytes | None:
         """See `BulkPath.lend`."""
-        pair = self._pair
-        if not self._is_up or pair is None or not self._lending.has_room(number, length):
+        reads = self._reads
+        if not self._is_up or reads is None or not self._lending.has_room(number, length):
             return None
         slot = self._host.pool.acquire(length)
         if slot is None:
             return None
         try:
             copy_parts(parts, [slot.view])
-            loan = LentSlot(slot, pair.register(slot.view, is_remote=True))
+            loan = LentSlot(slot, reads.pair.register(slot.view, is_remote=True))
         except VerbsError as problem:
             slot.release()
             self._end(str(problem))
@@ -223,12 +207,13 @@ class RdmaPath:
         """See `BulkPath.fetch`."""
         length = sum(region.length for region in regions)
         fits = not self._held_bytes or self._held_bytes + length <= share_bytes_max
-        slot = self._host.pool.acquire(length) if self._is_up and fits else None
-        if slot is None:
+        reads = self._reads if self._is_up and fits else None
+        slot = None if reads is None else self._host.pool.acquire(length)
+        if reads is None or slot is None:
             fetched(None)
             return
         self._held_bytes += slot.size
-        self._begin(regions, slot, fetched)
+        reads.fetch(regions, FetchJob(slot, fetched))
 
     def release(self, slot: MemorySlot) -> None:
         """The bytes of a slot that was fetched are not needed any more."""
@@ -316,9 +301,9 @@ class RdmaPath:
         log.info("payloads of %s travel by RDMA, %s: %s", self._peer, self._using, self._why)
 
     def _build(self, address: RdmaAddress) -> PathEnd:
-        pair = self._pair = self._host.verbs().queue_pair(address, depth)
+        pair = self._host.verbs().queue_pair(address, depth)
+        self._reads = PairReads(self, self._host, pair)
         self._is_proving = False
-        self._watch_completions(pair)
         slot = self._host.pool.acquire(proof_bytes)
         if slot is None:
             raise VerbsError("there is no room for a proof")
@@ -334,16 +319,18 @@ class RdmaPath:
         return PathEnd(pair.number, self._psn, pair.mtu, pair.reads_max, address.gid, address.lid, region)
 
     def _connect(self, theirs: PathEnd) -> None:
-        assert self._pair is not None
-        self._mtu = min(self._pair.mtu, theirs.mtu)
-        reads = min(self._pair.reads_max, theirs.reads_max)
-        self._pair.connect(theirs, self._psn, self._mtu, reads)
-        self._fetching = Fetching(reads, piece_bytes_max, self._settings.stall_ns)
+        assert self._reads is not None
+        pair = self._reads.pair
+        self._mtu = min(pair.mtu, theirs.mtu)
+        reads_max = min(pair.reads_max, theirs.reads_max)
+        pair.connect(theirs, self._psn, self._mtu, reads_max)
+        self._reads.start(reads_max)
 
     def _prove(self, proved: OnProved) -> None:
         """Read what the other end has put there, in lengths around the MTU, where a network that promises too much fails."""
-        theirs, pair = self._theirs, self._pair
+        theirs, reads = self._theirs, self._reads
         assert theirs is not None
+        assert reads is not None
         self._is_proving = True
         expected = _proof(theirs.psn)
         if theirs.proof.length != proof_bytes:
@@ -375,8 +362,8 @@ class RdmaPath:
                     proved()
 
             region = RemoteRegion(theirs.proof.address + offset, theirs.proof.key, length)
-            self._begin([region], slot, fetched)
-            if self._pair is not pair:
+            reads.fetch([region], FetchJob(slot, fetched))
+            if self._reads is not reads:
                 return
 
     def _fail_try(self, reason: str) -> None:
@@ -399,7 +386,7 @@ class RdmaPath:
         told = f"the other end says: {reason or 'nothing'}"
         if not attempt:
             self._end(told, tell=False)
-        elif attempt == self._attempt and self._is_agreeing and self._is_client and self._pair is not None:
+        elif attempt == self._attempt and self._is_agreeing and self._is_client and self._reads is not None:
             self._fail_try(told)
 
     def _end(self, reason: str, *, tell: bool = True) -> None:
@@ -431,19 +418,12 @@ class RdmaPath:
         """Close the queue pair: no key is worth anything, no read arrives any more. The fetches that were under way."""
         self._is_up = False
         self._using = ""
-        pair, self._pair = self._pair, None
-        fetching, self._fetching = self._fetching, None
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-        if pair is not None:
-            if pair.fileno() >= 0:
-                self._loop.remove_reader(pair.fileno())
-            self._end_proof()
-            self._lending.revoke_all()
-            pair.close()
-            self._host.pool.forget(pair)
-        return fetching.close() if fetching is not None else []
+        reads, self._reads = self._reads, None
+        if reads is None:
+            return []
+        self._end_proof()
+        self._lending.revoke_all()
+        return reads.close()
 
     def _end_proof(self) -> None:
         proof, self._proof = self._proof, None
@@ -457,80 +437,14 @@ class RdmaPath:
 
     # --- reads ---------------------------------------------------------------------------------------------------------
 
-    def _begin(self, regions: Sequence[RemoteRegion], slot: MemorySlot, fetched: OnFetched) -> None:
-        assert self._fetching is not None
-        self._fetching.begin(PayloadFetch(regions, _Job(slot, fetched)))
-        self._post()
+    def on_fetched(self, fetch: PayloadFetch) -> None:
+        """See `ReadsOwner.on_fetched`."""
+        if self._is_up:
+            self._host.fetched_bytes += fetch.length
+        fetch.item.fetched(_FetchedSlot(self, fetch.item.slot))
 
-    def _post(self) -> None:
-        pair, fetching = self._pair, self._fetching
-        if pair is None or fetching is None:
-            return
-        try:
-            for piece in fetching.next_pieces(self._now()):
-                place = piece.fetch.item.slot.register_destination(pair)
-                pair.read(piece.number, place, piece.offset, piece.length, piece.address, piece.key)
-        except VerbsError as problem:
-            self._break(str(problem))
-            return
-        if self._watcher is None and len(fetching):
-            self._watcher = self._loop.call_later(self._watch_seconds(pair), self._watch)
-
-    def _watch_seconds(self, pair: QueuePair) -> float:
-        return watch_ns / SECOND if pair.fileno() >= 0 else self._settings.poll_ns / SECOND
-
-    def _watch(self) -> None:
-        """Fetches are under way: look whether they get on."""
-        self._watcher = None
-        pair, fetching = self._pair, self._fetching
-        if pair is None or fetching is None:
-            return
-        self._drain(pair)
-        if pair is not self._pair:
-            return
-        if fetching.is_stalled(self._now()):
-            self._break(f"no read has completed for {self._settings.stall_ns / SECOND:.3g} s")
-        elif len(fetching) and self._watcher is None:
-            self._watcher = self._loop.call_later(self._watch_seconds(pair), self._watch)
-
-    def _watch_completions(self, pair: QueuePair) -> None:
-        if pair.fileno() >= 0:
-            self._loop.add_reader(pair.fileno(), self._on_completions, pair)
-
-    def _on_completions(self, pair: QueuePair) -> None:
-        try:
-            pair.arm()
-        except VerbsError as problem:
-            self._break(str(problem))
-            return
-        self._drain(pair)
-
-    def _drain(self, pair: QueuePair) -> None:
-        """Handle what has completed, until nothing more has. After `arm`, so that none is overlooked."""
-        while pair is self._pair and self._fetching is not None:
-            try:
-                completed = pair.poll()
-            except VerbsError as problem:
-                self._break(str(problem))
-                return
-            if not completed:
-                return
-            now = self._now()
-            for number, failure in completed:
-                if failure:
-                    self._break(f"a read has failed: {failure}")
-                    return
-                fetch = self._fetching.on_completed(number, now)
-                if fetch is not None:
-                    if self._is_up:
-                        self._host.fetched_bytes += fetch.length
-                    fetch.item.fetched(_FetchedSlot(self, fetch.item.slot))
-                    if pair is not self._pair or self._fetching is None:
-                        return
-            self._post()
-
-    def _break(self, reason: str) -> None:
-        """The path is of no use."""
+    def on_broken(self, reason: str) -> None:
+        """See `ReadsOwner.on_broken`."""
         if self._is_agreeing:
             self._fail_try(reason)
         else:
