@@ -14,6 +14,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.operator_keys import use_directory
 from fs3.cli.options import METRICS_HOST
 from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
@@ -52,6 +53,7 @@ def up(
     """Start a cluster on this machine, one process per service; or start again what is not running."""
     require_grpc()
     directory = ClusterDirectory(data_dir)
+    use_directory(directory.path)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
         "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port, "zones": zones,
@@ -107,6 +109,7 @@ def restart(
 
     require_grpc()
     directory = ClusterDirectory(data_dir)
+    use_directory(directory.path)
     shape, _ = directory.require()
     for name in names:
         cluster.check_name(shape, name, "restart")
