@@ -29,7 +29,7 @@ SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe")
 _DEFAULT = (
     sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py", "-k", "device or Device", "-v",
-    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "120", "--color", "no",
+    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "240", "--color", "no",
 )  # fmt: skip
 """The cluster, and the suite of transports; without what else the tests of this project load."""
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)

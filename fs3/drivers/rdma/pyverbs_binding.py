@@ -9,6 +9,7 @@ import importlib.util
 import os
 import resource
 import sys
+import weakref
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class PyverbsBinding:
 
     def __init__(self) -> None:
         self._contexts: dict[str, Any] = {}
+        self._pairs: weakref.WeakSet[PyverbsQueuePair] = weakref.WeakSet()
 
     def queue_pair(self, address: RdmaAddress, depth: int) -> PyverbsQueuePair:
         """See `Verbs.queue_pair`."""
@@ -60,9 +62,11 @@ class PyverbsBinding:
             context = self._contexts.get(address.device)
             if context is None:
                 context = self._contexts[address.device] = pyverbs.device.Context(name=address.device)
-            return PyverbsQueuePair(context, address, depth)
+            pair = PyverbsQueuePair(context, address, depth)
         except Exception as problem:
             raise VerbsError(f"{address.device} refuses a queue pair: {_reason(problem)}") from None
+        self._pairs.add(pair)
+        return pair
 
     def forget(self) -> None:
         """See `Verbs.forget`."""
@@ -73,18 +77,26 @@ class PyverbsBinding:
             with contextlib.suppress(OSError):
                 os.dup2(nowhere, context.cmd_fd, inheritable=False)
         os.close(nowhere)
-        _kept_for_ever.append(self._contexts)
+        for pair in self._pairs:
+            pair.forget()
+        for context in self._contexts.values():
+            _keep_for_ever(context)
         self._contexts = {}
 
 
-_kept_for_ever: list[Any] = []
+def _keep_for_ever(thing: Any) -> None:
+    """It is never freed, at the interpreter's end neither: freeing it would say that it cannot be."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class PyverbsRegistration:
     """`fs3.drivers.rdma.verbs.Registration`."""
 
-    def __init__(self, region: Any, address: int, key: int) -> None:
+    def __init__(self, region: Any, address: int, key: int, known: set[PyverbsRegistration]) -> None:
+        """`known`: where it is as long as it is open."""
         self._region = region
+        self._known = known
+        known.add(self)
         self.address = address
         self.key = key
 
@@ -92,7 +104,13 @@ class PyverbsRegistration:
         """See `Registration.close`."""
         region, self._region = self._region, None
         if region is not None:
+            self._known.discard(self)
             region.close()
+
+    def forget(self) -> None:
+        """See `Verbs.forget`."""
+        _keep_for_ever(self._region)
+        self._region = None
 
 
 class PyverbsQueuePair:
@@ -110,6 +128,7 @@ class PyverbsQueuePair:
         limits = context.query_device()
         self.mtu = 128 << port.active_mtu
         self.reads_max = max(1, min(depth, limits.max_qp_rd_atom))
+        self._registrations: set[PyverbsRegistration] = set()
         self._domain = domain.PD(context)
         before = _event_descriptors()
         self._channel = completion.CompChannel(context)
@@ -138,7 +157,7 @@ class PyverbsQueuePair:
             region = MR(self._domain, memory.nbytes, access, address=address)
         except Exception as problem:
             raise VerbsError(f"{self._address.device} refuses {memory.nbytes} bytes of memory: {_reason(problem)}") from None
-        return PyverbsRegistration(region, address, region.rkey if is_remote else region.lkey)
+        return PyverbsRegistration(region, address, region.rkey if is_remote else region.lkey, self._registrations)
 
     def connect(self, theirs: PathEnd, psn: int, mtu: int, reads_max: int) -> None:
         """See `QueuePair.connect`."""
@@ -207,6 +226,16 @@ class PyverbsQueuePair:
             for thing in (pair, self._queue, self._channel, self._domain):
                 with contextlib.suppress(Exception):
                     thing.close()
+
+    def forget(self) -> None:
+        """See `Verbs.forget`."""
+        if self._pair is not None:
+            for thing in (self._pair, self._queue, self._channel, self._domain):
+                _keep_for_ever(thing)
+            self._pair = None
+            for registration in self._registrations:
+                registration.forget()
+            self._registrations.clear()
 
 
 def _reason(problem: Exception) -> str:
