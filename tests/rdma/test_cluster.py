@@ -17,7 +17,7 @@ from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.ids import ClientId, file_chunk
 from fs3.base.status import Code
-from fs3.base.units import MIB, SECOND
+from fs3.base.units import KIB, SECOND
 from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
@@ -45,7 +45,7 @@ from fs3.sim.conformance.transport_harness import pattern
 from tests.rdma.lab import DeviceLab, FabricLab, device_problem
 
 NODES = 3
-SIZE = 1 * MIB + 7
+SIZE = 256 * KIB + 7
 
 
 class Cluster:
