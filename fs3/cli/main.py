@@ -47,6 +47,7 @@ def _add_cluster_commands() -> None:
         admin,
         admin_lists,
         admin_moves,
+        dashboard,
         demo,
         doctor,
         events,
@@ -59,6 +60,7 @@ def _add_cluster_commands() -> None:
         slow,
         status,
         top,
+        trace,
         up,
         users,
     )
@@ -67,8 +69,10 @@ def _add_cluster_commands() -> None:
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(dashboard.dashboard)
     app.command()(top.top)
     app.command()(slow.slow)
+    app.command()(trace.trace)
     app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.base.errors import error
+from fs3.base.status import Code
 from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
 from fs3.model.domain import NOWHERE, Domain
@@ -16,6 +18,14 @@ STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
 METRICS_HOST = "127.0.0.1"
 """Where metrics are served when only a port is given: to what runs on this machine."""
+
+
+def parse_metrics_port(text: str) -> tuple[str, int]:
+    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
+        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
 
 
 class ServiceRole(StrEnum):

@@ -5,18 +5,21 @@
     | protobuf header ... | payload ...
 
 Little-endian. `request id` is chosen by the client, from 1, unique among its calls under way on the connection. `code` is a
-`fs3.base.status.Code`, 0 or `TAKES_PLACES` in requests. A reply that is not OK has an ErrorDetail as its header and no payload.
+`fs3.base.status.Code`; in requests it is the sum of those that apply of `TAKES_PLACES` and `TRACED`. A reply that is not OK has
+an ErrorDetail as its header and no payload.
 
 A streamed answer is any number of MORE frames, each with one message, and a REPLY: without a header when the stream has ended
 well, with a code and an ErrorDetail when it has not.
 
-On one host a reply may say where its bytes lie instead of bringing them. A client that takes descriptors sets the code of a
-request to `TAKES_PLACES`. Its server may then pass read-only ones, each with the first byte of a FILE frame (SCM_RIGHTS, unix(7))
-whose request id is the number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of
-such files (`fs3.wire.places`), which joined are the payload that the REPLY would have.
+A request with `TRACED` has the spans it belongs to behind its protobuf header (`fs3.wire.trace_context`).
 
-Two hosts may have a better way for payloads than the stream (`fs3.model.rdma`). A client that looks for one sets the code of its
-requests to `ASKS_PATH` until the server answers by a PATH frame; servers that know of none ignore it. PATH frames of both ends,
+On one host a reply may say where its bytes lie instead of bringing them. A client that takes descriptors sends `TAKES_PLACES`.
+Its server may then pass read-only ones, each with the first byte of a FILE frame (SCM_RIGHTS, unix(7)) whose request id is the
+number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of such files
+(`fs3.wire.places`), which joined are the payload that the REPLY would have.
+
+Two hosts may have a better way for payloads than the stream (`fs3.model.rdma`). A client that looks for one sends
+`ASKS_PATH` in the code of a request; servers that know of none ignore it. PATH frames of both ends,
 whose header is a `PathMessage` and whose code a `PathStep`, agree on the path. Once it is up, an OFFERED_REQUEST or OFFERED_REPLY
 takes the place of a REQUEST or REPLY: its payload is empty, and before its protobuf stands where the bytes can be read
 (`fs3.wire.paths`). The receiver ends every offer by a TAKEN frame of the same request id, without header: code OK once it
@@ -70,9 +73,11 @@ class FrameKind(IntEnum):
 
 _KINDS = frozenset(kind.value for kind in FrameKind)
 TAKES_PLACES = 1
-"""Code of a request whose client takes its answer as PLACES as well."""
-ASKS_PATH = 2
-"""Code of a request whose client would like to have a path beside the stream."""
+"""In the code of a request: its client takes its answer as PLACES as well."""
+TRACED = 2
+"""In the code of a request: the spans it belongs to end its header."""
+ASKS_PATH = 4
+"""In the code of a request: its client would like to have a path beside the stream."""
 
 
 class Frame(NamedTuple):

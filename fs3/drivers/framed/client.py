@@ -35,6 +35,7 @@ from fs3.ports.security import TicketSource
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import TAKES_PLACES, TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 from fs3.wire.places import unpack_places
+from fs3.wire.trace_context import with_contexts
 
 log = logging.getLogger("fs3.transport")
 
@@ -337,8 +338,11 @@ class FramedChannel(ClientChannel):
         code = 0 if call.into is None else connection.code_of_requests
         offers = connection.offers
         if offers is not None:
-            code = code or offers.code_of_requests
-            offer = offers.offer(call, min(timeout_ms, TIMEOUT_MS_MAX)) if length else None
+            code |= offers.code_of_requests
+        if call.span is not None:
+            data, code = with_contexts(data, call.span.contexts, code)
+        if offers is not None and length:
+            offer = offers.offer(call, data, code, min(timeout_ms, TIMEOUT_MS_MAX))
             if offer is not None:
                 connection.send(offer)
                 call.data = b""

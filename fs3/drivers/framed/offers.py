@@ -91,25 +91,24 @@ class ClientOffers:
         self._channel = channel
         self._pending = channel.pending
         self.path = path
-        self._lent: dict[int, tuple[int, bytes]] = {}
-        """Method and protobuf of the requests whose payload is lent, by their numbers."""
+        self._lent: dict[int, tuple[int, bytes, int]] = {}
+        """Method, protobuf and code of the requests whose payload is lent, by their numbers."""
 
     @property
     def code_of_requests(self) -> int:
         """What the request that is about to be sent says of paths."""
         return ASKS_PATH if self.path.should_ask() else 0
 
-    def offer(self, call: PendingCall, timeout_ms: int) -> bytes | None:
-        """The frame that takes the place of a request with a payload. None: it is sent."""
-        data = call.data
+    def offer(self, call: PendingCall, data: bytes, code: int, timeout_ms: int) -> bytes | None:
+        """The frame that takes the place of a request with a payload. None: it is sent. `data`, `code`: of the request."""
         if call.length < self.path.bytes_min or len(data) > _OFFERED_HEADER_BYTES_MAX:
             return None
         where = self.path.lend(call.request_id, call.parts, call.length)
         if where is None:
             return None
-        self._lent[call.request_id] = (call.method.id, data)
+        self._lent[call.request_id] = (call.method.id, data, code)
         length = len(where) + len(data)
-        return pack(_OFFERED_REQUEST, call.method.id, call.request_id, length, 0, 0, timeout_ms) + where + data
+        return pack(_OFFERED_REQUEST, call.method.id, call.request_id, length, 0, code, timeout_ms) + where + data
 
     def on_frame(self, frame: Frame, header: bytes | bytearray | memoryview) -> bool:
         """A frame has arrived; False: it is not about paths. Raises FrameError."""
@@ -127,8 +126,8 @@ class ClientOffers:
         return True
 
     def _on_taken(self, request_id: int, code: int) -> None:
-        method_and_data = self._lent.pop(request_id, None)
-        if code == Code.OK or method_and_data is None:
+        lent = self._lent.pop(request_id, None)
+        if code == Code.OK or lent is None:
             self.path.on_taken(request_id)
             return
         arrived = self.path.on_refused(request_id)
@@ -136,11 +135,11 @@ class ClientOffers:
         if call is None or call.done():
             arrived.release()
             return
-        method, data = method_and_data
+        method, data, code = lent
         view = arrived.view
         now = self._channel.now()
         timeout_ms = 0 if call.timeout_ns is NEVER else min(max(call.deadline - now, 0) // MILLISECOND + 1, TIMEOUT_MS_MAX)
-        head = pack(_REQUEST, method, request_id, len(data), len(view), 0, timeout_ms) + data
+        head = pack(_REQUEST, method, request_id, len(data), len(view), code, timeout_ms) + data
         self._connection.send_parts((head, view), len(head) + len(view), arrived.release)
 
     def _on_offered(self, request_id: int, code: int, header: bytes | bytearray | memoryview) -> None:

@@ -22,6 +22,7 @@ from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.connection import ConnectionInfo
 from fs3.model.method import Method
@@ -29,7 +30,8 @@ from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
+from fs3.wire.trace_context import unpack_contexts
 
 log = logging.getLogger("fs3.transport")
 
@@ -185,6 +187,12 @@ class FramedCall(ServerCall):
         self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
 
 
+class TracedFramedCall(TracedServerCall, FramedCall):
+    """One that belongs to a trace."""
+
+    __slots__ = ("span",)
+
+
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
@@ -260,7 +268,7 @@ class ServerConnection(Connection):
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_reception()
-        kind, _, _, request_id, _, length, _ = frame
+        kind, _, code, request_id, _, length, _ = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
                 if not self.offers.on_frame(frame, header):
@@ -268,13 +276,13 @@ class ServerConnection(Connection):
                 return
             if length:
                 raise FrameError(f"a CANCEL with a payload of {length} bytes")
-            call = self._calls.pop(request_id, None)
-            if call is not None:
-                call.cancel()
+            cancelled = self._calls.pop(request_id, None)
+            if cancelled is not None:
+                cancelled.cancel()
             else:
                 self.offers.cancel(request_id)
             return
-        if frame.code == ASKS_PATH:
+        if code & ASKS_PATH:
             self.offers.is_asked = True
         found = self.begin_call(frame, header, length)
         if found is None:
@@ -300,9 +308,15 @@ class ServerConnection(Connection):
         except RequestRefused as refusal:
             self._decline(frame, refusal)
             return None
+        code = frame.code
         deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
-        takes_places = frame.code == TAKES_PLACES and self._passer is not None
-        call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+        takes_places = code & TAKES_PLACES != 0 and self._passer is not None
+        if code & TRACED and binding.tracer is not None:
+            traced = TracedFramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+            traced.span = begin_served(traced, binding.tracer, unpack_contexts(header), now)
+            call: FramedCall = traced
+        else:
+            call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
         return call, binding
 
