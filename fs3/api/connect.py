@@ -68,8 +68,9 @@ async def connect(
 ) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
-    `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
-    process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
+    `transport`: which wire reaches meta and storage (the manager is always asked over TCP); where FS3_RDMA names
+    devices, payloads on TCP connections travel by RDMA (docs/transports.md). `user`: who asks; None means this process's user and
+    groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
     date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
     was one before. `token`, or `token_file`, which only its owner can read: of the user who asks, in a cluster with security;
     None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with.
@@ -161,12 +162,13 @@ def _transports(transport: str, clock: Clock, counts: RpcCounts | None, tickets:
         return [GrpcTransport(clock, counts=counts, tickets=tickets)]
     from fs3.drivers.framed.local import LocalTransport
     from fs3.drivers.framed.tcp import TcpTransport
+    from fs3.drivers.rdma.paths import rdma_paths
+    from fs3.drivers.rdma.settings import allowed_devices
 
-    if transport == "tcp":
-        return [TcpTransport(clock, counts=counts, tickets=tickets)]
     if transport == "local":
         return [LocalTransport(clock, counts=counts, tickets=tickets)]
-    return [LocalTransport(clock, counts=counts, tickets=tickets), TcpTransport(clock, counts=counts, tickets=tickets)]
+    tcp = TcpTransport(clock, counts=counts, tickets=tickets, paths=rdma_paths(clock, allowed_devices()))
+    return [tcp] if transport == "tcp" else [LocalTransport(clock, counts=counts, tickets=tickets), tcp]
 
 
 def this_user() -> User:

@@ -36,7 +36,7 @@ from fs3.runtime.tracing import Tracer
 from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
-from fs3.wire.process import metrics_to_pb, slow_to_pb
+from fs3.wire.process import connections_to_pb, metrics_to_pb, slow_to_pb
 from fs3.wire.process_spans import spans_to_pb, trace_id_from_pb
 
 log = logging.getLogger("fs3.metrics")
@@ -107,6 +107,7 @@ class ProcessObserver:
         return {
             PROCESS.GetMetrics: self._get_metrics,
             PROCESS.GetSlow: self._get_slow,
+            PROCESS.GetConnections: self._get_connections,
             PROCESS.GetSpans: self._get_spans,
         }
 
@@ -130,6 +131,12 @@ class ProcessObserver:
                     each.fail(Code.INTERNAL, f"the metrics cannot be read: {problem}")
 
         self._reader.run(read, answer)
+
+    def _get_connections(self, call: Call) -> None:
+        if self.counts is None:
+            call.fail(Code.UNSUPPORTED, f"{self._options.name} counts nothing, its connections neither (--no-counting)")
+        else:
+            call.reply(connections_to_pb(self.counts.open.report()))
 
     def _get_slow(self, call: Call) -> None:
         call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))

@@ -25,6 +25,7 @@ from fs3.cli.operator_keys import use_directory
 from fs3.cli.output import print_json, table_console
 from fs3.cli.status_view import render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
+from fs3.cli.transports import read_transports, render_transports
 from fs3.core.health.document import disk_documents, release_document, release_of, status_document
 from fs3.core.health.problems import HealthProblem, health_of, problems_of, with_verdict
 from fs3.model.cluster import ClusterInfo
@@ -41,6 +42,9 @@ def status(
     url: Annotated[str | None, typer.Argument(help=where.HELP, metavar="CLUSTER")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    transports: Annotated[
+        bool, typer.Option("--transports", help="show how payloads travel on each connection of its processes, and why")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="go on showing it until Ctrl-C")] = False,
     wait: Annotated[
         ClusterHealth | None, typer.Option("--wait", help="return once it is healthy (or degraded); see --timeout")
@@ -51,6 +55,15 @@ def status(
     if data_dir is None and url is not None and where.is_directory(url):
         data_dir = Path(url)
     addresses = addresses_of(url, data_dir)
+    if transports and (watch or wait is not None):
+        raise error(Code.INVALID, "--transports shows connections once: leave out --watch and --wait")
+    if transports:
+        found = read_transports(addresses)
+        if as_json:
+            print_json(found)
+        else:
+            table_console().print(render_transports(found))
+        return
     if wait is ClusterHealth.DOWN:
         raise error(Code.INVALID, "--wait down: wait for healthy or degraded")
     if wait is not None:

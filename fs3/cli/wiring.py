@@ -27,6 +27,7 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.security.login import stored_of
 from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
+from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
@@ -34,6 +35,8 @@ from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rdma.paths import rdma_paths
+from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.activity import ActivityMeter
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
@@ -88,14 +91,20 @@ class _Listeners:
     """The endpoints of one process, on every wire."""
 
     def __init__(
-        self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, security: SecurityState
+        self,
+        options: ServeOptions,
+        stack: AsyncExitStack,
+        clock: OsClock,
+        observer: ProcessObserver,
+        security: SecurityState,
+        paths: BulkPaths | None = None,
     ) -> None:
         self._options = options
         self._stack = stack
         counts, gate = observer.counts, TicketGate(security, clock, audit=observer.audit)
         observer.sources.add("tickets", gate.samples)
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts, gate=gate), f"tcp://{_host_port(options.listen, '--listen')}"),
+            (TcpTransport(clock, counts=counts, gate=gate, paths=paths), f"tcp://{_host_port(options.listen, '--listen')}"),
             (GrpcTransport(clock, counts=counts, gate=gate), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
         ]
         if options.local_listen:
@@ -171,11 +180,13 @@ def _activity(observer: ProcessObserver) -> ActivityMeter | None:
     return ActivityMeter(observer.counts) if observer.counts is not None else None
 
 
-def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys) -> Connector:
+def _data_connector(
+    stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys, paths: BulkPaths | None = None
+) -> Connector:
     """Data between services travels on the framed wire."""
     wires = [
         LocalTransport(clock, counts=counts, tickets=keys.session),
-        TcpTransport(clock, counts=counts, tickets=keys.session),
+        TcpTransport(clock, counts=counts, tickets=keys.session, paths=paths),
     ]
     connector = Connector(wires, host_identity())
     stack.push_async_callback(connector.close)
@@ -275,13 +286,15 @@ async def _start_storage(
     disks = DataDirectories(directories, options.name)
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
-    connector = _data_connector(stack, clock, observer.counts, keys)
+    paths = rdma_paths(clock, allowed_devices())
+    connector = _data_connector(stack, clock, observer.counts, keys, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     proof, activity = _proof(options), _activity(observer)
     service = StorageService(disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer, keys.state).open({**service.bindings(), **observer.bindings()})
+    listeners = _Listeners(options, stack, clock, observer, keys.state, paths)
+    endpoints = await listeners.open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

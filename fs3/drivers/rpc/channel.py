@@ -229,7 +229,7 @@ class ClientChannel:
         self._shown = b""
         """The ticket that was sent last on this connection."""
         self._unsubscribe: EndSubscription | None = None
-        self._counts = counts
+        self.counts = self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
@@ -238,7 +238,7 @@ class ClientChannel:
         """See `fs3.ports.rpc.Channel.activity`; the wire counts it up."""
         self.connections = 0
         """See `fs3.ports.rpc.Channel.connections`."""
-        self._now = clock.now
+        self.now = self._now = clock.now
         self._calls_max = calls_max
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
