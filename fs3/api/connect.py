@@ -13,6 +13,7 @@ from pathlib import Path
 from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
 from fs3.api.io.buffer_budget import buffer_budget
+from fs3.api.tls import choose_tls, framed_wire, read_tls
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
@@ -24,6 +25,7 @@ from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.inode import User
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
@@ -55,26 +57,33 @@ async def connect(
     relatime: bool = False,
     count: bool = True,
     lasting: LastingClient | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
 ) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
     process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
     date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
-    was one before. Unreachable when no manager answers.
+    was one before. `tls_ca`: PEM file of the authorities that the cluster's certificates are of; it is spoken to by TLS.
+    `tls_cert`, `tls_key`: PEM files of a certificate of this client's own. Without all three FS3_TLS_CA, FS3_TLS_CERT and
+    FS3_TLS_KEY count. Unreachable when no manager answers.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
-    addresses = [f"tcp://{address}" for address in cluster_addresses(url)]
+    managers = cluster_addresses(url)
     clock = OsClock()
+    tls = read_tls(choose_tls(managers, tls_ca, tls_cert, tls_key), clock)
+    addresses = [f"{'tcp' if tls is None else 'tls'}://{address}" for address in managers]
     counts = RpcCounts(clock) if count else None
     host = host_identity()
     async with AsyncExitStack() as stack:
-        services = Connector(_transports(transport, clock, counts), host)
+        services = Connector(_transports(transport, clock, counts, tls), host)
         stack.push_async_callback(services.close)
         control = services
         if transport in ("local", "grpc"):
-            control = Connector(_transports("tcp", clock, counts), host)
+            control = Connector(_transports("tcp", clock, counts, tls), host)
             stack.push_async_callback(control.close)
         return await _build_client(stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting)
 
@@ -132,20 +141,19 @@ async def _build_client(
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 
 
-def _transports(transport: str, clock: Clock, counts: RpcCounts | None) -> list[Transport]:
+def _transports(transport: str, clock: Clock, counts: RpcCounts | None, tls: TlsCredentials | None) -> list[Transport]:
     # Imported when needed: a process that has loaded grpc cannot use it after fork(), and DataLoaders fork.
     if transport == "grpc":
         from fs3.drivers.grpc import GrpcTransport
 
-        return [GrpcTransport(clock, counts=counts)]
+        return [GrpcTransport(clock, counts=counts, credentials=tls)]
     from fs3.drivers.framed.local import LocalTransport
-    from fs3.drivers.framed.tcp import TcpTransport
 
     if transport == "tcp":
-        return [TcpTransport(clock, counts=counts)]
+        return [framed_wire(tls, clock, counts=counts)]
     if transport == "local":
         return [LocalTransport(clock, counts=counts)]
-    return [LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts)]
+    return [LocalTransport(clock, counts=counts), framed_wire(tls, clock, counts=counts)]
 
 
 def this_user() -> User:

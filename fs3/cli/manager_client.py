@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from fs3.api.tls import manager_wire
 from fs3.base.limits import manager_probe_ns
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ async def open_manager_client(addresses: Sequence[str]) -> AsyncIterator[MgmtdCl
     """A client of the managers at "host:port"; nothing is asked yet."""
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.client import MgmtdClient
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
-    connector = Connector([TcpTransport(clock)], host="")
-    client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
+    wire, endpoints = manager_wire(addresses, clock)
+    connector = Connector([wire], host="")
+    client = MgmtdClient(connector, endpoints, clock)
     try:
         yield client
     finally:
@@ -41,12 +42,12 @@ async def ask_cluster_of(address: str) -> ClusterInfo:
     answer as one."""
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.selector import ask_cluster
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
-    connector = Connector([TcpTransport(OsClock())], host="")
+    wire, endpoints = manager_wire([address], OsClock())
+    connector = Connector([wire], host="")
     try:
-        return await ask_cluster(connector.channel([f"tcp://{address}"]), manager_probe_ns)
+        return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     finally:
         await connector.close()
 

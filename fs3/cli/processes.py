@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from fs3.api.tls import manager_wire
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
 from fs3.model.method import Method
@@ -32,12 +33,12 @@ class ClusterProcesses:
         """`addresses`: "host:port" of the managers."""
         from fs3.client.connector import Connector
         from fs3.client.mgmtd.client import MgmtdClient
-        from fs3.drivers.framed.tcp import TcpTransport
         from fs3.drivers.os.clock import OsClock
 
         clock = OsClock()
-        self._connector = Connector([TcpTransport(clock)], host="")
-        self.manager = MgmtdClient(self._connector, [f"tcp://{address}" for address in addresses], clock)
+        wire, endpoints = manager_wire(addresses, clock)
+        self._connector = Connector([wire], host="")
+        self.manager = MgmtdClient(self._connector, endpoints, clock)
 
     async def __aenter__(self) -> Self:
         return self

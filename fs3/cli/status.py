@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.live import Live
 
+from fs3.api.tls import manager_wire
 from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
@@ -81,12 +82,12 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     """The primary's view as plain data. Raises Unreachable naming the addresses."""
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.client import MgmtdClient
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
-    connector = Connector([TcpTransport(clock)], host="")
-    client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
+    wire, endpoints = manager_wire(addresses, clock)
+    connector = Connector([wire], host="")
+    client = MgmtdClient(connector, endpoints, clock)
     try:
         document = status_document(await client.status())
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))

@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 
+from fs3.api.tls import framed_wire
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
@@ -25,7 +26,6 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
@@ -84,8 +84,11 @@ class _Listeners:
         self._options = options
         self._stack = stack
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts, gate=gate), f"tcp://{_host_port(options.listen, '--listen')}"),
-            (GrpcTransport(clock, counts=counts, gate=gate), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+            (framed := framed_wire(options.tls, clock, counts=counts, gate=gate), _endpoint(framed, options.listen, "--listen")),
+            (
+                grpc := GrpcTransport(clock, counts=counts, gate=gate, credentials=options.tls),
+                _endpoint(grpc, options.grpc_listen, "--grpc-listen"),
+            ),
         ]
         if options.local_listen:
             self._transports.append((LocalTransport(clock, counts=counts, gate=gate), f"local://{options.local_listen}"))
@@ -105,6 +108,10 @@ class _Listeners:
         return f"{scheme}://{host_port(self._options.advertise, int(endpoint.rpartition(':')[2]))}"
 
 
+def _endpoint(transport: Transport, address: str, option: str) -> str:
+    return f"{transport.scheme}://{_host_port(address, option)}"
+
+
 def _host_port(text: str, option: str) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
@@ -115,9 +122,12 @@ def _host_port(text: str, option: str) -> str:
 async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
-    endpoints = [manager_endpoint(address) for address in options.mgmtd]
+    endpoints = [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
-    wires: list[Transport] = [TcpTransport(clock, counts=counts), GrpcTransport(clock, counts=counts)]
+    wires: list[Transport] = [
+        framed_wire(options.tls, clock, counts=counts),
+        GrpcTransport(clock, counts=counts, credentials=options.tls),
+    ]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
     mgmtd = MgmtdClient(connector, endpoints, clock, expected_cluster=_expected_cluster(options))
@@ -135,17 +145,18 @@ def _proof(options: ServeOptions) -> MachineProof | None:
     return options.machine.proof if options.machine is not None else None
 
 
-def manager_endpoint(address: str) -> str:
+def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
     """Where a manager is, as `--mgmtd` says it: host:port on the framed wire, or a URL. FS3Error INVALID for neither."""
     scheme, _, rest = address.rpartition("://")
-    if scheme not in ("", "tcp", "grpc"):
-        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by tcp:// or grpc://")
-    return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
+    framed, grpc = ("tls", "grpcs") if has_tls else ("tcp", "grpc")
+    if scheme not in ("", framed, grpc):
+        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by {framed}:// or {grpc}://")
+    return f"{scheme or framed}://{_host_port(rest, '--mgmtd')}"
 
 
-def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> Connector:
+def _data_connector(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> Connector:
     """Data between services travels on the framed wire."""
-    connector = Connector([LocalTransport(clock, counts=counts), TcpTransport(clock, counts=counts)], host_identity())
+    connector = Connector([LocalTransport(clock, counts=counts), framed_wire(options.tls, clock, counts=counts)], host_identity())
     stack.push_async_callback(connector.close)
     return connector
 
@@ -199,7 +210,7 @@ async def _start_meta(
     stack.push_async_callback(scrub.stop)
     scrub.start()
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
-    storage = StorageClient(mgmtd, _data_connector(stack, clock, observer.counts), clock, ClientId(os.urandom(16)))
+    storage = StorageClient(mgmtd, _data_connector(options, stack, clock, observer.counts), clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
     observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))
@@ -229,7 +240,7 @@ async def _start_storage(
     directories = [options.data_dir, *options.disks]
     disks = DataDirectories(directories, options.name)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
-    connector = _data_connector(stack, clock, observer.counts)
+    connector = _data_connector(options, stack, clock, observer.counts)
     stores = chunk_store_factory(disks, clock, observer.sources)
     service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
     observer.add_disks(partial(measure_space, directories))

@@ -31,7 +31,8 @@ from fs3.model.inode import Layout
 reset_loop_after_fork()
 
 _OPTIONS = {
-    "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size",
+    "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size", "tls_ca",
+    "tls_cert", "tls_key",
     # Of fsspec itself.
     "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths",
     "default_block_size", "default_cache_type", "default_fill_cache",
@@ -78,6 +79,9 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         chunk_size: int | None = None,
         stripe: int | None = None,
         block_size: int | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
         **options: Any,
     ) -> None:
         """No I/O happens here.
@@ -86,7 +90,8 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         instead of a cluster, a directory in which one runs embedded in this process. `transport`: auto, tcp, local or grpc.
         `verify`: check every byte read against its checksum. `auto_mkdir`: writing creates missing parents, as object stores seem
         to. `chunk_size` (bytes) and `stripe`: of files created through this instance; None: as their directory says.
-        `block_size`: bytes gathered by written files. TypeError for other options.
+        `block_size`: bytes gathered by written files. `tls_ca`, `tls_cert`, `tls_key`: see `fs3.connect`. TypeError for other
+        options.
         """
         check_options(options, _OPTIONS)
         super().__init__(**options)
@@ -112,7 +117,9 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         if block_size is not None:
             self.blocksize = block_size
         self._block_size = block_size
-        self._pool = ClientPool(_client_factory(self.embedded, ",".join(self.addresses), transport, verify))
+        self._pool = ClientPool(
+            _client_factory(self.embedded, ",".join(self.addresses), transport, verify, (tls_ca, tls_cert, tls_key))
+        )
         weakref.finalize(self, ClientPool.close_all, self._pool).atexit = False
 
     # --- identity ----------------------------------------------------------------------------------------------------
@@ -242,9 +249,10 @@ def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout |
 
 
 def _client_factory(
-    embedded: str | None, addresses: str, transport: str, verify: bool
+    embedded: str | None, addresses: str, transport: str, verify: bool, tls: tuple[str | None, str | None, str | None]
 ) -> Callable[[], Coroutine[Any, Any, Client]]:
     """How a pool makes a client. It holds no reference to the filesystem, which would keep that alive."""
     if embedded is not None:
         return lambda: connect_embedded(embedded, verify=verify)
-    return lambda: connect(addresses, transport=transport, verify=verify)
+    ca, cert, key = tls
+    return lambda: connect(addresses, transport=transport, verify=verify, tls_ca=ca, tls_cert=cert, tls_key=key)
