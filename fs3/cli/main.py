@@ -46,6 +46,7 @@ def _add_cluster_commands() -> None:
         admin,
         admin_lists,
         admin_moves,
+        certs,
         demo,
         doctor,
         events,
@@ -74,6 +75,7 @@ def _add_cluster_commands() -> None:
     admin_lists.add_lists(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
+    app.add_typer(certs.app)
     app.add_typer(machines.app)
     app.add_typer(settings.app)
     app.command()(serve.serve)

@@ -24,6 +24,7 @@ from fs3.cli.options import INSECURE_HELP, STOP_TOGETHER, ServeOptions, ServiceR
 from fs3.drivers.os.clock import OsClock
 from fs3.model.domain import Domain
 from fs3.runtime.logs import LogFormat, set_up_logging
+from fs3.runtime.private_files import PRIVATE_UMASK
 from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
@@ -95,6 +96,7 @@ def serve(
         load_identity(machine) if machine is not None else None, metrics_port, count, Domain(zone, rack),
         read_tls(choose_tls((), tls_ca, tls_cert, tls_key), OsClock()), insecure,
     )  # fmt: skip
+    os.umask(PRIVATE_UMASK)
     set_up_logging(log_format, role, name)
     acquire_process_lock(
         data_dir / "process.lock"
@@ -113,6 +115,7 @@ def _serve_machine(config: Path | None, name: str, data_dir: Path | None, log_fo
     found = load_node_config(config or DEFAULT_PATH)
     identity = load_identity(found.data_dir)
     identity.require_cluster()
+    os.umask(PRIVATE_UMASK)
     acquire_process_lock(found.data_dir / "process.lock")
     set_up_logging(log_format, "machine", identity.name)
     run_machine(found)

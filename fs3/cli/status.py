@@ -69,7 +69,7 @@ def status(
 def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     """mgmtd addresses ("host:port") from what names a cluster, or its data directory. Raises FS3Error when there is none."""
     if data_dir is not None:
-        return manager_addresses(ClusterDirectory(data_dir).require()[0])
+        return where.addresses_in(ClusterDirectory(data_dir))
     return where.manager_addresses_of(url)
 
 

@@ -15,6 +15,7 @@ from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
+from fs3.cli.exposure import check_exposure
 from fs3.cli.observer import ProcessObserver
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.cli.stores import STORE_KEY, describe_store, open_store
@@ -59,7 +60,7 @@ SCHEMAS: dict[Role, type[msgspec.Struct]] = {Role.META: MetaConfig, Role.STORAGE
 
 async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
-    options.data_dir.mkdir(parents=True, exist_ok=True)
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
@@ -83,6 +84,7 @@ class _Listeners:
     ) -> None:
         self._options = options
         self._stack = stack
+        self._gate = gate
         self._transports: list[tuple[Transport, str]] = [
             (framed := framed_wire(options.tls, clock, counts=counts, gate=gate), _endpoint(framed, options.listen, "--listen")),
             (
@@ -96,6 +98,8 @@ class _Listeners:
     async def open(self, bindings: Bindings) -> dict[str, str]:
         """Listen; returns {scheme: endpoint others should use}."""
         endpoints = {}
+        for wanted in (self._options.listen, self._options.grpc_listen):
+            check_exposure(wanted, is_secured=self._gate.is_on, is_insecure=self._options.is_insecure)
         for transport, wanted in self._transports:
             listener = await transport.serve(wanted, bindings)
             self._stack.push_async_callback(listener.close, STOP_GRACE_NS)

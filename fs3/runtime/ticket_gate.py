@@ -104,6 +104,11 @@ class TicketGate:
         self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
         security.subscribe(self._on_changed)
 
+    @property
+    def is_on(self) -> bool:
+        """Connections have to prove who they are."""
+        return self._security.is_on
+
     # --- the port ------------------------------------------------------------------------------------------------------
 
     def open(self, peer: str) -> AuthContext | None:

@@ -61,7 +61,7 @@ class RowFileWriter:
             raise error(Code.EXISTS, "an export is written to a new file, and this one exists", str(path))
         self._path = path
         self._part = path.with_name(path.name + ".part")
-        self._out: BinaryIO = self._part.open("wb")
+        self._out: BinaryIO = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
         self._sum = 0
         self._rows = 0
         self._waiting: list[KVRow] = []
