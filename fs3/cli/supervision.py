@@ -76,7 +76,7 @@ class SupervisedProcesses:
 
     def add(self, name: str) -> None:
         """A process was started on purpose: it is to run from now on, and what was before does not count."""
-        self._home.mkdir(exist_ok=True)
+        self._home.mkdir(mode=0o700, exist_ok=True)
         self._record_path(name).unlink(missing_ok=True)
         self._path(name).touch()
 
