@@ -17,10 +17,13 @@ from fs3.api.tls import choose_tls, framed_wire, read_tls
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
+from fs3.base.secret import Secret
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.security.credentials import CredentialSource, token_credentials
+from fs3.client.security.session import LoginSession
 from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity
@@ -31,8 +34,10 @@ from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Transport
+from fs3.ports.security import TicketSource
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
+from fs3.runtime.token_sources import find_token_source
 
 TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
@@ -57,6 +62,9 @@ async def connect(
     relatime: bool = False,
     count: bool = True,
     lasting: LastingClient | None = None,
+    token: str | Secret | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    credentials: CredentialSource | None = None,
     tls_ca: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
@@ -66,9 +74,12 @@ async def connect(
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
     process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
     date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
-    was one before. `tls_ca`: PEM file of the authorities that the cluster's certificates are of; it is spoken to by TLS.
-    `tls_cert`, `tls_key`: PEM files of a certificate of this client's own. Without all three FS3_TLS_CA, FS3_TLS_CERT and
-    FS3_TLS_KEY count. Unreachable when no manager answers.
+    was one before. `token`, or `token_file`, which only its owner can read: of the user who asks, in a cluster with security;
+    None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with. `tls_ca`: PEM file of
+    the authorities that the cluster's certificates are of; it is spoken to by TLS. `tls_cert`, `tls_key`: PEM files of a
+    certificate of this client's own. Without all three FS3_TLS_CA, FS3_TLS_CERT and FS3_TLS_KEY count.
+
+    Unreachable when no manager answers; NoPermission when the cluster asks who calls and the token is missing or refused.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
@@ -78,14 +89,17 @@ async def connect(
     addresses = [f"{'tcp' if tls is None else 'tls'}://{address}" for address in managers]
     counts = RpcCounts(clock) if count else None
     host = host_identity()
+    session = LoginSession(credentials or token_credentials(find_token_source(token, token_file)), clock)
     async with AsyncExitStack() as stack:
-        services = Connector(_transports(transport, clock, counts, tls), host)
+        services = Connector(_transports(transport, clock, counts, session, tls), host)
         stack.push_async_callback(services.close)
         control = services
         if transport in ("local", "grpc"):
-            control = Connector(_transports("tcp", clock, counts, tls), host)
+            control = Connector(_transports("tcp", clock, counts, session, tls), host)
             stack.push_async_callback(control.close)
-        return await _build_client(stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting)
+        return await _build_client(
+            stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session
+        )
 
 
 async def connect_embedded(
@@ -120,10 +134,11 @@ async def _build_client(
     verify: bool,
     relatime: bool,
     lasting: LastingClient | None = None,
+    session: LoginSession | None = None,
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
     identity = ClientId(os.urandom(CLIENT_ID_BYTES))
-    manager = MgmtdClient(control, addresses, clock)
+    manager = MgmtdClient(control, addresses, clock, session=session)
     stack.push_async_callback(manager.close)
     await manager.start()
     # Storage knows updates by the numbers that one process gave them, so each process is another client to it.
@@ -141,19 +156,21 @@ async def _build_client(
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 
 
-def _transports(transport: str, clock: Clock, counts: RpcCounts | None, tls: TlsCredentials | None) -> list[Transport]:
+def _transports(
+    transport: str, clock: Clock, counts: RpcCounts | None, tickets: TicketSource, tls: TlsCredentials | None
+) -> list[Transport]:
     # Imported when needed: a process that has loaded grpc cannot use it after fork(), and DataLoaders fork.
     if transport == "grpc":
         from fs3.drivers.grpc import GrpcTransport
 
-        return [GrpcTransport(clock, counts=counts, credentials=tls)]
+        return [GrpcTransport(clock, counts=counts, tickets=tickets, credentials=tls)]
     from fs3.drivers.framed.local import LocalTransport
 
     if transport == "tcp":
-        return [framed_wire(tls, clock, counts=counts)]
+        return [framed_wire(tls, clock, counts=counts, tickets=tickets)]
     if transport == "local":
-        return [LocalTransport(clock, counts=counts)]
-    return [LocalTransport(clock, counts=counts), framed_wire(tls, clock, counts=counts)]
+        return [LocalTransport(clock, counts=counts, tickets=tickets)]
+    return [LocalTransport(clock, counts=counts, tickets=tickets), framed_wire(tls, clock, counts=counts, tickets=tickets)]
 
 
 def this_user() -> User:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.tls.credentials import TlsCredentials, TlsFiles
     from fs3.ports.clock import Clock
+    from fs3.ports.security import TicketSource
 
 CA, CERT, KEY = "FS3_TLS_CA", "FS3_TLS_CERT", "FS3_TLS_KEY"
 OPTIONS = ("tls_ca", "tls_cert", "tls_key")
@@ -70,7 +71,7 @@ def framed_wire(tls: TlsCredentials | None, clock: Clock, **options: Any) -> Tcp
     return TlsTransport(clock, tls, **options)
 
 
-def manager_wire(addresses: Sequence[str], clock: Clock) -> tuple[TcpTransport, list[str]]:
-    """The wire on which managers at "host:port" are asked, and their endpoints on it."""
-    wire = framed_wire(read_tls(choose_tls(addresses), clock), clock)
+def manager_wire(addresses: Sequence[str], clock: Clock, tickets: TicketSource | None = None) -> tuple[TcpTransport, list[str]]:
+    """The wire on which managers at "host:port" are asked, and their endpoints on it. `tickets`: what it proves itself with."""
+    wire = framed_wire(read_tls(choose_tls(addresses), clock), clock, tickets=tickets)
     return wire, [f"{wire.scheme}://{address}" for address in addresses]

@@ -379,6 +379,15 @@ cluster_time_ahead_ms = 5_000
 cluster_time_late_ms = 1_000
 """So late a process may be told the time of the cluster, at most."""
 
+key_rotation_ms = 3_600_000
+"""A key seals for so long, then another one does."""
+key_settle_ms = 15_000
+"""Services have a key for so long before it seals, so that all that do not fail closed know it."""
+user_certificates_max = 16
+user_groups_max = 64
+
+assert security_silence_ns < key_settle_ms * MILLISECOND
+assert key_settle_ms + ticket_lifetime_ms < key_rotation_ms // 4
 assert cluster_time_ahead_ms + cluster_time_late_ms < ticket_lifetime_ms // 4
 assert lease_ns < security_silence_ns
 assert client_write_call_bytes <= client_write_bytes_max

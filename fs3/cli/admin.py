@@ -19,6 +19,7 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.cli import admin_kv
+from fs3.cli.operator_keys import operator_credentials
 from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import is_embedded, manager_addresses_of
@@ -52,7 +53,7 @@ async def open_client(where: str | None) -> AsyncIterator[Client]:
     if where is not None and is_embedded(where):
         client = await connect_embedded(where)
     else:
-        client = await connect(",".join(manager_addresses_of(where)))
+        client = await connect(",".join(manager_addresses_of(where)), credentials=operator_credentials())
     try:
         yield client
     finally:

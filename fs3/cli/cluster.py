@@ -21,6 +21,7 @@ from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
 from fs3.cli.local_tls import client_files, ensure_certificates, process_files
+from fs3.cli.node_keys import admit_nodes
 from fs3.cli.options import METRICS_HOST, STOP_TOGETHER
 from fs3.cli.stores import parse_store
 from fs3.cli.supervision import SupervisedProcesses
@@ -140,6 +141,7 @@ def start(
     try:
         first = 1 if names[:1] == ["mgmtd"] else 0
         for group in (names[:first], names[first:]):
+            admit_nodes(directory, shape, [name for name in group if role_of(name) != "mgmtd"])
             launched = [_launch(directory, shape, name) for name in group]
             while launched:
                 process = _wait_ready(launched[0])

@@ -76,6 +76,17 @@ EXAMPLES = {
     "config set": "fs3 config set storage.scrub_bytes_per_second=32MB meta.stripe=16",
     "config diff": "fs3 config diff 3",
     "config history": "fs3 config history --json",
+    "user add": "fs3 user add ann --uid 1000 --gid 1000 --tenant lab --cluster fs3://10.9.0.1",
+    "user set": "fs3 user set ann --disable --cluster fs3://10.9.0.1",
+    "user token": "fs3 user token ann --name laptop --lifetime 90d --file ann.token --cluster fs3://10.9.0.1",
+    "user list": "fs3 user list --cluster fs3://10.9.0.1",
+    "user rm": "fs3 user rm ann --cluster fs3://10.9.0.1",
+    "security on": "fs3 security on --token-file admin.token /tmp/fs3-data",
+    "security off": "fs3 security off --yes /tmp/fs3-data",
+    "security status": "fs3 security status fs3://10.9.0.1",
+    "security rotate": "fs3 security rotate --at-once fs3://10.9.0.1",
+    "security revoke": "fs3 security revoke ann fs3://10.9.0.1",
+    "security admit": "fs3 security admit storage-4 --key-file /data/fs3/storage-4/node.key fs3://10.9.0.1",
 }
 """Command -> a whole line of it."""
 

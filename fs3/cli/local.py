@@ -17,6 +17,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.operator_keys import use_directory
 from fs3.cli.status import SERVING_SECONDS, fetch_status, manager_addresses, wait_until_healthy
 
 _PORTS = range(20_000, 32_000)
@@ -130,10 +131,12 @@ class LocalCluster:
 
     def wait_healthy(self, seconds: float = SERVING_SECONDS) -> None:
         """Return once every target serves and is up to date, every node is alive and a manager leads. FS3Error if not in time."""
+        use_directory(self.directory.path)
         wait_until_healthy(self.addresses, seconds)
 
     def status(self) -> dict[str, Any]:
         """What `fs3 status --json` shows."""
+        use_directory(self.directory.path)
         return asyncio.run(fetch_status(self.addresses))
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:

@@ -18,6 +18,7 @@ from fs3.base.units import MILLISECOND, parse_duration
 from fs3.cli.machine_directory import MachineIdentity, ensure_identity, load_identity
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.node_config import DEFAULT_PATH, MachineConfig, load_node_config
+from fs3.cli.operator_keys import use_machine
 from fs3.cli.output import print_json, print_table
 from fs3.cli.settings_text import parse_changes
 from fs3.cli.where import HELP as where_help
@@ -87,13 +88,16 @@ def join(
     """Have this machine join a cluster. Once; running it again does nothing."""
     found = load_node_config(config)
     identity = ensure_identity(found.data_dir, found.machine)
+    if token.startswith("fs3u-"):
+        told = "this is a token of a user (perhaps the one in FS3_TOKEN): machines join with one of `fs3 cluster token create`"
+        raise error(Code.INVALID, told)
     if identity.cluster and not token.startswith(f"fs3-{identity.cluster.hex()[:8]}-"):
         told = (
             f"this machine belongs to cluster {identity.cluster_name!r} ({identity.cluster.hex()}), the token is of another one: "
             "a machine of two clusters has a data_dir for each"
         )
         raise error(Code.WRONG_CLUSTER, told, str(found.data_dir))
-    ack = ask_manager(found.managers, lambda client: client.join(token, found.machine, identity.proof.key))
+    ack = ask_manager(found.managers, lambda client: client.join(token, found.machine, identity.proof.key), logs_in=False)
     identity.join(ack.cluster, ack.name)
     if as_json:
         print_json({"cluster": ack.cluster.hex(), "name": ack.name, "machine": found.machine})
@@ -187,6 +191,7 @@ def _joined(config: Path) -> tuple[MachineConfig, MachineIdentity]:
     found = load_node_config(config)
     identity = load_identity(found.data_dir)
     identity.require_cluster()
+    use_machine(identity.proof)
     return found, identity
 
 

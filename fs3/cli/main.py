@@ -12,6 +12,7 @@ from fs3 import __version__
 from fs3.cli import file_attributes, files
 from fs3.cli.completion import completion, prepare_completion
 from fs3.cli.examples import add_examples
+from fs3.cli.operator_keys import forget_operator
 from fs3.cli.output import describe
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def _version(wanted: bool) -> None:
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    pass
+    forget_operator()
 
 
 for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, files.stat, files.du):
@@ -53,12 +54,14 @@ def _add_cluster_commands() -> None:
         kv,
         machines,
         mount,
+        security,
         serve,
         settings,
         slow,
         status,
         top,
         up,
+        users,
     )
 
     app.command()(up.up)
@@ -78,6 +81,8 @@ def _add_cluster_commands() -> None:
     app.add_typer(certs.app)
     app.add_typer(machines.app)
     app.add_typer(settings.app)
+    app.add_typer(users.app)
+    app.add_typer(security.app)
     app.command()(serve.serve)
     app.command()(doctor.doctor)
     app.command()(completion)

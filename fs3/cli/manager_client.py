@@ -20,17 +20,23 @@ ManagerQuestion: TypeAlias = Callable[["MgmtdClient"], Awaitable[T]]
 
 
 @asynccontextmanager
-async def open_manager_client(addresses: Sequence[str]) -> AsyncIterator[MgmtdClient]:
-    """A client of the managers at "host:port"; nothing is asked yet."""
+async def open_manager_client(addresses: Sequence[str], *, logs_in: bool = True) -> AsyncIterator[MgmtdClient]:
+    """A client of the managers at "host:port", logged in as this command is to be (`operator_credentials`), where the cluster
+    knows of users; with `logs_in` False it is not, and nothing is asked yet."""
+    from fs3.cli.operator_keys import operator_credentials
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.client import MgmtdClient
+    from fs3.client.security.session import LoginSession
     from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
-    wire, endpoints = manager_wire(addresses, clock)
+    session = LoginSession(operator_credentials(), clock) if logs_in else None
+    wire, endpoints = manager_wire(addresses, clock, session)
     connector = Connector([wire], host="")
-    client = MgmtdClient(connector, endpoints, clock)
+    client = MgmtdClient(connector, endpoints, clock, session=session)
     try:
+        if logs_in:
+            await client.log_in()
         yield client
     finally:
         await client.close()
@@ -52,11 +58,11 @@ async def ask_cluster_of(address: str) -> ClusterInfo:
         await connector.close()
 
 
-def ask_manager(addresses: Sequence[str], question: ManagerQuestion[T]) -> T:
-    """The answer to one question. Raises Unreachable naming the addresses, and what the question raises."""
+def ask_manager(addresses: Sequence[str], question: ManagerQuestion[T], *, logs_in: bool = True) -> T:
+    """The answer to one question. Raises Unreachable naming the addresses, and what the login and the question raise."""
 
     async def ask() -> T:
-        async with open_manager_client(addresses) as client:
+        async with open_manager_client(addresses, logs_in=logs_in) as client:
             return await question(client)
 
     return asyncio.run(ask())

@@ -23,6 +23,7 @@ from fs3.base.units import SECOND
 from fs3.cli.mount_holder import MOUNTED
 from fs3.cli.mount_plan import MountPlan
 from fs3.drivers.fuse.mount import check_directory, is_dead, unmount
+from fs3.runtime.token_sources import FileToken
 
 cache_seconds_max = 3600.0
 
@@ -37,6 +38,9 @@ def mount(
     allow_other: Annotated[bool, typer.Option("--allow-other", help="other users may use it")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="nothing is changed through it")] = False,
     noatime: Annotated[bool, typer.Option("--noatime", help="reads leave access times as they are")] = False,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="the token of the user whose rights it has; else FS3_TOKEN")
+    ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="serve until it is unmounted, or SIGTERM or Ctrl-C")] = False,
     log_file: Annotated[Path | None, typer.Option("--log", help="where the processes in the background log")] = None,
 ) -> None:
@@ -46,7 +50,11 @@ def mount(
     source, path = _source(url)
     # Whatever can be said before anything is started.
     place = check_directory(directory)
-    plan = MountPlan(url, source, place, path, direct_io, int(cache * SECOND), allow_other, read_only, noatime)
+    token_place = ""
+    if token_file is not None:
+        token_place = str(token_file.absolute())
+        FileToken(token_file).read()
+    plan = MountPlan(url, source, place, path, direct_io, int(cache * SECOND), allow_other, read_only, noatime, token_place)
     if foreground:
         command = _holder_command(plan, -1)
         os.execv(command[0], command)
@@ -143,9 +151,9 @@ def helper_arguments(arguments: list[str]) -> list[str]:
         name, _, value = option.partition("=")
         if name in _FLAGS and not value:
             result.append(_FLAGS[name])
-        elif name in ("cache", "log") and value:
-            result += [f"--{name}", value]
+        elif name in ("cache", "log", "token_file") and value:
+            result += [f"--{name.replace('_', '-')}", value]
         elif name and name not in _IGNORED and not name.startswith(("x-", "comment")):
-            known = ", ".join([*_FLAGS, "cache=SECONDS", "log=FILE"])
+            known = ", ".join([*_FLAGS, "cache=SECONDS", "log=FILE", "token_file=FILE"])
             raise error(Code.INVALID, f"option {option!r} is not known; there are {known}")
     return result

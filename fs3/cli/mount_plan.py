@@ -23,6 +23,8 @@ class MountPlan:
     allow_other: bool = False
     read_only: bool = False
     noatime: bool = False
+    token_file: str = ""
+    """Of the user whose rights the mount has; "": as the environment says."""
 
     def to_word(self) -> str:
         """One word of a command line."""

@@ -66,7 +66,8 @@ async def _run(plan: MountPlan, line: HolderLine, ledger: MountLedger) -> None:
         loop.add_signal_handler(number, stopping.set)
     options = FuseOptions(plan.path, plan.direct_io, plan.cache_ns, plan.allow_other, plan.read_only, plan.noatime)
     lasting = LastingClient(ledger.client_id(), ledger.seqs())
-    async with await connect(plan.url, relatime=options.has_access_times, lasting=lasting) as client:
+    connecting = connect(plan.url, relatime=options.has_access_times, lasting=lasting, token_file=plan.token_file or None)
+    async with await connecting as client:
         served = await Mount.take_over(client, plan.directory, options, ledger, line.take_device)
         log.info("%s is mounted on %s", plan.source, plan.directory)
         gc.freeze()  # what is there by now stays; it need not be looked at again and again

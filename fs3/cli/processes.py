@@ -31,16 +31,20 @@ class ClusterProcesses:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         """`addresses`: "host:port" of the managers."""
+        from fs3.cli.operator_keys import operator_credentials
         from fs3.client.connector import Connector
         from fs3.client.mgmtd.client import MgmtdClient
+        from fs3.client.security.session import LoginSession
         from fs3.drivers.os.clock import OsClock
 
         clock = OsClock()
-        wire, endpoints = manager_wire(addresses, clock)
+        session = LoginSession(operator_credentials(), clock)
+        wire, endpoints = manager_wire(addresses, clock, session)
         self._connector = Connector([wire], host="")
-        self.manager = MgmtdClient(self._connector, endpoints, clock)
+        self.manager = MgmtdClient(self._connector, endpoints, clock, session=session)
 
     async def __aenter__(self) -> Self:
+        await self.manager.log_in()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,8 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND, parse_duration
 from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
+from fs3.cli.manager_client import open_manager_client
+from fs3.cli.operator_keys import use_directory
 from fs3.cli.output import print_json, table_console
 from fs3.cli.status_view import render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
@@ -69,6 +71,7 @@ def status(
 def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     """mgmtd addresses ("host:port") from what names a cluster, or its data directory. Raises FS3Error when there is none."""
     if data_dir is not None:
+        use_directory(data_dir)
         return where.addresses_in(ClusterDirectory(data_dir))
     return where.manager_addresses_of(url)
 
@@ -81,14 +84,11 @@ def manager_addresses(shape: Shape) -> list[str]:
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     """The primary's view as plain data. Raises Unreachable naming the addresses."""
     from fs3.client.connector import Connector
-    from fs3.client.mgmtd.client import MgmtdClient
     from fs3.drivers.os.clock import OsClock
 
-    clock = OsClock()
-    wire, endpoints = manager_wire(addresses, clock)
-    connector = Connector([wire], host="")
-    client = MgmtdClient(connector, endpoints, clock)
-    try:
+    async with open_manager_client(addresses) as client, AsyncExitStack() as stack:
+        connector = Connector([manager_wire(addresses, OsClock(), client.session)[0]], host="")
+        stack.push_async_callback(connector.close)
         document = status_document(await client.status())
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))
         for manager, answer in zip(document["managers"], answers, strict=True):
@@ -96,9 +96,6 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
             manager["disks"] = [] if answer is None else disk_documents(answer.disks)
             manager.update(release_document(None if answer is None else release_of(answer)))
         return with_verdict(document)
-    finally:
-        await client.close()
-        await connector.close()
 
 
 async def _ask_manager(connector: Connector, endpoints: Sequence[str]) -> ClusterInfo | None:

@@ -15,6 +15,7 @@ from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
 from fs3.cli.local_tls import client_files
+from fs3.cli.operator_keys import use_directory
 from fs3.cli.options import INSECURE_HELP, METRICS_HOST
 from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
@@ -57,6 +58,7 @@ def up(
     """Start a cluster on this machine, one process per service; or start again what is not running."""
     require_grpc()
     directory = ClusterDirectory(data_dir)
+    use_directory(directory.path)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
         "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port, "zones": zones,
@@ -114,6 +116,7 @@ def restart(
 
     require_grpc()
     directory = ClusterDirectory(data_dir)
+    use_directory(directory.path)
     shape, _ = directory.require()
     for name in names:
         cluster.check_name(shape, name, "restart")

@@ -25,6 +25,7 @@ def manager_addresses_of(where: str | None) -> list[str]:
     """ "host:port" of managers. Raises FS3Error INVALID when none are named, or the directory is of embedded services."""
     from fs3.api.url import cluster_addresses
     from fs3.cli.directory import ClusterDirectory
+    from fs3.cli.operator_keys import use_directory
 
     if where is None:
         return cluster_addresses("fs3:///")
@@ -33,6 +34,7 @@ def manager_addresses_of(where: str | None) -> list[str]:
             raise error(Code.INVALID, "embedded services have no managers", where)
         if not (Path(where) / "cluster.json").exists():
             raise error(Code.INVALID, "neither fs3://host:port nor the data directory of a cluster", where)
+        use_directory(Path(where))
         return addresses_in(ClusterDirectory(Path(where)))
     return cluster_addresses(where)
 

@@ -22,8 +22,11 @@ from fs3.cli.stores import STORE_KEY, describe_store, open_store
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
+from fs3.client.security.credentials import machine_credentials, node_credentials
+from fs3.client.security.keys import ServiceKeys
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.security.login import stored_of
 from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.local import LocalTransport
@@ -34,13 +37,16 @@ from fs3.drivers.os.host import host_identity
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
+from fs3.model.security import NodeKey
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
+from fs3.runtime.audit import AuditLog
 from fs3.runtime.config import load_config
 from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
 from fs3.runtime.metric_sources import MetricSources
+from fs3.runtime.node_key import ensure_node_key
 from fs3.runtime.store_scrub import StoreScrub
 from fs3.runtime.ticket_gate import TicketGate
 from fs3.services.meta.config import MetaConfig
@@ -64,26 +70,25 @@ async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[st
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
-    security = SecurityState()
-    gate = TicketGate(security, clock)
-    observer.sources.add("tickets", gate.samples)
     match options.role:
         case ServiceRole.mgmtd:
-            return await _start_mgmtd(options, stack, clock, observer, gate)
+            return await _start_mgmtd(options, stack, clock, observer)
         case ServiceRole.meta:
-            return await _start_meta(options, stack, clock, observer, gate)
+            return await _start_meta(options, stack, clock, observer)
         case ServiceRole.storage:
-            return await _start_storage(options, stack, clock, observer, gate)
+            return await _start_storage(options, stack, clock, observer)
 
 
 class _Listeners:
     """The endpoints of one process, on every wire."""
 
     def __init__(
-        self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, gate: TicketGate
+        self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, security: SecurityState
     ) -> None:
         self._options = options
         self._stack = stack
+        counts, gate = observer.counts, TicketGate(security, clock)
+        observer.sources.add("tickets", gate.samples)
         self._gate = gate
         self._transports: list[tuple[Transport, str]] = [
             (framed := framed_wire(options.tls, clock, counts=counts, gate=gate), _endpoint(framed, options.listen, "--listen")),
@@ -123,21 +128,31 @@ def _host_port(text: str, option: str) -> str:
     return text
 
 
-async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> MgmtdClient:
+async def _connect_mgmtd(
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys
+) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
     endpoints = [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
     wires: list[Transport] = [
-        framed_wire(options.tls, clock, counts=counts),
-        GrpcTransport(clock, counts=counts, credentials=options.tls),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session),
+        GrpcTransport(clock, counts=counts, tickets=keys.session, credentials=options.tls),
     ]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
-    mgmtd = MgmtdClient(connector, endpoints, clock, expected_cluster=_expected_cluster(options))
+    mgmtd = MgmtdClient(connector, endpoints, clock, expected_cluster=_expected_cluster(options), session=keys.session)
     stack.push_async_callback(mgmtd.close)
     await mgmtd.start()
     return mgmtd
+
+
+def _service_keys(options: ServeOptions, clock: OsClock) -> ServiceKeys:
+    """What the process proves itself with: the key of its machine, or one of its own."""
+    if options.machine is not None:
+        return ServiceKeys(machine_credentials(options.machine.proof, options.name), clock)
+    key = ensure_node_key(options.data_dir)
+    return ServiceKeys(node_credentials(options.name, key), clock, stored_of(key))
 
 
 def _expected_cluster(options: ServeOptions) -> bytes:
@@ -158,16 +173,20 @@ def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
     return f"{scheme or framed}://{_host_port(rest, '--mgmtd')}"
 
 
-def _data_connector(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None) -> Connector:
+def _data_connector(
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys
+) -> Connector:
     """Data between services travels on the framed wire."""
-    connector = Connector([LocalTransport(clock, counts=counts), framed_wire(options.tls, clock, counts=counts)], host_identity())
+    wires = [
+        LocalTransport(clock, counts=counts, tickets=keys.session),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session),
+    ]
+    connector = Connector(wires, host_identity())
     stack.push_async_callback(connector.close)
     return connector
 
 
-async def _start_mgmtd(
-    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
-) -> dict[str, str]:
+async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
     config = load_config(MgmtdConfig, options.config, besides=(STORE_KEY,))
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
@@ -180,6 +199,9 @@ async def _start_mgmtd(
     stack.push_async_callback(scrub.stop)
     scrub.start()
     measure = partial(measure_space, [options.data_dir, *store.directories])
+    audit = AuditLog(options.data_dir / "audit.log", clock)
+    stack.callback(audit.close)
+    node_key = NodeKey(options.name, stored_of(ensure_node_key(options.data_dir))) if options.machine is None else None
     service = MgmtdService(
         kv,
         clock,
@@ -192,20 +214,22 @@ async def _start_mgmtd(
         describe_store=lambda: describe_store(store, kv),
         expected_cluster=_expected_cluster(options),
         keeps_events=True,
+        audit=audit,
+        node_key=node_key,
     )
     observer.add_disks(measure)
     observer.sources.add("store", kv.samples)
     observer.sources.add("cluster", MgmtdMetrics(service, clock).samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts, gate).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer, service.security).open(
+        {**service.bindings(), **observer.bindings()}
+    )
     service.announce(list(endpoints.values()))
     stack.push_async_callback(service.stop)
     return endpoints
 
 
-async def _start_meta(
-    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
-) -> dict[str, str]:
+async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
     config = load_config(MetaConfig, options.config, besides=(STORE_KEY,))
     store = options.store()
     kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
@@ -213,8 +237,10 @@ async def _start_meta(
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
     scrub.start()
-    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
-    storage = StorageClient(mgmtd, _data_connector(options, stack, clock, observer.counts), clock, ClientId(os.urandom(16)))
+    keys = _service_keys(options, clock)
+    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
+    connector = _data_connector(options, stack, clock, observer.counts, keys)
+    storage = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
     observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))
@@ -222,12 +248,13 @@ async def _start_meta(
     observer.sources.add("operations", MetaMetrics(service).samples)
     observer.sources.add("retries", storage.samples)
     await service.start()
-    endpoints = await _Listeners(options, stack, clock, observer.counts, gate).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer, keys.state).open({**service.bindings(), **observer.bindings()})
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(
-        mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options)
-    )
+        mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options),
+        keys=keys,
+    )  # fmt: skip
     addresses = list(endpoints.values())
     await member.register(mgmtd.cluster, addresses, host_identity(), os.getpid(), by_directory=store.is_remote)
     if store.is_remote:
@@ -238,18 +265,19 @@ async def _start_meta(
 
 
 async def _start_storage(
-    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, gate: TicketGate
+    options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver
 ) -> dict[str, str]:
     config = load_config(StorageConfig, options.config)
     directories = [options.data_dir, *options.disks]
     disks = DataDirectories(directories, options.name)
-    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts)
-    connector = _data_connector(options, stack, clock, observer.counts)
+    keys = _service_keys(options, clock)
+    mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
+    connector = _data_connector(options, stack, clock, observer.counts, keys)
     stores = chunk_store_factory(disks, clock, observer.sources)
-    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain)
+    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain, keys)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer.counts, gate).open({**service.bindings(), **observer.bindings()})
+    endpoints = await _Listeners(options, stack, clock, observer, keys.state).open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

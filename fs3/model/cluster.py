@@ -48,6 +48,10 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """See `Node`."""
     domain: Domain = Domain()
     """Where the node stands."""
+    key_digest: bytes = b""
+    """Of the key that the node will prove itself with; b"": it has none, or the one of its machine."""
+    is_proved: bool = False
+    """The connection has proved that it is this node: filled in by the manager that is asked."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -99,6 +103,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
     wall_ms: int = 0
     """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
+    security_version: int = 0
+    """Of the `KeyBundle` that the node has; 0: it has none."""
 
 
 class LeaveRequest(NamedTuple):
@@ -124,6 +130,10 @@ class HeartbeatAck(msgspec.Struct, frozen=True):
     """Targets of the node that are asked to leave their chains."""
     retired: tuple[TargetId, ...] = ()
     """Targets it has mentioned that are in no chain any more: it deletes what it has of them."""
+    security_version: int = 0
+    """Of the newest `KeyBundle`; 0: there is none."""
+    cluster_ms: int = 0
+    """The time of the cluster."""
 
 
 # --- tables, namespaces, configuration -------------------------------------------------------------------------------
@@ -308,6 +318,10 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """What it runs."""
     wall_ms: int = 0
     """Its time of day, since 1970, for people; 0: it does not say."""
+    is_secured: bool = False
+    """Connections have the rights that they have proved; who proves nothing may hardly do anything."""
+    has_logins: bool = False
+    """There are users or keys of nodes: who can prove who it is, does."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):

@@ -72,6 +72,8 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         disks=disks_to_pb(info.disks),
         release=release_to_pb(info.release),
         wall_ms=info.wall_ms,
+        secured=info.is_secured,
+        logins=info.has_logins,
     )
 
 
@@ -88,6 +90,8 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         disks=disks_from_pb(message.disks),
         release=release_from_pb(message.release, "GetClusterReply.release"),
         wall_ms=message.wall_ms,
+        is_secured=message.secured,
+        has_logins=message.logins,
     )
 
 

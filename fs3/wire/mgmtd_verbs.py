@@ -79,11 +79,13 @@ from fs3.wire.mgmtd_machines import (
 )
 from fs3.wire.mgmtd_moves import MOVE_VERBS
 from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
+from fs3.wire.mgmtd_security import SECURITY_VERBS
 from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
 _CLUSTER_ID_BYTES = 16
+_KEY_DIGEST_BYTES = 32
 _TARGETS_MAX = targets_per_node_max * tables_max
 _UPKEEP = UpkeepProgress.__struct_fields__
 """Spelled alike in the record and in both messages."""
@@ -112,6 +114,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         machine=request.proof.machine if request.proof is not None else "",
         machine_key=request.proof.key if request.proof is not None else b"",
         by_directory=request.by_directory,
+        node_key_digest=request.key_digest,
     )
 
 
@@ -121,6 +124,9 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         raise malformed("RegisterNodeRequest.role", "clients do not register")
     if len(message.cluster_id) not in (0, _CLUSTER_ID_BYTES):
         raise malformed("RegisterNodeRequest.cluster_id", f"{len(message.cluster_id)} bytes, must be 0 or {_CLUSTER_ID_BYTES}")
+    if len(message.node_key_digest) not in (0, _KEY_DIGEST_BYTES):
+        told = f"{len(message.node_key_digest)} bytes, must be 0 or {_KEY_DIGEST_BYTES}"
+        raise malformed("RegisterNodeRequest.node_key_digest", told)
     if len(message.host.encode()) > name_bytes_max:
         raise malformed("RegisterNodeRequest.host", f"longer than {name_bytes_max} bytes")
     if len(message.targets) > _TARGETS_MAX:
@@ -146,6 +152,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         if message.machine
         else None,
         by_directory=message.by_directory,
+        key_digest=message.node_key_digest,
     )
 
 
@@ -239,6 +246,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         release=release_to_pb(request.release),
         config_problem=request.config_problem,
         wall_ms=request.wall_ms,
+        security_version=request.security_version,
     )
 
 
@@ -260,6 +268,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         release=release_from_pb(message.release, "HeartbeatRequest.release"),
         config_problem=_shortened(message.config_problem),
         wall_ms=message.wall_ms,
+        security_version=message.security_version,
     )
 
 
@@ -273,6 +282,8 @@ def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> p
             pb.Leave(target_id=leave.target, chain_version=leave.chain_version, replaced=leave.is_replaced) for leave in ack.leave
         ],
         retired_targets=ack.retired,
+        security_version=ack.security_version,
+        cluster_ms=ack.cluster_ms,
     )
 
 
@@ -284,6 +295,8 @@ def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
         config_version=message.config_version,
         leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version, leave.replaced) for leave in message.leave),
         retired=tuple(TargetId(target) for target in message.retired_targets),
+        security_version=message.security_version,
+        cluster_ms=message.cluster_ms,
     )
 
 
@@ -418,6 +431,7 @@ def known_routing_of(message: Any) -> GetRouting:
 
 VERBS: dict[type[Any], MgmtdVerb] = {
     **MOVE_VERBS,
+    **SECURITY_VERBS,
     RegisterNode: MgmtdVerb(
         MGMTD.RegisterNode,
         _register_node_to_pb,

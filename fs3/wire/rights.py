@@ -35,6 +35,8 @@ CONDITIONS: Mapping[str, str] = {
     "Storage.Push": _FORWARDED,
     "Storage.ShareTouches": "in the name of a target: from the node that has it",
     "Process.Authenticate": "a ticket",
+    "Mgmtd.BeginLogin": "nothing, and it tells nothing: there is a challenge for everybody",
+    "Mgmtd.Login": "a secret: a user's token, the key of a node or of a machine; or a TLS client certificate",
 }
 """What a verb asks for besides the right, by its full name."""
 

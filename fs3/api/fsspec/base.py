@@ -24,6 +24,7 @@ from fs3.api.io.blocking import is_current_loop, run_on
 from fs3.api.url import SCHEME, cluster_addresses
 from fs3.base.errors import InvalidType, error
 from fs3.base.ids import TableId
+from fs3.base.secret import Secret
 from fs3.base.status import Code
 from fs3.core.files.layout import explain_unusable
 from fs3.model.inode import Layout
@@ -31,8 +32,8 @@ from fs3.model.inode import Layout
 reset_loop_after_fork()
 
 _OPTIONS = {
-    "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size", "tls_ca",
-    "tls_cert", "tls_key",
+    "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size",
+    "token", "token_file", "tls_ca", "tls_cert", "tls_key",
     # Of fsspec itself.
     "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths",
     "default_block_size", "default_cache_type", "default_fill_cache",
@@ -57,6 +58,8 @@ class _ClusterOfUrl(type(AsyncFileSystem)):  # type: ignore[misc]
                 options["cluster"] = named
             elif isinstance(given, str) and cluster_addresses(given) != cluster_addresses(named):
                 raise error(Code.INVALID, f"cluster is {given!r}, and the URL names {named!r}")
+        if isinstance(options.get("token"), str):
+            options["token"] = Secret(options["token"])  # fsspec keeps the options, shows them and pickles them
         return super().__call__(*args, **options)
 
 
@@ -79,6 +82,8 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         chunk_size: int | None = None,
         stripe: int | None = None,
         block_size: int | None = None,
+        token: str | Secret | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         tls_ca: str | None = None,
         tls_cert: str | None = None,
         tls_key: str | None = None,
@@ -90,8 +95,9 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         instead of a cluster, a directory in which one runs embedded in this process. `transport`: auto, tcp, local or grpc.
         `verify`: check every byte read against its checksum. `auto_mkdir`: writing creates missing parents, as object stores seem
         to. `chunk_size` (bytes) and `stripe`: of files created through this instance; None: as their directory says.
-        `block_size`: bytes gathered by written files. `tls_ca`, `tls_cert`, `tls_key`: see `fs3.connect`. TypeError for other
-        options.
+        `block_size`: bytes gathered by written files. `token`, `token_file`: of the user who asks, see `fs3.connect`; no pickle
+        has the token: a process that is not forked reads it from the file or from FS3_TOKEN. `tls_ca`, `tls_cert`, `tls_key`: see
+        `fs3.connect`. TypeError for other options.
         """
         check_options(options, _OPTIONS)
         super().__init__(**options)
@@ -117,9 +123,12 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         if block_size is not None:
             self.blocksize = block_size
         self._block_size = block_size
-        self._pool = ClientPool(
-            _client_factory(self.embedded, ",".join(self.addresses), transport, verify, (tls_ca, tls_cert, tls_key))
-        )
+        if token and token_file:
+            raise error(Code.INVALID, "token and token_file are given: one of them says who asks")
+        secret = Secret(token) if isinstance(token, str) else token
+        tls = tls_ca, tls_cert, tls_key
+        make = _client_factory(self.embedded, ",".join(self.addresses), transport, verify, secret, token_file, tls)
+        self._pool = ClientPool(make)
         weakref.finalize(self, ClientPool.close_all, self._pool).atexit = False
 
     # --- identity ----------------------------------------------------------------------------------------------------
@@ -146,6 +155,14 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path. An embedded cluster has no address, so its URLs need `path=` to be opened."""
         return f"{SCHEME}://{','.join(self.addresses)}{self._strip_protocol(name)}"
+
+    def to_dict(self, **options: Any) -> dict[str, Any]:
+        """What makes this instance again, as fsspec writes it down; without the token."""
+        shown = object.__new__(type(self))
+        kept = {name: value for name, value in self.storage_options.items() if name != "token"}
+        shown.__dict__ = {**self.__dict__, "storage_options": kept}
+        made: dict[str, Any] = super(FS3Base, shown).to_dict(**options)
+        return made
 
     @property
     def fsid(self) -> str:
@@ -249,10 +266,25 @@ def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout |
 
 
 def _client_factory(
-    embedded: str | None, addresses: str, transport: str, verify: bool, tls: tuple[str | None, str | None, str | None]
+    embedded: str | None,
+    addresses: str,
+    transport: str,
+    verify: bool,
+    token: Secret | None,
+    token_file: str | os.PathLike[str] | None,
+    tls: tuple[str | None, str | None, str | None],
 ) -> Callable[[], Coroutine[Any, Any, Client]]:
     """How a pool makes a client. It holds no reference to the filesystem, which would keep that alive."""
     if embedded is not None:
         return lambda: connect_embedded(embedded, verify=verify)
     ca, cert, key = tls
-    return lambda: connect(addresses, transport=transport, verify=verify, tls_ca=ca, tls_cert=cert, tls_key=key)
+    return lambda: connect(
+        addresses,
+        transport=transport,
+        verify=verify,
+        token=token,
+        token_file=token_file,
+        tls_ca=ca,
+        tls_cert=cert,
+        tls_key=key,
+    )

@@ -47,6 +47,7 @@ from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
+from fs3.base.secret import Secret
 from fs3.base.status import Code
 from fs3.model.page_usage import LookupCounters
 from fs3.runtime.exit import ExitStage, run_at_exit
@@ -256,8 +257,11 @@ class BlockingKVCache(ListsPagesBlocking):
         ttl: float | None = None,
         pin_bytes: int | None = None,
         owner: str | None = None,
+        token: str | Secret | None = None,
+        token_file: str | os.PathLike[str] | None = None,
     ) -> None:
         """As `KVCache.open`, which it waits for."""
+        secret = Secret(token) if isinstance(token, str) else token
         name, size, copies = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
         check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
         check_timeout(timeout)
@@ -275,6 +279,8 @@ class BlockingKVCache(ListsPagesBlocking):
                 ttl=ttl,
                 pin_bytes=pin_bytes,
                 owner=owner,
+                token=secret,
+                token_file=token_file,
             )
 
         self._opening: OpenCache = opening

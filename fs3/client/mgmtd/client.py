@@ -28,6 +28,7 @@ from fs3.base.units import SECOND
 from fs3.base.version import THIS_RELEASE, Release
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
+from fs3.client.security.session import LoginSession
 from fs3.model.cluster import (
     NO_SETTINGS,
     CacheNamespace,
@@ -65,6 +66,7 @@ from fs3.model.machine import (
 from fs3.model.method import Method
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Role, Routing
+from fs3.model.security import BeginLogin, Challenge, Login
 from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
@@ -74,6 +76,8 @@ from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.mgmtd_events import events_from_pb, list_events_to_pb
 from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
+    cluster_info_from_pb,
+    get_cluster_to_pb,
     get_config_to_pb,
     get_routing_to_pb,
     get_status_to_pb,
@@ -84,6 +88,7 @@ from fs3.wire.mgmtd_queries import (
     role_config_from_pb,
     status_from_pb,
 )
+from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb, grant_from_pb, login_to_pb
 from fs3.wire.mgmtd_verbs import VERBS, set_known_routing
 from fs3.wire.routing_parts import EncodedStatus, RoutingParts
 
@@ -94,6 +99,13 @@ refresh_wait_ns = 1 * SECOND
 
 routing_poll_ns = 1 * SECOND
 """Between pulls while the manager's streams cannot be used."""
+
+login_attempt_ns = 8 * SECOND
+"""An answer to a login that is refused may be kept back for some seconds."""
+
+NO_TOKEN = (
+    "the cluster asks who calls: give a token with FS3_TOKEN, token_file or token; its admin makes one with `fs3 user token NAME`"
+)
 
 _GONE = (Code.UNAVAILABLE, Code.SHUTTING_DOWN, Code.NOT_PRIMARY)
 """Answers after which another address is tried and nothing has happened."""
@@ -116,10 +128,12 @@ class MgmtdClient:
         expected_cluster: bytes = b"",
         connect_timeout_ns: int = connect_timeout_ns,
         release: Release = THIS_RELEASE,
+        session: LoginSession | None = None,
     ) -> None:
         """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any. `release`: of
-        this process."""
+        this process. `session`: what it logs in by; the connector's transports show its tickets. None: it does not."""
         self.release = release
+        self.session = session
         self._clock = clock
         self._connect_timeout_ns = connect_timeout_ns
         self._prng = Prng(clock.now())
@@ -154,13 +168,25 @@ class MgmtdClient:
         names every address and what was wrong with it.
         """
         await self._selector.search()
+        await self.log_in()
         await self._pull()
         if self._watching is None:
             self._watching = start_background(self._watch())
 
+    async def log_in(self) -> None:
+        """Have the session log in, and renew that from then on. NOT_AUTHENTICATED when the cluster asks who calls and there is
+        nothing to say; what the login fails with."""
+        await self._selector.search()
+        if self.session is not None:
+            await self.session.start(self)
+        if self.is_secured and (self.session is None or not self.session.ticket):
+            raise error(Code.NOT_AUTHENTICATED, NO_TOKEN)
+
     async def close(self) -> None:
         """End the watch. Waiters get what there is."""
         self._closed = True
+        if self.session is not None:
+            await self.session.close()
         tasks = [task for task in (self._watching, self._streaming, self._pulling) if task is not None]
         for task in tasks:
             task.cancel()
@@ -172,6 +198,31 @@ class MgmtdClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    # --- logins ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_secured(self) -> bool:
+        """See `LoginPort`."""
+        return self._selector.is_secured
+
+    @property
+    def has_logins(self) -> bool:
+        """See `LoginPort`."""
+        return self._selector.has_logins
+
+    async def ask_logins(self) -> None:
+        """See `LoginPort`."""
+        message = await self._call(MGMTD.GetCluster, get_cluster_to_pb(self.release), attempt_ns=manager_read_ns)
+        self._selector.note_security(cluster_info_from_pb(message))
+
+    async def begin_login(self, request: BeginLogin) -> Challenge:
+        """See `LoginPort`."""
+        return challenge_from_pb(await self._call(MGMTD.BeginLogin, begin_login_to_pb(request), attempt_ns=manager_read_ns))
+
+    async def login(self, request: Login) -> bytes:
+        """See `LoginPort`."""
+        return grant_from_pb(await self._call(MGMTD.Login, login_to_pb(request), attempt_ns=login_attempt_ns))
 
     # --- routing -----------------------------------------------------------------------------------------------------
 
@@ -390,6 +441,14 @@ class MgmtdClient:
     async def list_events(self, after: int = 0, limit: int = 0) -> list[ClusterEvent]:
         """What happened, oldest first: the newest `limit` events (0: as many as the manager likes) behind number `after`."""
         return events_from_pb(await self._call(MGMTD.ListEvents, list_events_to_pb(after, limit), attempt_ns=manager_read_ns))
+
+    async def ask(self, request: Any) -> Any:
+        """The answer to a request of `VERBS`, for groups of methods in files of their own. Raises FS3Error."""
+        return await self._ask(request)
+
+    async def ask_message(self, method: Method, message: Any) -> Any:
+        """The reply to a message that changes nothing, likewise. Raises FS3Error."""
+        return await self._call(method, message, attempt_ns=manager_read_ns)
 
     async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""

@@ -22,6 +22,7 @@ from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.security.keys import ServiceKeys
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
@@ -110,10 +111,12 @@ class Member:
         kept: KeptData | None = None,
         domain: Domain = NOWHERE,
         proof: MachineProof | None = None,
+        keys: ServiceKeys | None = None,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
         `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
-        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands."""
+        wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands. `keys`:
+        what it knows of the cluster's security, which heartbeats keep fresh."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -130,6 +133,7 @@ class Member:
         self._kept = kept
         self._domain = domain
         self._proof = proof
+        self._keys = keys
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
@@ -158,7 +162,7 @@ class Member:
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
             tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._mgmtd.release, self._proof,
-            by_directory, self._domain,
+            by_directory, self._domain, self._keys.digest if self._keys is not None else b"",
         )  # fmt: skip
         try:
             return await self._register()
@@ -177,9 +181,12 @@ class Member:
         registration = msgspec.structs.replace(
             self._registration, incarnation=self.incarnation, targets=tuple(changed), claims=tuple(changed.values())
         )
-        ack = await self._mgmtd.register(registration)
-        self._registration = registration
-        return ack
+        before, self._registration = self._registration, registration
+        try:
+            return await self._mgmtd.register(self._build_registration())
+        except FS3Error:
+            self._registration = before
+            raise
 
     def start(self) -> None:
         """Begin to send heartbeats."""
@@ -206,7 +213,9 @@ class Member:
 
     async def _register(self) -> RegistrationAck:
         assert self._registration is not None
-        ack = await self._mgmtd.register(self._registration)
+        ack = await self._mgmtd.register(self._build_registration())
+        if self._keys is not None and self.node != ack.node:
+            self._keys.session.renew_now()  # tickets say which node it is
         # When it registers again, it has been of this cluster: if it was removed meanwhile, it is no new node.
         self._registration = msgspec.structs.replace(self._registration, cluster=ack.cluster, incarnation=ack.incarnation)
         if self.incarnation != ack.incarnation:
@@ -215,6 +224,12 @@ class Member:
         self.node = ack.node
         self._interval_ns = ack.heartbeat_ns or heartbeat_ns
         return ack
+
+    def _build_registration(self) -> RegisterNode:
+        """What is sent: the key of the machine is not, once a login has shown it."""
+        assert self._registration is not None
+        is_logged_in = self._keys is not None and self._keys.session.ticket and self._mgmtd.is_secured
+        return msgspec.structs.replace(self._registration, proof=None) if is_logged_in else self._registration
 
     def _request(self, *, leaving: bool = False) -> Heartbeat:
         self._seq += 1
@@ -231,6 +246,7 @@ class Member:
             disks=tuple(self._counter.measure_space()),
             release=self._mgmtd.release,
             wall_ms=self._clock.wall() // MILLISECOND,
+            security_version=self._keys.version if self._keys is not None else 0,
         )
 
     async def _heartbeat_loop(self) -> None:
@@ -285,6 +301,8 @@ class Member:
                 self._stop_serving(failure)
                 return
             raise
+        if self._keys is not None:
+            self._keys.on_heard(ack.security_version, ack.cluster_ms, sent_at)
         if ack.lease_ns and ack.seq == request.seq:
             self.leased_targets = frozenset(report.target for report in request.targets)
             self.lease.extend(sent_at, ack.lease_ns)

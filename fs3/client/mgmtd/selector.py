@@ -99,6 +99,10 @@ class PrimarySelector:
         """What this process runs."""
         self.cluster = expected_cluster
         """Id of the cluster; b"" before it is known."""
+        self.is_secured = False
+        """The cluster asks who calls, as a manager has said last."""
+        self.has_logins = False
+        """It knows of users or keys, as a manager has said last."""
         self.channel: Channel | None = None
         """None while the primary is not known."""
         self._found: Address = ()
@@ -149,6 +153,10 @@ class PrimarySelector:
             self.cluster = cluster
         elif cluster != self.cluster:
             raise error(Code.WRONG_CLUSTER, f"it belongs to cluster {cluster.hex()}, expected was {self.cluster.hex()}")
+
+    def note_security(self, info: ClusterInfo) -> None:
+        """What a manager says of logins."""
+        self.is_secured, self.has_logins = info.is_secured, info.has_logins
 
     async def close(self) -> None:
         """End the search; callers that wait for it get SHUTTING_DOWN."""
@@ -250,6 +258,7 @@ class _PrimarySearch:
         if conflict := explain_conflict(self._selector.release, cluster.release):
             raise error(Code.PROTOCOL, f"this process runs {conflict}")
         self._selector.check_cluster(cluster.cluster)
+        self._selector.note_security(cluster)
         self._selector.learn(cluster.managers)
         if cluster.is_primary:
             return channel

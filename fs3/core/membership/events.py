@@ -37,6 +37,16 @@ from fs3.model.cluster import (
 from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
+from fs3.model.security import (
+    Account,
+    AddUserToken,
+    PutUser,
+    RemoveUser,
+    RevokeUser,
+    RotateKeys,
+    SecurityStatus,
+    SetSecurity,
+)
 from fs3.model.settings import SetSettings
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -64,6 +74,12 @@ class ManagerRequest:
         | RevokeToken
         | RemoveMachine
         | SetSettings
+        | PutUser
+        | RemoveUser
+        | AddUserToken
+        | RevokeUser
+        | SetSecurity
+        | RotateKeys
     )
 
 
@@ -106,7 +122,18 @@ class Rejection:
     message: str
 
 
-Answer: TypeAlias = RegistrationAck | HeartbeatAck | TableId | CacheNamespace | JoinAck | JoinToken | MoveOverview | int
+Answer: TypeAlias = (
+    RegistrationAck
+    | HeartbeatAck
+    | TableId
+    | CacheNamespace
+    | JoinAck
+    | JoinToken
+    | MoveOverview
+    | Account
+    | SecurityStatus
+    | int
+)
 """To a request that is granted."""
 
 

@@ -21,6 +21,7 @@ from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
+from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
 
 manager_waiting_max = 4096
@@ -61,6 +62,9 @@ class _Batch:
     removed_tokens: dict[str, None] = field(default_factory=dict)
     settings: dict[int, None] = field(default_factory=dict)
     removed_settings: dict[int, None] = field(default_factory=dict)
+    has_security: bool = False
+    users: dict[str, None] = field(default_factory=dict)
+    node_keys: dict[str, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
 
     def changes_routing(self) -> bool:
@@ -70,7 +74,8 @@ class _Batch:
     def __bool__(self) -> bool:
         moves = self.moves or self.departing or self.retired or self.removed or self.has_move_settings
         admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
-        return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission)
+        security = self.has_security or self.users or self.node_keys
+        return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission or security)
 
 
 @dataclass(slots=True)
@@ -97,6 +102,7 @@ class Ledger:
         self.durable_counters = state.counters
         self.durable_configs = dict(state.configs)
         self.durable_settings = dict(state.settings)
+        self.durable_security = state.security
         self.retry_at: int | None = None
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
@@ -243,6 +249,24 @@ class Ledger:
             self._batch.settings.pop(number, None)
             self._batch.removed_settings[number] = None
 
+    def put_security(self, row: SecurityRow) -> None:
+        """Change the security of the cluster."""
+        self.state.security = row
+        self._batch.has_security = True
+
+    def put_user(self, user: Account) -> None:
+        """Add or change a user."""
+        _set(self.state.users, self._batch.users, user.name, user)
+
+    def remove_user(self, name: str) -> None:
+        """A user is forgotten."""
+        _set(self.state.users, self._batch.users, name, None)
+
+    def put_node_key(self, node_key: NodeKey) -> None:
+        """A node has a key, or another one than before."""
+        self.state.node_keys[node_key.name] = node_key
+        self._batch.node_keys[node_key.name] = None
+
     def is_full(self) -> bool:
         """As many requests wait for commits as may."""
         waiting = len(self._batch.replies) + (len(self._commit.replies) if self._commit is not None else 0)
@@ -301,6 +325,9 @@ class Ledger:
             removed_tokens=tuple(batch.removed_tokens),
             settings=tuple(state.settings[version] for version in batch.settings),
             removed_settings=tuple(batch.removed_settings),
+            security=state.security if batch.has_security else None,
+            users=tuple((name, state.users.get(name)) for name in batch.users),
+            node_keys=tuple(state.node_keys[name] for name in batch.node_keys),
         )
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]
@@ -335,6 +362,8 @@ class Ledger:
         for former in commit.rows.removed_settings:
             self.durable_settings.pop(former, None)
         self.durable_settings.update((version.version, version) for version in commit.rows.settings)
+        if commit.rows.security is not None:
+            self.durable_security = commit.rows.security
         effects = []
         if commit.delta is not None:
             self.delta_log.append(commit.delta)

@@ -98,7 +98,7 @@ class Machines:
 
     def check_node(self, event: RegisterNode) -> None:
         """RequestRejected unless the node is one of a machine that has joined."""
-        if not self.is_closed:
+        if not self.is_closed or event.is_proved:
             return
         name, proof = self._state.cluster.name, event.proof
         if proof is None:

@@ -38,6 +38,7 @@ from fs3.core.membership.node_admission import (
     check_targets,
 )
 from fs3.core.membership.placement import place
+from fs3.core.membership.security import Security
 from fs3.core.membership.settings_history import Settings
 from fs3.core.membership.state import State
 from fs3.core.membership.transition import next_chain
@@ -63,6 +64,7 @@ from fs3.model.generation import TargetGeneration
 from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.moves import ListMoves, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.security import AddUserToken, PutUser, RemoveUser, RevokeUser, RotateKeys, SetSecurity
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport
 
@@ -80,6 +82,7 @@ class Manager:
         """In force."""
         self.machines = Machines(self._ledger)
         self.namespaces = Namespaces(self._ledger, entropy)
+        self.security = Security(now, self._ledger, entropy)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""
@@ -125,6 +128,7 @@ class Manager:
                 effects = self._tick(now)
             case Persisted():
                 effects = self._ledger.on_persisted(now, event)
+                self.security.on_stored(now)
         return effects + self._ledger.flush()
 
     def next_deadline(self) -> int:
@@ -170,6 +174,18 @@ class Manager:
                 case SetSettings() as change:
                     answer = self.settings.set(change)
                     self._take_settings(now)
+                case PutUser() as change:
+                    answer = self.security.put_user(now, change)
+                case RemoveUser() as wish:
+                    answer = self.security.remove_user(now, wish)
+                case AddUserToken() as wish:
+                    answer = self.security.add_token(now, wish)
+                case RevokeUser() as wish:
+                    answer = self.security.revoke(now, wish)
+                case SetSecurity() as change:
+                    answer = self.security.set_phase(now, change)
+                case RotateKeys() as wish:
+                    answer = self.security.rotate(now, wish)
                 case Heartbeat():
                     raise AssertionError("heartbeats are taken in without the ledger")
         except RequestRejected as refusal:
@@ -181,6 +197,7 @@ class Manager:
         if now < self._tick_at:
             return effects
         self._tick_at = now + self._tick_ns
+        self.security.advance(now)
         if self._awaits_first_storage:
             return effects
         for node in list(self._state.nodes.values()):
@@ -291,6 +308,7 @@ class Manager:
             if removed is not None:
                 self._ledger.set_removed(event.name, None)
             self._ledger.put_node(node)
+        self.security.note_node_key(event)
         self._begin_generations(number, event)
         self._make_first_table(now)
         own = sorted(self._targets_by_node.get(number, ()))
@@ -319,6 +337,7 @@ class Manager:
         except RequestRejected as refusal:
             return [Respond(token, refusal.rejection)]
         self._on_storage_heard(now, node.role)
+        self.security.on_heartbeat(node.id, heartbeat.security_version)
         own = self._targets_by_node.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
         granted, changed = self._health.on_heartbeat(now, heartbeat, versions)
@@ -353,6 +372,8 @@ class Manager:
             config_version=self.role_config(node.role).version,
             leave=self._targets_to_leave(now, own),
             retired=tuple(report.target for report in heartbeat.targets if self._is_retired(report.target, node.id)),
+            security_version=self.security.version,
+            cluster_ms=self.security.now_ms(now),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
 

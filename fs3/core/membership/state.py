@@ -14,6 +14,7 @@ from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
 
 K = TypeVar("K")
@@ -86,6 +87,9 @@ class State(msgspec.Struct):
     tokens: dict[str, JoinToken] = {}
     settings: dict[int, SettingsVersion] = {}
     """What is kept of the history of the settings."""
+    security: SecurityRow = SecurityRow()
+    users: dict[str, Account] = {}
+    node_keys: dict[str, NodeKey] = {}
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -117,6 +121,10 @@ class State(msgspec.Struct):
         self.machines.update((machine.name, machine) for machine in rows.machines)
         self.tokens.update((token.id, token) for token in rows.tokens)
         self.settings.update((settings.version, settings) for settings in rows.settings)
+        if rows.security is not None:
+            self.security = rows.security
+        _update(self.users, rows.users)
+        self.node_keys.update((each.name, each) for each in rows.node_keys)
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -158,3 +166,7 @@ class Rows(msgspec.Struct, frozen=True):
     settings: tuple[SettingsVersion, ...] = ()
     removed_settings: tuple[int, ...] = ()
     """Versions of the settings that are not kept any more."""
+    security: SecurityRow | None = None
+    """None: as it was."""
+    users: tuple[tuple[str, Account | None], ...] = ()
+    node_keys: tuple[NodeKey, ...] = ()

@@ -29,6 +29,7 @@ from fs3.core.membership.election import (
     TermFailed,
     WriteLease,
 )
+from fs3.model.security import SecurityRow
 from fs3.ports.clock import Clock
 from fs3.runtime.alarm import Alarm
 from fs3.services.mgmtd.store import LeaseView, MgmtdStore
@@ -45,6 +46,10 @@ class CandidateOwner(Protocol):
 
     def on_step_down(self, why: str) -> None:
         """This manager is not the primary any more."""
+        ...
+
+    def on_security_read(self, row: SecurityRow | None) -> None:
+        """What is stored of the cluster's security was read, together with the lease record."""
         ...
 
     def on_managers_changed(self) -> None:
@@ -202,6 +207,7 @@ class Candidate:
 
     def _note_view(self, view: LeaseView) -> None:
         self._trouble = ""
+        self._owner.on_security_read(view.security)
         if view.managers != self.managers:
             self.managers = view.managers
             self._owner.on_managers_changed()

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ from fs3.core.membership.claims import claim_by
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
+    Answer,
     Effect,
     Event,
     ManagerRequest,
@@ -37,19 +39,25 @@ from fs3.core.membership.events import (
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
+from fs3.core.membership.security import bundle_of, revocations_of
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, SetConfig
+from fs3.core.security.login import Entropy, ring_of
+from fs3.core.security.state import SecurityState
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, RegisterNode, SetConfig
 from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
-from fs3.model.principal import Right
+from fs3.model.principal import PrincipalKind, Right
 from fs3.model.routing import Delta
+from fs3.model.security import AddUserToken, KeyBundle, NodeKey, SecurityPhase, SecurityRow
 from fs3.model.settings import SetSettings
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.audit import Audit, NoAudit
 from fs3.services.mgmtd.candidate import Candidate
 from fs3.services.mgmtd.event_log import EventLog
+from fs3.services.mgmtd.logins import Logins
 from fs3.services.mgmtd.publisher import RoutingPublisher
 from fs3.services.mgmtd.schemas import Schemas, check_config
 from fs3.services.mgmtd.store import MgmtdStore
@@ -71,6 +79,7 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_to_pb,
 )
+from fs3.wire.mgmtd_security import list_users_from_pb, security_status_to_pb, user_page_to_pb
 from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.mgmtd_verbs import VERBS, known_routing_of
 from fs3.wire.routing_parts import EncodedStatus, split_routing, split_status
@@ -95,6 +104,22 @@ StoreDescriber = Callable[[], str]
 """Says where the rows of a process are and how the engine there is, for people."""
 
 
+_UNTOLD = (MGMTD.Heartbeat, MGMTD.EnsureTable, MGMTD.OpenNamespace, MGMTD.ListMoves)
+"""Verbs of the machine that the audit log does not tell of."""
+
+
+def _is_proved(call: Call, registration: RegisterNode) -> bool:
+    """The connection has proved that it is the node."""
+    principal = call.auth.principal
+    return principal is not None and principal.kind is PrincipalKind.SERVICE and principal.name == registration.name
+
+
+def _about(request: Any) -> str:
+    """Whom or what a request names, for the audit log; "" when it names nothing. Requests have secrets in other fields."""
+    names = (getattr(request, field, "") for field in ("name", "user", "machine", "id"))
+    return " ".join(str(name) for name in names if name)
+
+
 def describe_nothing() -> str:
     """The `StoreDescriber` of a process of which there is nothing to say."""
     return ""
@@ -113,7 +138,7 @@ class MgmtdService:
         kv: KV,
         clock: Clock,
         config: MgmtdConfig,
-        entropy: Callable[[int], bytes],
+        entropy: Entropy,
         *,
         name: str = "mgmtd",
         schemas: Schemas | None = None,
@@ -125,6 +150,8 @@ class MgmtdService:
         describe_store: StoreDescriber = describe_nothing,
         keeps_events: bool = False,
         release: Release = THIS_RELEASE,
+        audit: Audit | None = None,
+        node_key: NodeKey | None = None,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
@@ -136,7 +163,8 @@ class MgmtdService:
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
         `keeps_events`: what happens is told to ListEvents, and kept in the store.
-        `release`: what this manager runs.
+        `release`: what this manager runs. `audit`: where logins and changes are told. `node_key`: what its operator proves itself
+        with as this manager.
         """
         try:
             config.check()
@@ -165,6 +193,13 @@ class MgmtdService:
         self._measure_space = measure_space
         self._describe_store = describe_store
         self._release = release
+        self._audit: Audit = audit or NoAudit()
+        self._node_key = node_key
+        self._logins = Logins(clock, entropy, self._audit)
+        self.security = SecurityState()
+        """What connections to this process must prove."""
+        self._security_version = 0
+        """Of the bundle in `security`, while this is the primary."""
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -247,6 +282,10 @@ class MgmtdService:
             MGMTD.ListMachines: self._list_machines,
             MGMTD.GetSettings: self._get_settings,
             MGMTD.ListEvents: self._list_events,
+            MGMTD.BeginLogin: self._begin_login,
+            MGMTD.Login: self._login,
+            MGMTD.ListUsers: self._list_users,
+            MGMTD.GetSecurity: self._get_security,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -293,7 +332,10 @@ class MgmtdService:
         self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES), self._release)
         if self._events is not None:
             self._events.begin_term(lease_record, self._manager.published, events)
-        self._arm()
+        self._security_version = 0
+        if self._node_key is not None:
+            self._manager.security.put_node_key(self._node_key)
+        self._step(ManagerTick())
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (failure := task.exception()) is None:
@@ -334,6 +376,29 @@ class MgmtdService:
         for call, _ in calls:
             call.fail(code, why)
 
+    def on_security_read(self, row: SecurityRow | None) -> None:
+        """See `CandidateOwner`. A manager that stands by goes by what is stored. Its time is the bound, which is ahead: no ticket
+        that is over counts."""
+        if row is not None and row.version and self._manager is None:
+            now = self._clock.now()
+            self.security.time.learn(row.bound_ms, now, now)
+            self._update_security(bundle_of(row))
+
+    def _update_security(self, bundle: KeyBundle) -> None:
+        is_on = bundle.phase is SecurityPhase.ON
+        self.security.update(is_on=is_on, ring=ring_of(self._cluster, bundle), revoked=revocations_of(bundle))
+
+    def _follow_security(self, manager: Manager) -> None:
+        """The primary goes by what it has stored."""
+        security = manager.security
+        if not security.version:
+            return
+        now = self._clock.now()
+        self.security.time.learn(security.now_ms(now), now, now)
+        if security.version != self._security_version:
+            self._security_version = security.version
+            self._update_security(security.bundle())
+
     def on_managers_changed(self) -> None:
         """See `CandidateOwner`. Every client that watches is told."""
         self._publisher.forget()
@@ -357,8 +422,10 @@ class MgmtdService:
                 body = claim_by(call.auth, verb.from_pb(call.request), self._manager.published)
                 if isinstance(body, SetConfig):
                     check_config(self._schemas, body)
-                elif isinstance(body, JoinCluster | MakeToken | SetSettings):
+                elif isinstance(body, JoinCluster | MakeToken | SetSettings | AddUserToken):
                     body = msgspec.structs.replace(body, at_ms=self._clock.wall() // MILLISECOND)
+                elif isinstance(body, RegisterNode):
+                    body = msgspec.structs.replace(body, is_proved=_is_proved(call, body))
             except FS3Error as wrong:
                 call.fail(wrong.code, str(wrong))
                 return
@@ -428,6 +495,8 @@ class MgmtdService:
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
+            is_secured=self.security.is_on,
+            has_logins=self.security.ring.newest != 0,
             disks=tuple(self._measure_space()) if call.auth.rights & ~Right.ANYONE else (),
             release=self._release,
             wall_ms=self._clock.wall() // MILLISECOND,
@@ -519,6 +588,26 @@ class MgmtdService:
             assert self._manager is not None
             call.reply(settings_history_to_pb(self._manager.settings.history()))
 
+    def _begin_login(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            self._logins.begin(call, self._manager)
+
+    def _login(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            self._logins.login(call, self._manager)
+
+    def _list_users(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(user_page_to_pb(self._manager.security.list_users(list_users_from_pb(call.request))))
+
+    def _get_security(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            call.reply(security_status_to_pb(self._manager.security.status(self._clock.now())))
+
     def _list_events(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
             after, limit = list_events_from_pb(call.request)
@@ -565,6 +654,8 @@ class MgmtdService:
                     self._carry_out(effect)
         finally:
             self._draining = False
+        if self._manager is not None:
+            self._follow_security(self._manager)
         self._arm()
 
     def _carry_out(self, effect: Effect) -> None:
@@ -580,6 +671,7 @@ class MgmtdService:
                     self._events.on_published(effect.delta)
             case Respond():
                 call, verb = self._calls.pop(effect.token)
+                self._note_audit(call, verb, effect.answer)
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
@@ -588,6 +680,15 @@ class MgmtdService:
                             log.warning("moves: %s", note)
                     routing = self._routing_message(known_routing_of(call.request)) if verb.has_routing else None
                     call.reply(verb.answer_to_pb(effect.answer, routing))
+
+    def _note_audit(self, call: Call, verb: MgmtdVerb, answer: Answer | Rejection) -> None:
+        """Changes of the cluster are told, with whom they are about, and what was refused to nodes."""
+        result = answer.code.name if isinstance(answer, Rejection) else "ok"
+        if verb.method in _UNTOLD or (verb.method is MGMTD.RegisterNode and result in ("ok", Code.BUSY.name)):
+            return
+        who = call.auth.principal.name if call.auth.principal is not None else ""
+        about = _about(call.request)
+        self._audit.record(verb.method.name, who=who, source=call.peer, result=result, **({"about": about} if about else {}))
 
     def _on_saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:
         if manager is not self._manager:

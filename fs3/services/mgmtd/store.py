@@ -17,6 +17,9 @@
     mgmtd/machine/<name>     Machine           that has joined
     mgmtd/token/<id>         JoinToken
     mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
+    mgmtd/security           SecurityRow       with the keys that seal tickets
+    mgmtd/user/<name>        Account
+    mgmtd/node_key/<name>    NodeKey
 
     mgmtd/event/<number>     ClusterEvent      what happened, for people; numbers as 8 bytes
 
@@ -48,6 +51,7 @@ from fs3.model.generation import Generation
 from fs3.model.machine import JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
+from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
 from fs3.ports.kv import KV, OnDone, RoomMaker
 
@@ -71,6 +75,9 @@ _MOVE_SETTINGS = _PREFIX + b"moves"
 _MACHINE = _PREFIX + b"machine/"
 _TOKEN = _PREFIX + b"token/"
 _SETTINGS = _PREFIX + b"settings/"
+_SECURITY = _PREFIX + b"security"
+_USER = _PREFIX + b"user/"
+_NODE_KEY = _PREFIX + b"node_key/"
 _EVENT = _PREFIX + b"event/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
@@ -85,6 +92,7 @@ class LeaseView(NamedTuple):
     managers: tuple[Holder, ...]
     is_swapped: bool = False
     """`swap_lease` has replaced the record."""
+    security: SecurityRow | None = None
 
 
 class MgmtdStore:
@@ -107,7 +115,7 @@ class MgmtdStore:
             if view.record != expected:
                 return view
             txn.put(_LEASE, _encode(record))
-            return LeaseView(record, view.managers, is_swapped=True)
+            return view._replace(record=record, is_swapped=True)
 
         self._kv.submit(op, done)
 
@@ -176,6 +184,7 @@ class MgmtdStore:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
             _save_moves(txn, rows)
             _save_admission(txn, rows)
+            _save_security(txn, rows)
 
         self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
 
@@ -253,10 +262,28 @@ def _save_admission(txn: Txn, rows: Rows) -> None:
         txn.put(_numbered(_SETTINGS, version.version), _encode(version))
 
 
+def _save_security(txn: Txn, rows: Rows) -> None:
+    if rows.security is not None:
+        txn.put(_SECURITY, _encode(rows.security))
+    for name, user in rows.users:
+        if user is None:
+            txn.delete(_USER + name.encode())
+        else:
+            txn.put(_USER + name.encode(), _encode(user))
+    for node_key in rows.node_keys:
+        txn.put(_NODE_KEY + node_key.name.encode(), _encode(node_key))
+
+
 async def _read_lease_view(txn: ReadTxn) -> LeaseView:
     stored = await txn.get(_LEASE)
     record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
-    return LeaseView(record, tuple(await _rows(txn, _MANAGER, Holder)))
+    managers = tuple(await _rows(txn, _MANAGER, Holder))
+    return LeaseView(record, managers, security=await _read_security(txn))
+
+
+async def _read_security(txn: ReadTxn) -> SecurityRow | None:
+    stored = await txn.get(_SECURITY)
+    return None if stored is None else _decode(SecurityRow, _SECURITY, stored)
 
 
 async def _check(txn: ReadTxn, lease_record: LeaseRecord) -> None:
@@ -321,6 +348,9 @@ async def _load(txn: ReadTxn) -> State | None:
         machines={machine.name: machine for machine in await _rows(txn, _MACHINE, Machine)},
         tokens={token.id: token for token in await _rows(txn, _TOKEN, JoinToken)},
         settings={version.version: version for version in await _rows(txn, _SETTINGS, SettingsVersion)},
+        security=await _read_security(txn) or SecurityRow(),
+        users={user.name: user for user in await _rows(txn, _USER, Account)},
+        node_keys={each.name: each for each in await _rows(txn, _NODE_KEY, NodeKey)},
     )
 
 

@@ -17,6 +17,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
+from fs3.client.security.keys import ServiceKeys
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
@@ -94,10 +95,11 @@ class StorageService:
         config: StorageConfig,
         proof: MachineProof | None = None,
         domain: Domain = NOWHERE,
+        keys: ServiceKeys | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`: see `Member`. `domain`: where the node stands."""
+        `proof`, `keys`: see `Member`. `domain`: where the node stands."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -107,8 +109,9 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(
-            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain
-        )
+            mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain,
+            keys=keys,
+        )  # fmt: skip
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()

@@ -65,6 +65,28 @@ from fs3.model.moves import (
     SetMoves,
 )
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.security import (
+    Account,
+    AddUserToken,
+    BeginLogin,
+    Challenge,
+    Claimant,
+    ListUsers,
+    Login,
+    LoginKind,
+    NodeKey,
+    NodeSecurity,
+    PutUser,
+    RemoveUser,
+    RevokeUser,
+    RotateKeys,
+    SealingKey,
+    SecurityPhase,
+    SecurityStatus,
+    SetSecurity,
+    UserPage,
+    UserToken,
+)
 from fs3.model.settings import SetSettings, SettingsHistory, SettingsVersion
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.methods import MGMTD
@@ -95,6 +117,22 @@ from fs3.wire.mgmtd_queries import (
     role_config_to_pb,
     status_from_pb,
     status_to_pb,
+)
+from fs3.wire.mgmtd_security import (
+    begin_login_from_pb,
+    begin_login_to_pb,
+    challenge_from_pb,
+    challenge_to_pb,
+    grant_from_pb,
+    grant_to_pb,
+    list_users_from_pb,
+    list_users_to_pb,
+    login_from_pb,
+    login_to_pb,
+    security_status_from_pb,
+    security_status_to_pb,
+    user_page_from_pb,
+    user_page_to_pb,
 )
 from fs3.wire.mgmtd_verbs import VERBS
 
@@ -137,8 +175,11 @@ REQUESTS = [
         proof=PROOF,
         by_directory=True,
         domain=Domain("z1", "r7"),
+        key_digest=b"D" * 32,
     ),
-    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no"),
+    Heartbeat(
+        NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no", security_version=5
+    ),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),
     SetNamespace("dsv3", NamespaceSettings(ttl_ms=0, owner="")),
@@ -155,7 +196,48 @@ REQUESTS = [
     SetSettings(
         {"storage.read_only": True, "meta.stripe": 4, "storage.cache_share_max": 0.5, "meta.space_age_ms": None}, 3, "me"
     ),
+    PutUser(
+        "ann",
+        must_be_new=True,
+        uid=1000,
+        gid=0,
+        groups=(),
+        tenant="",
+        is_admin=False,
+        is_service=True,
+        acts_for_others=True,
+        is_disabled=False,
+        certificates=("CN=ann", "CN=ann,O=x"),
+    ),
+    RemoveUser("ann"),
+    AddUserToken("ann", "0123abcd", b"d" * 32, "laptop", 1000),
+    RevokeUser("ann", "0123abcd", is_node=True),
+    SetSecurity(SecurityPhase.ON, (NodeKey("storage-1", b"d" * 32),), keeps_phase=True, unready=True),
+    RotateKeys(at_once=True),
 ]
+ACCOUNT = Account(
+    "ann",
+    1000,
+    100,
+    (7, 8),
+    "lab",
+    is_admin=True,
+    is_service=True,
+    acts_for_others=True,
+    is_disabled=True,
+    certificates=("CN=ann",),
+    tokens=(UserToken("0123abcd", b"", "laptop", 1, 2, revoked=True),),
+)
+SECURITY = SecurityStatus(
+    SecurityPhase.ON,
+    7,
+    3,
+    60_000,
+    (SealingKey(1, b"", 0, 5), SealingKey(2, b"", 9)),
+    2,
+    (NodeSecurity("meta", is_alive=True, version=7), NodeSecurity("storage-1", is_alive=False, version=0)),
+    2,
+)
 MOVES = MoveOverview(
     MoveSettings(is_paused=True, per_node=3, forget_after_ns=90 * SECOND),
     (MoveProgress(Move(CHAIN.id, TargetId(5), NodeId(2), MoveReason.DRAIN, TargetId(9)), NodeId(1), 1 << 40, 1 << 39, 7),),
@@ -165,7 +247,7 @@ MOVES = MoveOverview(
 )
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
-    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),)),
+    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),), 6, 70_000),
     TableId(2),
     NAMESPACE,
     NAMESPACE,
@@ -180,6 +262,12 @@ ANSWERS = [
     TOKEN,
     None,
     9,
+    ACCOUNT,
+    ACCOUNT,
+    ACCOUNT,
+    4,
+    SECURITY,
+    SECURITY,
 ]
 
 
@@ -204,6 +292,10 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.ListMachines,
         MGMTD.GetSettings,
         MGMTD.ListEvents,
+        MGMTD.BeginLogin,
+        MGMTD.Login,
+        MGMTD.ListUsers,
+        MGMTD.GetSecurity,
     }
 
 
@@ -304,3 +396,33 @@ def test_what_no_machine_sends_is_refused(request_: Any, field: str) -> None:
     verb = VERBS[type(request_)]
     with pytest.raises(InvalidArgument, match=field):
         verb.from_pb(sent(verb.to_pb(request_)))
+
+
+def test_logins_survive() -> None:
+    claimant = Claimant(LoginKind.NODE, "h1", "h1-storage")
+    begin = BeginLogin(claimant, b"n" * 32)
+    assert begin_login_from_pb(sent(begin_login_to_pb(begin))) == begin
+    challenge = Challenge(CLUSTER, b"c" * 56)
+    assert challenge_from_pb(sent(challenge_to_pb(challenge))) == challenge
+    login = Login(claimant, b"n" * 32, b"c" * 56, b"p" * 32)
+    assert login_from_pb(sent(login_to_pb(login))) == login
+    assert login_from_pb(sent(login_to_pb(Login(Claimant(LoginKind.CERTIFICATE, ""), b"", b"", b"")))).proof == b""
+    assert grant_from_pb(sent(grant_to_pb(b"locked"))) == b"locked"
+    assert list_users_from_pb(sent(list_users_to_pb(ListUsers("ann", 3)))) == ListUsers("ann", 3)
+    page = UserPage((ACCOUNT,), has_more=True)
+    assert user_page_from_pb(sent(user_page_to_pb(page))) == page
+    assert security_status_from_pb(sent(security_status_to_pb(SECURITY))) == SECURITY
+
+
+@pytest.mark.parametrize(
+    ("login", "told"),
+    [
+        (Login(Claimant(LoginKind.TOKEN, "x" * 300), b"n" * 32, b"", b"p" * 32), "identity"),
+        (Login(Claimant(LoginKind.TOKEN, "x"), b"n" * 31, b"", b"p" * 32), "client_nonce"),
+        (Login(Claimant(LoginKind.TOKEN, "x"), b"n" * 32, b"c" * 129, b"p" * 32), "server_nonce"),
+        (Login(Claimant(LoginKind.TOKEN, "x"), b"n" * 32, b"", b"p" * 33), "proof"),
+    ],
+)
+def test_malformed_logins_are_named(login: Login, told: str) -> None:
+    with pytest.raises(InvalidArgument, match=told):
+        login_from_pb(sent(login_to_pb(login)))

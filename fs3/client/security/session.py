@@ -1,0 +1,272 @@
+"""Being logged in: tickets, renewed in the background long before they end.
+
+Intuition: a ticket lasts a minute and is renewed at half of that, so an outage of the manager of half a minute shows nowhere, and
+a user that is revoked has nothing left soon. A server that refuses a ticket although it is fresh has not heard of its key yet, or
+the user was revoked: logging in again tells which.
+
+Without security nothing has to be proved. A session that has something to log in with does so all the same, as soon as the
+cluster knows of users or keys: when security is turned on, its tickets have been shown everywhere already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.security.credentials import Credential, CredentialSource
+from fs3.core.security.login import (
+    NONCE_BYTES,
+    Entropy,
+    LoginError,
+    decode_grant,
+    make_proof,
+    transcript_of,
+    unlock_grant,
+)
+from fs3.model.security import BeginLogin, Challenge, Grant, Login, LoginKind
+from fs3.ports.clock import Clock
+from fs3.ports.security import EndSubscription, OnTicket
+from fs3.runtime.tasks import start_background
+
+log = logging.getLogger("fs3.client")
+
+login_retry_min_ns = 200 * MILLISECOND
+login_retry_max_ns = 5 * SECOND
+login_look_ns = 5 * SECOND
+"""How often a cluster that knows of no users is asked whether it does now."""
+login_attempts_max = 3
+"""Of one login, while managers replace each other."""
+refused_ns_max = 15 * SECOND
+"""For so long a session that goes on being refused, although it logs in, says that asking again is worth while."""
+refused_pause_ns = 5 * SECOND
+"""A refusal so long after the one before is the first one again."""
+
+_FINAL = (Code.NOT_ADMITTED, Code.WRONG_CLUSTER, Code.INVALID, Code.ACCESS, Code.NOT_FOUND, Code.NOT_AUTHENTICATED)
+"""Logging in again, with the same, fails in the same way."""
+
+OnGrant = Callable[[bytes, Grant, int], None]
+"""A login to the cluster of this id has given this; it was asked for at that time, by the monotonic clock."""
+
+
+class LoginPort(Protocol):
+    """The manager, for those who log in."""
+
+    @property
+    def cluster(self) -> bytes:
+        """Id of the cluster."""
+        ...
+
+    @property
+    def is_secured(self) -> bool:
+        """The cluster lets those do hardly anything who have not logged in."""
+        ...
+
+    @property
+    def has_logins(self) -> bool:
+        """The cluster knows of users or keys."""
+        ...
+
+    async def ask_logins(self) -> None:
+        """Bring `is_secured` and `has_logins` up to date. Raises FS3Error."""
+        ...
+
+    async def begin_login(self, request: BeginLogin) -> Challenge:
+        """The first half of a login. Raises FS3Error."""
+        ...
+
+    async def login(self, request: Login) -> bytes:
+        """The second half. Raises FS3Error; NOT_ADMITTED: it is refused."""
+        ...
+
+
+class LoginSession:
+    """A `TicketSource`. Belongs to one event loop, from `start` on; made before, it may be given to transports."""
+
+    def __init__(
+        self,
+        credentials: CredentialSource,
+        clock: Clock,
+        entropy: Entropy = os.urandom,
+        on_grant: OnGrant | None = None,
+    ) -> None:
+        """`credentials` is asked for each login. `entropy` draws nonces. `on_grant` is told of each login, before the ticket is
+        shown anywhere."""
+        self._credentials = credentials
+        self._clock = clock
+        self._entropy = entropy
+        self._on_grant = on_grant
+        self._ticket = b""
+        self._name = ""
+        self._lifetime_ns = 0
+        self._granted_at = 0
+        self._callbacks: dict[int, OnTicket] = {}
+        self._last_callback = 0
+        self._wanted = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
+        self._failure: FS3Error | None = None
+        """Why the last login failed."""
+        self._refused_since = 0
+        self._refused_at = 0
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Set with `_renewing`."""
+
+    def __repr__(self) -> str:
+        return f"<LoginSession of {self._name or 'no one yet'}>"
+
+    # --- the ticket source -------------------------------------------------------------------------------------------
+
+    @property
+    def ticket(self) -> bytes:
+        """See `TicketSource`."""
+        return self._ticket
+
+    @property
+    def name(self) -> str:
+        """Of the user or node that it is; "" before the first login."""
+        return self._name
+
+    def subscribe(self, on_ticket: OnTicket) -> EndSubscription:
+        """See `TicketSource`."""
+        self._last_callback += 1
+        number = self._last_callback
+        self._callbacks[number] = on_ticket
+
+        def end() -> None:
+            self._callbacks.pop(number, None)
+
+        return end
+
+    def on_refused(self, ticket: bytes) -> bool:
+        """See `TicketSource`. May be called from any thread."""
+        if ticket != self._ticket:
+            return True
+        if self._failure is not None and self._failure.code in _FINAL:
+            return False
+        now = self._clock.now()
+        if now - self._refused_at >= refused_pause_ns:
+            self._refused_since = now
+        self._refused_at = now
+        if now - self._refused_since >= refused_ns_max:
+            return False
+        self.renew_now()
+        return True
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self, manager: LoginPort) -> None:
+        """Log in, where the cluster knows of users, and renew from then on. FS3Error: it fails, and the cluster asks for it."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._renew(manager)
+        except FS3Error as failure:
+            if manager.is_secured:
+                raise
+            log.warning("the cluster is open, and this login to it failed: %s", failure)
+        if self._renewing is None:
+            self._renewing = start_background(self._keep(manager))
+
+    async def close(self) -> None:
+        """Renew no more."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+            self._renewing = None
+
+    def renew_now(self) -> None:
+        """Do not wait for half of the ticket's life. May be called from any thread."""
+        if self._loop is not None and os.getpid() == self._pid and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wanted.set)
+
+    async def _keep(self, manager: LoginPort) -> None:
+        prng = Prng(self._clock.now())
+        pause_ns = self._pause_ns(prng)
+        failing = False
+        while True:
+            try:
+                async with asyncio.timeout(pause_ns / SECOND):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            try:
+                await self._renew(manager)
+                if failing:
+                    log.info("logged in again as %s", self._name)
+                failing = False
+                pause_ns = self._pause_ns(prng)
+            except FS3Error as failure:
+                # A user that was disabled may be enabled again, and a token file replaced.
+                if not failing:
+                    log.warning("the login could not be renewed: %s", failure)
+                failing = True
+                pause_ns = prng.between(login_retry_min_ns, login_retry_max_ns)
+            except Exception:
+                log.exception("the login could not be renewed")
+                pause_ns = login_retry_max_ns
+
+    def _pause_ns(self, prng: Prng) -> int:
+        if not self._ticket:
+            return login_look_ns
+        return prng.between(self._lifetime_ns * 4 // 10, self._lifetime_ns // 2)
+
+    async def _renew(self, manager: LoginPort) -> None:
+        """Log in once, where there is something to log in with and to. Raises FS3Error."""
+        try:
+            credential = self._credentials()
+            if credential is None:
+                return
+            if not self._ticket and not manager.has_logins:
+                await manager.ask_logins()
+                if not manager.has_logins:
+                    return
+            if credential.cluster and credential.cluster != manager.cluster.hex()[: len(credential.cluster)]:
+                told = f"the token is of cluster {credential.cluster}…, this is cluster {manager.cluster.hex()[:8]}…"
+                raise error(Code.WRONG_CLUSTER, told)
+            grant, asked_at = await self._log_in(manager, credential)
+        except LoginError as wrong:
+            self._failure = error(Code.PROTOCOL, str(wrong))
+            raise self._failure from None
+        except FS3Error as failure:
+            self._failure = failure
+            raise
+        self._take(manager.cluster, grant, asked_at)
+
+    async def _log_in(self, manager: LoginPort, credential: Credential) -> tuple[Grant, int]:
+        """What a login gives, and when it was asked for. Raises FS3Error, LoginError."""
+        if credential.claimant.kind is LoginKind.CERTIFICATE:
+            asked_at = self._clock.now()
+            return decode_grant(await manager.login(Login(credential.claimant, b"", b"", b""))), asked_at
+        for attempt in range(login_attempts_max):
+            begin = BeginLogin(credential.claimant, self._entropy(NONCE_BYTES))
+            challenge = await manager.begin_login(begin)
+            # The cluster that this process talks to, whatever the challenge says.
+            transcript = transcript_of(manager.cluster, begin, challenge.server_nonce)
+            proof = make_proof(credential.secret, transcript)
+            answer = Login(begin.claimant, begin.client_nonce, challenge.server_nonce, proof)
+            asked_at = self._clock.now()
+            try:
+                return unlock_grant(credential.secret, transcript, await manager.login(answer)), asked_at
+            except FS3Error as failure:
+                # Another manager has answered than the one that gave the challenge.
+                if failure.code is not Code.STALE or attempt + 1 == login_attempts_max:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _take(self, cluster: bytes, grant: Grant, asked_at: int) -> None:
+        self._failure = None
+        if self._on_grant is not None:
+            self._on_grant(cluster, grant, asked_at)
+        self._name = grant.name
+        self._granted_at = asked_at
+        self._lifetime_ns = grant.lifetime_ms * MILLISECOND
+        self._ticket = grant.ticket
+        for callback in list(self._callbacks.values()):
+            callback()
