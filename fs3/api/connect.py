@@ -22,7 +22,7 @@ from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.security.credentials import CredentialSource, token_credentials
+from fs3.client.security.credentials import CredentialSource, or_certificate, token_credentials
 from fs3.client.security.session import LoginSession
 from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
@@ -89,7 +89,10 @@ async def connect(
     addresses = [f"{'tcp' if tls is None else 'tls'}://{address}" for address in managers]
     counts = RpcCounts(clock) if count else None
     host = host_identity()
-    session = LoginSession(credentials or token_credentials(find_token_source(token, token_file)), clock)
+    credentials = credentials or token_credentials(find_token_source(token, token_file))
+    if tls is not None and tls.files.cert:
+        credentials = or_certificate(credentials)
+    session = LoginSession(credentials, clock)
     async with AsyncExitStack() as stack:
         services = Connector(_transports(transport, clock, counts, session, tls), host)
         stack.push_async_callback(services.close)

@@ -20,7 +20,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
-from fs3.cli.local_tls import client_files, ensure_certificates, process_files
+from fs3.cli.local_tls import command_files, ensure_certificates, process_files
 from fs3.cli.node_keys import admit_nodes
 from fs3.cli.options import METRICS_HOST, STOP_TOGETHER
 from fs3.cli.stores import parse_store
@@ -134,7 +134,7 @@ def start(
             _check_port(METRICS_HOST, shape.metrics_port_of(name), name)
     if shape.tls:
         ensure_certificates(directory, shape, names)
-        remember_tls(shape.manager_addresses(), client_files(directory))
+        remember_tls(shape.manager_addresses(), command_files(directory))
     started: list[str] = []
     launched: list[_StartingProcess] = []
     supervisor = _launch_supervisor(directory) if supervised and names else None

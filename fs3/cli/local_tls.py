@@ -30,8 +30,14 @@ def tls_home(directory: ClusterDirectory) -> Path:
 
 
 def client_files(directory: ClusterDirectory) -> TlsFiles:
-    """What commands on this machine believe; they show no certificate."""
+    """What clients believe; they show no certificate."""
     return TlsFiles(str(tls_home(directory) / private_authority.CA_CERT))
+
+
+def command_files(directory: ClusterDirectory) -> TlsFiles:
+    """Of commands of the cluster's owner, who may act as its manager."""
+    files = process_files(directory, "mgmtd")
+    return files if Path(files.cert).exists() else client_files(directory)
 
 
 def process_files(directory: ClusterDirectory, name: str) -> TlsFiles:

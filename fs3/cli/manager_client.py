@@ -30,7 +30,7 @@ async def open_manager_client(addresses: Sequence[str], *, logs_in: bool = True)
     from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
-    session = LoginSession(operator_credentials(), clock) if logs_in else None
+    session = LoginSession(operator_credentials(addresses), clock) if logs_in else None
     wire, endpoints = manager_wire(addresses, clock, session)
     connector = Connector([wire], host="")
     client = MgmtdClient(connector, endpoints, clock, session=session)

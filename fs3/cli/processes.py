@@ -38,7 +38,7 @@ class ClusterProcesses:
         from fs3.drivers.os.clock import OsClock
 
         clock = OsClock()
-        session = LoginSession(operator_credentials(), clock)
+        session = LoginSession(operator_credentials(addresses), clock)
         wire, endpoints = manager_wire(addresses, clock, session)
         self._connector = Connector([wire], host="")
         self.manager = MgmtdClient(self._connector, endpoints, clock, session=session)

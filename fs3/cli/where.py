@@ -42,12 +42,12 @@ def manager_addresses_of(where: str | None) -> list[str]:
 def addresses_in(directory: ClusterDirectory) -> list[str]:
     """The same, of a cluster on this machine; how they are spoken to is remembered."""
     from fs3.api.tls import remember_tls
-    from fs3.cli.local_tls import client_files
+    from fs3.cli.local_tls import command_files
 
     shape, _ = directory.require()
     addresses = shape.manager_addresses()
     if shape.tls:
-        remember_tls(addresses, client_files(directory))
+        remember_tls(addresses, command_files(directory))
     return addresses
 
 

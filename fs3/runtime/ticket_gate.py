@@ -20,6 +20,7 @@ from fs3.base import limits
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER
+from fs3.core.security.certificates import may_act_as
 from fs3.core.security.cluster_time import ClusterTime
 from fs3.core.security.revocations import Revocations
 from fs3.core.security.seal import KeyRing, SealError
@@ -67,6 +68,8 @@ class TicketRefusal(StrEnum):
     REVOKED = "revoked"
     TIME_UNKNOWN = "time_unknown"
     """The manager was not heard for so long that this process cannot say what has expired."""
+    CERTIFICATE = "certificate"
+    """Of a node, on a TLS connection whose certificate is of another machine, or of none."""
     TOO_MANY = "too_many"
     """Connections of the principal, or of strangers."""
 
@@ -237,7 +240,9 @@ class TicketGate:
     # --- shares --------------------------------------------------------------------------------------------------------
 
     def _enter(self, auth: AuthContext, principal: Principal) -> None:
-        """The connection is one of this principal's now. Raises FS3Error BUSY."""
+        """The connection is one of this principal's now. Raises FS3Error BUSY, NOT_AUTHENTICATED."""
+        if not may_act_as(auth, principal):
+            raise self._refuse(TicketRefusal.CERTIFICATE)
         share = self._share_of(principal)
         if auth.share is share:
             return

@@ -196,3 +196,40 @@ def test_a_directory_that_another_user_has_made_is_not_believed(tmp_path: Path) 
         done = command(*arguments, "--data-dir", str(directory))
         assert done.returncode == 1
         assert "belongs to another user (uid 4242), and is not believed" in done.stderr
+
+
+def test_security_over_tls_with_certificates_of_users(space_guard: SpaceGuard, tmp_path: Path) -> None:
+    """One is who the certificate names, another is refused; services go on, as their certificates name them."""
+    with space_guard.lend("secured") as home, LocalCluster(home / "cluster", storage=1, replicas=1, targets=1, tls=True) as local:
+        where, authority = str(local.directory.path), tls_home(local.directory)
+        for name in ("ann", "mallory"):
+            private_authority.issue(authority, tmp_path, name, [], organization="lab")
+        added = command(
+            "user", "add", "ann", "--uid", "1000", "--gid", "1000", "--certificate", "CN=ann,O=lab", "--cluster", where
+        )
+        assert added.returncode == 0, added.stderr
+        done = command("security", "on", "--token-file", str(tmp_path / "admin"), where)
+        assert done.returncode == 0, done.stderr
+        admin = {"FS3_TLS_CA": ca_of(local), "FS3_TOKEN_FILE": str(tmp_path / "admin")}
+        for arguments in (["mkdir", f"fs3://{local.address}/ann"], ["chown", "1000:1000", f"fs3://{local.address}/ann"]):
+            done = command(*arguments, **admin)
+            assert done.returncode == 0, done.stderr
+
+        def open_as(name: str, **options: object) -> fsspec.AbstractFileSystem:
+            files = {"tls_ca": ca_of(local), "tls_cert": str(tmp_path / f"{name}.crt"), "tls_key": str(tmp_path / f"{name}.key")}
+            return fsspec.filesystem("fs3", cluster=local.address, skip_instance_cache=True, **files, **options)
+
+        for transport in ("tcp", "grpc"):
+            files = open_as("ann", transport=transport)
+            files.pipe_file(f"/ann/{transport}", b"hers" * 100_000)
+            assert files.cat_file(f"/ann/{transport}") == b"hers" * 100_000
+            assert files.info(f"/ann/{transport}")["uid"] == 1000
+        with pytest.raises(PermissionError):
+            open_as("mallory").ls("/")
+        with pytest.raises(PermissionError, match="give a token"):
+            fsspec.filesystem("fs3", cluster=local.address, skip_instance_cache=True, tls_ca=ca_of(local)).ls("/")
+        said = [local.directory.log_path(name).read_text() for name in local.shape.names()]
+        token = (tmp_path / "admin").read_text().strip()
+        assert not [line for line in said if token[-20:] in line]
+        local.restart("storage-1")
+        assert files.cat_file("/ann/tcp") == b"hers" * 100_000

@@ -134,7 +134,7 @@ async def answers(endpoint: str, credentials: TlsCredentials) -> bool:
 
 
 async def test_the_subject_of_a_client_is_passed_on(authority: Authority, server: TlsCredentials) -> None:
-    seen: list[str] = []
+    seen: list[str | None] = []
 
     def tell(call: Call) -> None:
         seen.append(call.auth.subject)
