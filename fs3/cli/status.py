@@ -179,7 +179,7 @@ def _unreachable_document(why: str) -> dict[str, Any]:
     problem = HealthProblem(HealthKind.UNREACHABLE, why).to_document()
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
-        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,
+        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", "secured": False, **empty,
     }  # fmt: skip
 
 
