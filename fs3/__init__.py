@@ -10,8 +10,18 @@ if TYPE_CHECKING:
     from fs3.api.client import Client
     from fs3.api.connect import connect, connect_embedded
     from fs3.api.kvcache import BlockingKVCache, KVCache
+    from fs3.api.tracing import record_trace, trace_operations
 
-__all__ = ["BlockingKVCache", "Client", "KVCache", "__version__", "connect", "connect_embedded"]
+__all__ = [
+    "BlockingKVCache",
+    "Client",
+    "KVCache",
+    "__version__",
+    "connect",
+    "connect_embedded",
+    "record_trace",
+    "trace_operations",
+]
 
 _HOMES = {
     "BlockingKVCache": "fs3.api.kvcache",
@@ -19,6 +29,8 @@ _HOMES = {
     "KVCache": "fs3.api.kvcache",
     "connect": "fs3.api.connect",
     "connect_embedded": "fs3.api.connect",
+    "record_trace": "fs3.api.tracing",
+    "trace_operations": "fs3.api.tracing",
 }
 
 

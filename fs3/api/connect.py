@@ -14,6 +14,7 @@ from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.tls import choose_tls, framed_wire, read_tls
+from fs3.api.tracing import tracing
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
@@ -140,6 +141,7 @@ async def _build_client(
     session: LoginSession | None = None,
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
+    tracing.read_environment()
     identity = ClientId(os.urandom(CLIENT_ID_BYTES))
     manager = MgmtdClient(control, addresses, clock, session=session)
     stack.push_async_callback(manager.close)
@@ -155,6 +157,7 @@ async def _build_client(
     if counts is not None:
         sources.add("calls", counts.samples)
     sources.add("chunks", storage.samples)
+    sources.add("spans", tracing.samples)
     sources.add("buffers", lambda: [Sample(catalogue.MEMORY, ("buffers",), buffer_budget.held)])
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 

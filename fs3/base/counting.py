@@ -63,7 +63,7 @@ class Histogram:
 class CallCounts:
     """The calls of one method, as the side that answers counts them, or the side that asks."""
 
-    __slots__ = ("answered", "begun", "ended", "failed", "now", "received_bytes", "sent_bytes", "waited")
+    __slots__ = ("answered", "begun", "ended", "failed", "forwarded", "now", "received_bytes", "sent_bytes", "waited")
 
     def __init__(self, now: Now) -> None:
         self.now = now
@@ -77,6 +77,8 @@ class CallCounts:
         """Served: how long a call waited for its payload and for memory before its handler began, where it had to."""
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.forwarded: CallCounts | None = None
+        """Served, of a method that services pass on among themselves: those calls, which are not counted here then."""
 
     @property
     def in_flight(self) -> int:

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from fs3.base.errors import error
+from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND, format_size, parse_duration
 from fs3.cli.admin import AsJson, Where, exit_not_checked, run_with_client
@@ -29,6 +30,10 @@ _POLL_SECONDS = 0.5
 """Between two looks at what moves."""
 
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="name of a storage node, as `fs3 status` shows it")]
+Targets = Annotated[
+    list[int] | None,
+    typer.Option("--target", help="only this target of the node; may be given more than once"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would move")]
 Wait = Annotated[bool, typer.Option("--wait", help="return once it is done")]
 
@@ -44,14 +49,29 @@ def rebalance(where: Where = None, dry_run: DryRun = False, wait: Wait = False, 
     _plan(where, PlanMoves(MoveAction.REBALANCE, is_dry_run=dry_run), wait=wait, as_json=as_json)
 
 
-def drain(node: NodeName, where: Where = None, dry_run: DryRun = False, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Move everything that a storage node has to the others, and give it nothing more. It may be removed afterwards."""
-    _plan(where, PlanMoves(MoveAction.DRAIN, node, is_dry_run=dry_run), wait=wait, as_json=as_json)
+def drain(
+    node: NodeName,
+    where: Where = None,
+    target: Targets = None,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move everything that a storage node has to the others, and give it nothing more. It may be removed afterwards. With
+    --target, only these targets move, and the node stays as it is."""
+    action = MoveAction.DRAIN_TARGETS if target else MoveAction.DRAIN
+    _plan(where, PlanMoves(action, node, is_dry_run=dry_run, targets=_targets(target)), wait=wait, as_json=as_json)
 
 
-def undrain(node: NodeName, where: Where = None, as_json: AsJson = False) -> None:
-    """Let a node that is being drained keep what it still has, and be given more. Moves under way end as they were begun."""
-    _plan(where, PlanMoves(MoveAction.UNDRAIN, node), as_json=as_json)
+def undrain(node: NodeName, where: Where = None, target: Targets = None, as_json: AsJson = False) -> None:
+    """Let a node that is being drained keep what it still has, and be given more; or let these targets stay. Moves that are under
+    way end as they were begun."""
+    action = MoveAction.UNDRAIN_TARGETS if target else MoveAction.UNDRAIN
+    _plan(where, PlanMoves(action, node, targets=_targets(target)), as_json=as_json)
+
+
+def _targets(named: list[int] | None) -> tuple[TargetId, ...]:
+    return tuple(TargetId(target) for target in dict.fromkeys(named or ()))
 
 
 def remove(node: NodeName, where: Where = None, as_json: AsJson = False) -> None:

@@ -48,6 +48,7 @@ def _add_cluster_commands() -> None:
         admin_lists,
         admin_moves,
         certs,
+        dashboard,
         demo,
         doctor,
         events,
@@ -60,6 +61,7 @@ def _add_cluster_commands() -> None:
         slow,
         status,
         top,
+        trace,
         up,
         users,
     )
@@ -68,8 +70,10 @@ def _add_cluster_commands() -> None:
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(dashboard.dashboard)
     app.command()(top.top)
     app.command()(slow.slow)
+    app.command()(trace.trace)
     app.command()(events.events)
     app.command()(mount.mount)
     app.command()(mount.umount)

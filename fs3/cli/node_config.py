@@ -5,6 +5,7 @@ data_dir = "/var/lib/fs3"           # its identity, and what its manager and met
 address = "10.9.0.1"                # name or address the others reach it by; IPv6 as well
 managers = ["10.9.0.1", "10.9.0.2"] # where the managers are; port 8000 when left out
 kv = "etcd://10.9.0.1:2379/fs3"     # or "lmdb:DIRECTORY": the rows of managers and metadata
+metrics = "10.9.0.1:9400"           # metrics of its processes over HTTP, and a manager's page of the cluster; none when left out
 
 insecure = true                     # listen there although the cluster has no security: whatever reaches it may do everything
 
@@ -30,10 +31,10 @@ import msgspec
 
 from fs3.api.tls import remember_tls
 from fs3.api.url import is_ip_address, parse_addresses
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, host_port
-from fs3.cli.options import ServiceRole
+from fs3.cli.options import ServiceRole, parse_metrics_port
 from fs3.cli.stores import StoreLocation, parse_store
 from fs3.core.membership.machines import MACHINE_NAME, is_machine_name, node_name
 from fs3.drivers.tls.credentials import TlsFiles
@@ -88,6 +89,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
     insecure: bool = False
     """It may listen where others reach it although the cluster has no security."""
     tls: TlsSection | None = None
+    metrics: str = ""
+    """PORT (on 127.0.0.1) or HOST:PORT where its first process serves metrics over HTTP, each further one on the next port; a
+    manager serves the page of the cluster there too. "": nothing is served."""
     mgmtd: ServiceSection | None = None
     meta: ServiceSection | None = None
     storage: list[StorageSection] = []
@@ -130,6 +134,7 @@ class MachineConfig:
         self.kv = self._store(config)
         self.is_insecure = config.insecure
         self.tls = self._tls(config)
+        self._metrics = config.metrics
         self.processes = tuple(self._list_processes(config))
         self._check_ports()
         self.managers = self._list_managers(config)
@@ -202,6 +207,22 @@ class MachineConfig:
                 if port in used:
                     raise self._wrong(f"port {port} is of {used[port]} and of {process.name}: gRPC is on the one after `port`")
                 used[port] = process.name
+        for place, process in enumerate(self.processes):
+            port = self._metrics_port(place)[1]
+            if port > 65535:
+                raise self._wrong(f"metrics {self._metrics!r}: each process takes a port, and {process.name} would get {port}")
+            if port in used:
+                raise self._wrong(f"port {port} is of {used[port]} and of the metrics of {process.name}: one for each process")
+
+    def _metrics_port(self, place: int) -> tuple[str, int]:
+        """Where a process serves its metrics; port 0: nowhere."""
+        if not self._metrics:
+            return "", 0
+        try:
+            host, port = parse_metrics_port(self._metrics)
+        except FS3Error:
+            raise self._wrong(f"metrics {self._metrics!r} is not PORT or HOST:PORT") from None
+        return host, port + place
 
     def _list_managers(self, config: NodeConfig) -> tuple[str, ...]:
         own = [process for process in self.processes if process.role is ServiceRole.mgmtd]
@@ -236,6 +257,9 @@ class MachineConfig:
             "--listen", host_port(listen, process.port), "--grpc-listen", host_port(listen, process.port + 1),
             "--local-listen", str(self.socket_path(process)), "--advertise", self.address,
         ]  # fmt: skip
+        host, port = self._metrics_port(self.processes.index(process))
+        if port:
+            command += ["--metrics-port", host_port(host, port)]
         if process.role is ServiceRole.storage:
             command += ["--zone", self._domain.zone, "--rack", self._domain.rack]
         for disk in process.directories[1:]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.cli.directory import host_port
-from fs3.cli.options import METRICS_HOST, ServeOptions
-from fs3.drivers.http.metrics_server import MetricsServer
+from fs3.cli.options import ServeOptions, parse_metrics_port
+from fs3.drivers.http.metrics_server import MetricsServer, Site
+from fs3.drivers.otlp.exporter import SpanExporter
 from fs3.drivers.rpc.receive_pool import pool_of
 from fs3.drivers.rpc.reply_budget import reply_budget_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
@@ -26,10 +30,13 @@ from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
 from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
+from fs3.runtime.span_store import SpanStore
+from fs3.runtime.tracing import Tracer
 from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import metrics_to_pb, slow_to_pb
+from fs3.wire.process_spans import spans_to_pb, trace_id_from_pb
 
 log = logging.getLogger("fs3.metrics")
 
@@ -44,7 +51,10 @@ class ProcessObserver:
         self.sources = MetricSources()
         self.monitor = LoopMonitor()
         self.slow = SlowOperations(clock)
-        self.counts = RpcCounts(clock, self.slow) if options.counting else None
+        self.spans = SpanStore(clock)
+        self._exporter = SpanExporter.of_environment(options.role, options.name) if options.counting else None
+        sinks = (self.spans,) if self._exporter is None else (self.spans, self._exporter)
+        self.counts = RpcCounts(clock, self.slow, Tracer(clock, os.urandom, *sinks)) if options.counting else None
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
@@ -55,10 +65,11 @@ class ProcessObserver:
             self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
             self.sources.add("event loop", self.monitor.samples)
             self.sources.add("calls", self.counts.samples)
+            self.sources.add("spans", partial(_of_spans, self.spans, self._exporter))
             self.sources.add("memory of calls", _budgets_of(asyncio.get_running_loop()))
 
     def start(self, stack: AsyncExitStack) -> None:
-        """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
+        """Watch the running loop; `stack` ends that."""
         stack.callback(self._reader.shutdown)
         if self.counts is None:
             return
@@ -66,15 +77,34 @@ class ProcessObserver:
         stack.push_async_callback(self.monitor.stop)
         self._set_alarm()
         stack.callback(self._alarm.cancel)
-        if self._options.metrics:
-            server = MetricsServer(self.sources.samples)
-            found = server.start(*parse_metrics_port(self._options.metrics))
-            stack.callback(server.close)
-            log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(*found))
+        if self._exporter is not None:
+            stack.push_async_callback(asyncio.to_thread, self._exporter.close)
+
+    def serve(self, stack: AsyncExitStack, site: Site | None = None) -> str:
+        """Serve the metrics, and `site` beside them, if a port was given; `stack` ends it. Where others reach it, as
+        "http://host:port"; "" when nothing is served. FS3Error: it cannot listen."""
+        if self.counts is None or not self._options.metrics:
+            return ""
+        server = MetricsServer(self.sources.samples, site)
+        host, port = server.start(*parse_metrics_port(self._options.metrics))
+        stack.callback(server.close)
+        log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(host, port))
+        if host in ("0.0.0.0", "::"):
+            host = self._options.advertise or socket.gethostname()
+        return f"http://{host_port(host, port)}"
+
+    def site_names(self) -> list[str]:
+        """Host names by which the port may be asked, beside addresses and localhost."""
+        own = socket.gethostname()
+        return [name for name in (self._options.advertise, own, own.partition(".")[0]) if name]
 
     def bindings(self) -> Bindings:
         """What every process answers about itself, beside what it is for."""
-        return {PROCESS.GetMetrics: self._get_metrics, PROCESS.GetSlow: self._get_slow}
+        return {
+            PROCESS.GetMetrics: self._get_metrics,
+            PROCESS.GetSlow: self._get_slow,
+            PROCESS.GetSpans: self._get_spans,
+        }
 
     def _get_metrics(self, call: Call) -> None:
         """Read on a thread: a manager of a large cluster looks at many targets. Calls that come meanwhile share the reading."""
@@ -100,6 +130,14 @@ class ProcessObserver:
     def _get_slow(self, call: Call) -> None:
         call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))
 
+    def _get_spans(self, call: Call) -> None:
+        try:
+            trace_id = trace_id_from_pb(call.request)
+        except FS3Error as why:
+            call.fail(why.code, why.strerror or "")
+            return
+        call.reply(spans_to_pb(self.spans.find(trace_id)))
+
     def _begin_window(self) -> None:
         self.slow.begin_window()
         self._set_alarm()
@@ -113,12 +151,10 @@ class ProcessObserver:
         self.sources.add("disks", lambda: _of_disks(measure))
 
 
-def parse_metrics_port(text: str) -> tuple[str, int]:
-    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
-        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
+def _of_spans(store: SpanStore, exporter: SpanExporter | None) -> Iterator[Sample]:
+    yield Sample(catalogue.SPANS_KEPT, (), len(store))
+    if exporter is not None:
+        yield from exporter.samples()
 
 
 def _of_disks(measure: DiskMeter) -> Iterator[Sample]:

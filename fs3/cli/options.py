@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.base.errors import error
+from fs3.base.status import Code
 from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
 from fs3.drivers.tls.credentials import TlsCredentials
@@ -20,6 +22,14 @@ METRICS_HOST = "127.0.0.1"
 
 
 INSECURE_HELP = "listen on other addresses than loopback, although whatever reaches them may read and change everything"
+
+
+def parse_metrics_port(text: str) -> tuple[str, int]:
+    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
+        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
 
 
 class ServiceRole(StrEnum):

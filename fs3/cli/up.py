@@ -154,6 +154,7 @@ def _show(directory: ClusterDirectory, shape: Shape, processes: dict[str, Proces
     if shape.metrics_port:
         ports = sorted(shape.metrics_port_of(name) for name in shape.names())
         console.print(f"metrics at http://{METRICS_HOST}:{ports[0]}/metrics, and so on up to port {ports[-1]}")
+        console.print(f"page of the cluster at http://{METRICS_HOST}:{shape.metrics_port_of('mgmtd')}/")
 
 
 def _of(process: Process, *schemes: str) -> str:

@@ -31,9 +31,11 @@ from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.grpc import GrpcTransport
+from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rpc.activity import ActivityMeter
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
@@ -52,7 +54,10 @@ from fs3.runtime.ticket_gate import TicketGate
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.metrics import MetaMetrics
 from fs3.services.meta.service import MetaService
+from fs3.services.mgmtd.dashboard import DashboardFeed, ServiceSource
+from fs3.services.mgmtd.manager_tickets import ManagerTickets
 from fs3.services.mgmtd.metrics import MgmtdMetrics
+from fs3.services.mgmtd.process_survey import ProcessSurvey
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.metrics import StorageMetrics
@@ -70,6 +75,8 @@ async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[st
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
+    if options.role is not ServiceRole.mgmtd:
+        observer.serve(stack)
     match options.role:
         case ServiceRole.mgmtd:
             return await _start_mgmtd(options, stack, clock, observer)
@@ -173,6 +180,10 @@ def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
     return f"{scheme or framed}://{_host_port(rest, '--mgmtd')}"
 
 
+def _activity(observer: ProcessObserver) -> ActivityMeter | None:
+    return ActivityMeter(observer.counts) if observer.counts is not None else None
+
+
 def _data_connector(
     options: ServeOptions, stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys
 ) -> Connector:
@@ -220,13 +231,21 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
     observer.add_disks(measure)
     observer.sources.add("store", kv.samples)
     observer.sources.add("cluster", MgmtdMetrics(service, clock).samples)
+    page = observer.serve(stack, _dashboard_site(options, clock, observer, service))
     await service.start()
     endpoints = await _Listeners(options, stack, clock, observer, service.security).open(
         {**service.bindings(), **observer.bindings()}
     )
-    service.announce(list(endpoints.values()))
+    service.announce([*endpoints.values(), *([page] if page else [])])
     stack.push_async_callback(service.stop)
     return endpoints
+
+
+def _dashboard_site(options: ServeOptions, clock: OsClock, observer: ProcessObserver, service: MgmtdService) -> DashboardSite:
+    tickets = ManagerTickets(service.security, clock, options.name)
+    survey = ProcessSurvey(clock, lambda: Connector([framed_wire(options.tls, clock, tickets=tickets)], host=""), tickets)
+    feed = DashboardFeed(ServiceSource(service, clock), clock, survey, options.name)
+    return DashboardSite(feed, observer.site_names())
 
 
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver) -> dict[str, str]:
@@ -254,6 +273,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     member = Member(
         mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options),
         keys=keys,
+        activity=_activity(observer),
     )  # fmt: skip
     addresses = list(endpoints.values())
     await member.register(mgmtd.cluster, addresses, host_identity(), os.getpid(), by_directory=store.is_remote)
@@ -274,7 +294,8 @@ async def _start_storage(
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
     connector = _data_connector(options, stack, clock, observer.counts, keys)
     stores = chunk_store_factory(disks, clock, observer.sources)
-    service = StorageService(disks, stores, clock, mgmtd, connector, config, _proof(options), options.domain, keys)
+    proof, activity = _proof(options), _activity(observer)
+    service = StorageService(disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
     endpoints = await _Listeners(options, stack, clock, observer, keys.state).open({**service.bindings(), **observer.bindings()})

@@ -9,6 +9,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
+from fs3.model.trace import UpdateTrace
 
 
 class UpdateKind(IntEnum):
@@ -78,7 +79,7 @@ class PushedHandle(Protocol):
 
 class Update(msgspec.Struct, frozen=True):
     """A change to one chunk, as it travels down a chain. The machine looks at neither `data` nor what says where they are
-    (`payload`, `push`, `pushed`); it hands them on."""
+    (`payload`, `push`, `pushed`), nor at `trace`; it hands them on."""
 
     chunk: ChunkId
     kind: UpdateKind
@@ -108,6 +109,8 @@ class Update(msgspec.Struct, frozen=True):
     """From a predecessor: the number under which the data were pushed, and then `data` is None; 0: they were not."""
     pushed: PushedHandle | None = None
     """What has come of that push, in a service."""
+    trace: UpdateTrace | None = None
+    """Of an update whose operation is traced, in a service."""
 
 
 ChannelKey = tuple[ClientId, int]

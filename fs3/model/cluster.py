@@ -11,6 +11,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.version import UNTOLD_RELEASE, Release
+from fs3.model.activity import NodeActivity
 from fs3.model.chain import LocalState, Slot
 from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
@@ -77,6 +78,8 @@ class DiskSpace(msgspec.Struct, frozen=True):
     path: str
     total_bytes: int
     free_bytes: int
+    device: int = 0
+    """The host's number of the file system: directories with one number share their room. 0: it does not say."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -105,6 +108,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Time of day when it was sent, in milliseconds since the epoch; 0: not said. For people; decides nothing."""
     security_version: int = 0
     """Of the `KeyBundle` that the node has; 0: it has none."""
+    activity: NodeActivity | None = None
+    """What the process has done since it began; None: it does not say."""
 
 
 class LeaveRequest(NamedTuple):
@@ -375,7 +380,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
 
 
-class TargetStatus(msgspec.Struct, frozen=True):
+class TargetStatus(msgspec.Struct, frozen=True, gc=False):
     """One target, for people: its place in its chain, and what its node reported of it last."""
 
     chain: ChainId

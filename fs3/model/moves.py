@@ -90,6 +90,8 @@ class MoveAction(IntEnum):
     REMOVE = 4
     FORGET = 5
     REPLACE = 6
+    DRAIN_TARGETS = 7
+    UNDRAIN_TARGETS = 8
 
 
 class PlanMoves(msgspec.Struct, frozen=True):
@@ -104,6 +106,8 @@ class PlanMoves(msgspec.Struct, frozen=True):
     """Only tell what would move."""
     accept_loss: bool = False
     """FORGET: go on although the newest data of some chains is on that node only."""
+    targets: tuple[TargetId, ...] = ()
+    """DRAIN_TARGETS, UNDRAIN_TARGETS: which of the node's targets, at least one."""
 
 
 class SetMoves(msgspec.Struct, frozen=True):

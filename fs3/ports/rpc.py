@@ -16,6 +16,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
+from fs3.model.trace import CallSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class Call(Protocol):
     @property
     def peer(self) -> str:
         """The client's name, for logs and messages."""
+        ...
+
+    @property
+    def span(self) -> CallSpan | None:
+        """None, nearly always: it belongs to no trace."""
         ...
 
     @property

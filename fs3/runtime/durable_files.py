@@ -64,5 +64,6 @@ def measure_space(directories: Iterable[Path]) -> list[DiskSpace]:
             usage, device = os.statvfs(directory), directory.stat().st_dev
         except OSError:
             continue
-        found.setdefault(device, DiskSpace(str(directory), usage.f_blocks * usage.f_frsize, usage.f_bavail * usage.f_frsize))
+        size, free = usage.f_blocks * usage.f_frsize, usage.f_bavail * usage.f_frsize
+        found.setdefault(device, DiskSpace(str(directory), size, free, device))
     return list(found.values())

@@ -58,12 +58,20 @@ def target_generation_from_pb(message: pb.TargetGeneration, field: str) -> Targe
 
 def disks_to_pb(disks: Iterable[DiskSpace]) -> list[pb.DiskSpace]:
     """The disks of a process."""
-    return [pb.DiskSpace(path=disk.path, total_bytes=disk.total_bytes, free_bytes=disk.free_bytes) for disk in disks]
+    return [
+        pb.DiskSpace(path=disk.path, total_bytes=disk.total_bytes, free_bytes=disk.free_bytes, device=disk.device)
+        for disk in disks
+    ]
 
 
 def disks_from_pb(messages: Sequence[pb.DiskSpace]) -> tuple[DiskSpace, ...]:
     """The disks of a process. For people only, so that what is too long or too much is cut and nothing is refused."""
     return tuple(
-        DiskSpace(message.path.encode()[:path_shown_bytes_max].decode(errors="ignore"), message.total_bytes, message.free_bytes)
+        DiskSpace(
+            message.path.encode()[:path_shown_bytes_max].decode(errors="ignore"),
+            message.total_bytes,
+            message.free_bytes,
+            message.device,
+        )
         for message in messages[:disks_per_process_max]
     )

@@ -5,15 +5,18 @@
     | protobuf header ... | payload ...
 
 Little-endian. `request id` is chosen by the client, from 1, unique among its calls under way on the connection. `code` is a
-`fs3.base.status.Code`, 0 or `TAKES_PLACES` in requests. A reply that is not OK has an ErrorDetail as its header and no payload.
+`fs3.base.status.Code`; in requests it is the sum of those that apply of `TAKES_PLACES` and `TRACED`. A reply that is not OK has
+an ErrorDetail as its header and no payload.
 
 A streamed answer is any number of MORE frames, each with one message, and a REPLY: without a header when the stream has ended
 well, with a code and an ErrorDetail when it has not.
 
-On one host a reply may say where its bytes lie instead of bringing them. A client that takes descriptors sets the code of a
-request to `TAKES_PLACES`. Its server may then pass read-only ones, each with the first byte of a FILE frame (SCM_RIGHTS, unix(7))
-whose request id is the number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of
-such files (`fs3.wire.places`), which joined are the payload that the REPLY would have.
+A request with `TRACED` has the spans it belongs to behind its protobuf header (`fs3.wire.trace_context`).
+
+On one host a reply may say where its bytes lie instead of bringing them. A client that takes descriptors sends `TAKES_PLACES`.
+Its server may then pass read-only ones, each with the first byte of a FILE frame (SCM_RIGHTS, unix(7)) whose request id is the
+number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of such files
+(`fs3.wire.places`), which joined are the payload that the REPLY would have.
 
 An unknown magic, version or `kind`, or a length beyond the limits, ends the connection. Unless the peer is not one of ours at
 all (magic), it is told why first: by a REPLY to request 0, whose code is PROTOCOL.
@@ -55,7 +58,9 @@ class FrameKind(IntEnum):
 
 KIND_MAX = max(FrameKind).value
 TAKES_PLACES = 1
-"""Code of a request whose client takes its answer as PLACES as well."""
+"""In the code of a request: its client takes its answer as PLACES as well."""
+TRACED = 2
+"""In the code of a request: the spans it belongs to end its header."""
 
 
 class Frame(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.base.limits import name_bytes_max
+from fs3.base.limits import name_bytes_max, targets_per_node_max
 from fs3.base.units import MILLISECOND
 from fs3.model.moves import (
     Departing,
@@ -35,6 +35,7 @@ def _plan_moves_to_pb(request: PlanMoves) -> pb.PlanMovesRequest:
         other=request.other,
         dry_run=request.is_dry_run,
         accept_loss=request.accept_loss,
+        target_ids=request.targets,
     )
 
 
@@ -45,7 +46,13 @@ def _plan_moves_from_pb(message: pb.PlanMovesRequest) -> PlanMoves:
             raise malformed(f"PlanMovesRequest.{field}", f"longer than {name_bytes_max} bytes")
     if not message.node and action is not MoveAction.REBALANCE:
         raise malformed("PlanMovesRequest.node", "is empty")
-    return PlanMoves(action, message.node, message.other, message.dry_run, message.accept_loss)
+    names_targets = action in (MoveAction.DRAIN_TARGETS, MoveAction.UNDRAIN_TARGETS)
+    if names_targets != bool(message.target_ids):
+        raise malformed("PlanMovesRequest.target_ids", "is empty" if names_targets else f"{action.name} has none")
+    if len(message.target_ids) > targets_per_node_max:
+        raise malformed("PlanMovesRequest.target_ids", f"more than {targets_per_node_max}")
+    targets = tuple(TargetId(target) for target in message.target_ids)
+    return PlanMoves(action, message.node, message.other, message.dry_run, message.accept_loss, targets)
 
 
 def _set_moves_to_pb(request: SetMoves) -> pb.SetMovesRequest:

@@ -55,6 +55,7 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_activity import activity_from_pb, activity_to_pb
 from fs3.wire.mgmtd_machines import (
     join_ack_from_pb,
     join_ack_to_pb,
@@ -247,6 +248,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         config_problem=request.config_problem,
         wall_ms=request.wall_ms,
         security_version=request.security_version,
+        activity=activity_to_pb(request.activity) if request.activity is not None else None,
     )
 
 
@@ -269,6 +271,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         config_problem=_shortened(message.config_problem),
         wall_ms=message.wall_ms,
         security_version=message.security_version,
+        activity=activity_from_pb(message.activity) if message.HasField("activity") else None,
     )
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -67,6 +68,13 @@ async def use(url: str) -> None:
         assert isinstance(opened, HistogramReading)
         assert sum(opened.counts) == 2
         assert {sample.metric.name for sample in readings} <= CATALOGUE.keys()
+
+
+async def make_file(url: str, path: str) -> None:
+    async with await connect(url) as client:
+        file = await client.open(path, "w")
+        await client.pwrite(file, b"x" * 300_000, 0)
+        await client.close(file)
 
 
 def test_what_was_done_is_in_the_figures(local: LocalCluster) -> None:
@@ -194,6 +202,7 @@ def fs3(*arguments: str) -> str:
 def test_the_documented_ways_to_look(local: LocalCluster) -> None:
     """Every command of docs/observability.md."""
     (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL)
+    asyncio.run(make_file(local.url, "/metrics-file"))
     said = ""
     for line in script.splitlines():
         words = line.partition(" #")[0].split()[1:]
@@ -201,6 +210,43 @@ def test_the_documented_ways_to_look(local: LocalCluster) -> None:
     assert "is healthy" in said
     assert "is the primary manager, in epoch 1" in said
     assert "Process.GetMetrics" in said or "Mgmtd.Heartbeat" in said
+    assert "stat and read" in said
+
+
+def test_where_the_time_of_a_write_went(local: LocalCluster) -> None:
+    asyncio.run(make_file(local.url, "/traced file"))
+    document = json.loads(fs3("trace", f"{local.url.rstrip('/')}/traced file", "--write", "--json"))
+    assert document["silent"] == {}
+    spans = list(walk(document["trace"]))
+    updates = [span for span in spans if span["name"] == "Storage.Update" and span["kind"] == "served"]
+    assert sorted(span["role"] for span in updates) == ["head", "tail"]
+    assert {span["process"] for span in spans} == {"client", "meta", "storage-1", "storage-2"}
+    assert {"commit", "disk"} <= {span["name"] for span in spans if span["kind"] == "part"}
+    assert sum(document["shares_us"].values()) == pytest.approx(document["total_us"])
+    assert fs3("ls", f"{local.url.rstrip('/')}/").count("fs3-trace") == 0, "the copy is gone"
+
+
+def test_where_the_time_of_a_page_went(local: LocalCluster) -> None:
+    async def put() -> None:
+        async with (
+            await connect(local.url) as client,
+            await KVCache.of(client, namespace="traced", page_bytes=4096) as cache,
+        ):
+            assert all(status.ok for status in await cache.put_from([b"page"], [bytes(4096)]))
+
+    asyncio.run(put())
+    document = json.loads(fs3("trace", local.url, "--namespace", "traced", "--key", "page", "--json"))
+    names = {(span["name"], span["kind"]) for span in walk(document["trace"])}
+    assert {("fs3 KV lookup", "operation"), ("fs3 KV get", "operation"), ("Storage.Read", "served")} <= names
+    wrong = [sys.executable, "-m", "fs3.cli.main", "trace", local.url, "--namespace", "traced", "--key", "absent"]
+    done = subprocess.run(wrong, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, "has no page of that key" in done.stderr) == (1, True)
+
+
+def walk(span: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield span
+    for part in span["parts"]:
+        yield from walk(part)
 
 
 def test_top_slow_and_events_for_programs(local: LocalCluster) -> None:

@@ -17,6 +17,7 @@ import pytest
 from fs3.base.errors import FS3Error
 from fs3.cli.local import LocalCluster, free_ports
 from fs3.drill.roles import is_dead, wait_healthy, wait_status
+from tests.processes.machine_lab import wait_until
 from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
@@ -54,6 +55,22 @@ def spread(found: dict[str, Any]) -> float:
 
 def test_a_node_is_drained_removed_added_filled_and_lost_under_load(four: LocalCluster, under_load) -> None:
     with under_load(four) as load:
+        # First what one disk has: two of six targets, whose data are gone from there then.
+        disk = four.directory.path / "storage-2" / "targets"
+        first, second, *others = sorted(int(target.name) for target in disk.iterdir())
+        moved = admin(four, "drain", "storage-2", "--target", str(first), "--target", str(second), "--wait")
+        assert {node["node"]: node["targets"] for node in moved["nodes"]}["storage-2"] == len(others)
+        assert not moved["departing"]
+
+        def kept() -> list[int]:
+            return sorted(int(target.name) for target in disk.iterdir() if target.name.isdecimal())
+
+        wait_until(lambda: kept() == others, lambda: f"storage-2 has {kept()}", 20)
+        refused = run_admin(four, "drain", "storage-2", "--target", str(first))
+        assert refused.returncode != 0
+        assert f"node 'storage-2' has no target {first}; its targets are {', '.join(map(str, others))}" in refused.stderr
+        load.wait_progress("write", 50, 40)
+
         drained = admin(four, "drain", "storage-2", "--wait")
         targets = {node["node"]: node["targets"] for node in drained["nodes"]}
         assert targets["storage-2"] == 0

@@ -15,6 +15,7 @@ from fs3.client.meta.selector import MetaEndpoint, MetaSelector
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.runtime.tracing import attempting
 from fs3.wire.meta import mark_repeated
 
 
@@ -104,7 +105,10 @@ class HedgedRequest:
             mark_repeated(self._message)
         self._sent += 1
         timeout_ns = max(1, min(self._deadline - self._clock.now(), attempt_timeout_ns))
-        return place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
+        if self._sent == 1:
+            return place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
+        with attempting(self._sent):
+            return place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
 
     def _hedge(self) -> None:
         self._timer = None

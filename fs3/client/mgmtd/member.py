@@ -23,6 +23,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.security.keys import ServiceKeys
+from fs3.model.activity import NodeActivity
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
@@ -92,6 +93,14 @@ class KeptData(Protocol):
         ...
 
 
+class ActivitySource(Protocol):
+    """Counts what a process does."""
+
+    def read(self) -> NodeActivity:
+        """Everything since the process began."""
+        ...
+
+
 class Member:
     """Registers one node and keeps its lease running.
 
@@ -112,11 +121,13 @@ class Member:
         domain: Domain = NOWHERE,
         proof: MachineProof | None = None,
         keys: ServiceKeys | None = None,
+        activity: ActivitySource | None = None,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
         `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
         wrong with it. `proof`: of the machine it is on, where machines join the cluster. `domain`: where the node stands. `keys`:
-        what it knows of the cluster's security, which heartbeats keep fresh."""
+        what it knows of the cluster's security, which heartbeats keep fresh. `activity`: what every heartbeat tells of the
+        process; None: nothing."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -134,6 +145,7 @@ class Member:
         self._domain = domain
         self._proof = proof
         self._keys = keys
+        self._activity = activity
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
@@ -247,6 +259,7 @@ class Member:
             release=self._mgmtd.release,
             wall_ms=self._clock.wall() // MILLISECOND,
             security_version=self._keys.version if self._keys is not None else 0,
+            activity=self._activity.read() if self._activity is not None else None,
         )
 
     async def _heartbeat_loop(self) -> None:

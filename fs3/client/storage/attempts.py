@@ -11,6 +11,7 @@ from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.replica_selector import Candidates
 from fs3.core.files.retry import RetryAction
 from fs3.ports.clock import Clock
+from fs3.runtime.tracing import current_span
 
 
 class _RetryState:
@@ -44,6 +45,8 @@ class RetryRound(NamedTuple):
     """Given up: the refusal stands."""
     expired: list[GivenUp]
     """Given up: the deadline has come (DEADLINE, with the last refusal in the message)."""
+    attempt: int
+    """Of those that are tried again, the number of the attempt that comes; the highest."""
     damaged: frozenset[int]
     """Of the refused: those of which every replica of the chain, serving or not, has said that its own copy is damaged."""
 
@@ -139,7 +142,10 @@ class Attempts:
             todo.add(step)
             attempt = max(attempt, state.attempt)
         if again and self._clock.now() < self._deadline:
+            begun_at = self._clock.now()
             await self._router.prepare_retry(todo, attempt, self._deadline)
+            if (span := current_span.get()) is not None:
+                span.part("wait before asking again", begun_at, self._clock.now())
         if self._clock.now() >= self._deadline:
             for index in again:
                 state = self._states[index]
@@ -149,4 +155,4 @@ class Attempts:
         for index, _, _ in (*refused, *expired):
             del self._states[index]
         again.sort()
-        return RetryRound(again, refused, expired, frozenset(damaged))
+        return RetryRound(again, refused, expired, attempt + 1, frozenset(damaged))

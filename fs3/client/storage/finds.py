@@ -15,6 +15,7 @@ from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_win
 from fs3.client.storage.router import ReplicaRouter
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.runtime.tracing import attempting
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import find_reply_from_pb, find_request_to_pb, found_chunks_from_pb, routing_version_of
 
@@ -76,17 +77,17 @@ class FindCall:
         that went."""
         for index, refusal in enumerate(refusals):
             self._attempts.on_refusal(index, self._keys[index][1], *refusal)
-        left: Iterable[int] = () if refusals else range(len(self._keys))
-        while True:
-            await self._send_all(self._plan(left))
-            if not self._attempts:
-                return self._outcomes  # type: ignore[return-value]
+        if not refusals:
+            await self._send_all(self._plan(range(len(self._keys))))
+        while self._attempts:
             step = await self._attempts.next_round()
             for index, code, message in (*step.refused, *step.expired):
                 self._outcomes[index] = FindOutcome(code, message=message)
             if not step.again:
-                return self._outcomes  # type: ignore[return-value]
-            left = step.again
+                break
+            with attempting(step.attempt):
+                await self._send_all(self._plan(step.again))
+        return self._outcomes  # type: ignore[return-value]
 
     def _plan(self, indices: Iterable[int]) -> list[_NodeFindRequest]:
         keys = self._keys

@@ -23,6 +23,7 @@ from fs3.model.method import Method
 from fs3.model.page_usage import PinKind
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.runtime.tracing import attempting
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import routing_version_of
 from fs3.wire.storage_pages import (
@@ -110,18 +111,19 @@ class HeadCall(ABC):
 
     async def run(self) -> None:
         """Ask until every page has its answer, or the deadline has come."""
-        left: Sequence[int] = range(len(self._pages.chunks))
-        while True:
-            requests = self._plan(left)
-            await send_windowed(requests, len(requests), self)
-            if not self._attempts:
-                return
+        await self._send_all(range(len(self._pages.chunks)))
+        while self._attempts:
             step = await self._attempts.next_round()
             for index, code, _ in (*step.refused, *step.expired):
                 self.failures[index] = code
             if not step.again:
                 return
-            left = step.again
+            with attempting(step.attempt):
+                await self._send_all(step.again)
+
+    async def _send_all(self, indices: Sequence[int]) -> None:
+        requests = self._plan(indices)
+        await send_windowed(requests, len(requests), self)
 
     def _plan(self, indices: Sequence[int]) -> list[HeadRequest]:
         chains = self._pages.chains

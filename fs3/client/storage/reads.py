@@ -26,6 +26,7 @@ from fs3.core.files.read_plan import Buffers, ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FlatBuffers, Reply
+from fs3.runtime.tracing import attempting
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     ReadReplyColumns,
@@ -254,7 +255,8 @@ class ReadCall:
             self._counters.retries += len(step.again)
             if not step.again:
                 break
-            await self._send_all(self._plan(step.again))
+            with attempting(step.attempt):
+                await self._send_all(self._plan(step.again))
         return self._outcomes  # type: ignore[return-value]
 
     def _plan_one(self) -> list[_NodeReadRequest] | None:

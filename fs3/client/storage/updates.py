@@ -16,7 +16,7 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
-from fs3.client.storage.attempts import Attempts
+from fs3.client.storage.attempts import Attempts, RetryRound
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.channel_pool import ChannelPool
@@ -25,6 +25,7 @@ from fs3.core.files.write_plan import WriteIO, sums_of
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.runtime.tracing import attempting
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     NO_CLIENT,
@@ -192,15 +193,21 @@ class UpdateCall:
                 request.abort(error(Code.DISCONNECTED, f"node {request.node} is no head any more"))
 
     async def _send_wave(self, wave: list[int]) -> None:
-        left = wave
         try:
-            while left:
-                self._requests = self._plan(left)
-                await send_windowed(self._requests, update_requests_max, self)
-                left = await self._next_round() if self._attempts else []
+            await self._send_round(wave)
+            while self._attempts:
+                step = await self._next_round()
+                if not step.again:
+                    break
+                with attempting(step.attempt):
+                    await self._send_round(step.again)
         finally:
             for index in wave:
                 self._finish(index)
+
+    async def _send_round(self, left: list[int]) -> None:
+        self._requests = self._plan(left)
+        await send_windowed(self._requests, update_requests_max, self)
 
     def _head_of(self, chain: ChainId) -> tuple[NodeId | None, int]:
         """(node, chain version) an update of a chain goes to."""
@@ -270,13 +277,13 @@ class UpdateCall:
         )
         return columns, parts
 
-    async def _next_round(self) -> list[int]:
-        """The updates to send again. What was refused for good keeps the result it has."""
+    async def _next_round(self) -> RetryRound:
+        """Which updates to send again. What was refused for good keeps the result it has."""
         step = await self._attempts.next_round()
         for index, code, message in step.expired:
             self._results[index] = UpdateResult(code, message=message)
         self._counters.retries += len(step.again)
-        return step.again
+        return step
 
     def _refuse(self, index: int, node: NodeId | None, result: UpdateResult) -> None:
         """An update has this result, unless it is sent again."""

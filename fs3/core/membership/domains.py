@@ -32,6 +32,19 @@ def domain_groups(domains: Sequence[Domain], replicas: int) -> list[int]:
     return list(range(len(domains)))
 
 
+def groups_alike(domains: Sequence[Domain], replicas: int) -> list[list[int]]:
+    """The nodes of each group, when all groups have the same size and nothing else is to be kept apart; empty: they are not
+    alike. That is so where groups are zones, or racks of one zone."""
+    members: dict[int, list[int]] = {}
+    for node, group in enumerate(domain_groups(domains, replicas)):
+        members.setdefault(group, []).append(node)
+    groups = list(members.values())
+    same_size = len({len(group) for group in groups}) == 1
+    zones = {domain.zone for domain in domains}
+    by_zone = all(len({domains[node].zone for node in group}) == 1 for group in groups) and len(groups) == len(zones)
+    return groups if same_size and (by_zone or len(zones) == 1) else []
+
+
 def _zone(domain: Domain, index: int) -> tuple[object, ...]:
     return (domain.zone,) if domain.zone else _rack(domain, index)
 

@@ -44,6 +44,8 @@ class NodeHealth:
     """When that arrived; None before the first."""
     has_left: bool = False
     """It has handed over."""
+    is_unheard: bool = False
+    """It has got another incarnation since then, and has sent no heartbeat under it."""
     fence_version: int = 0
     """Routing version the node must have applied before its lease is extended: in it, the node lost something it served."""
     problem: str = ""
@@ -93,6 +95,7 @@ class LeaseHealth:
         if not same_incarnation:
             health.seq = 0
             health.reports.clear()
+            health.is_unheard = True
 
     def on_assigned(self, now: int, node: NodeId, target: TargetId) -> None:
         """The node has a new target: it cannot have mentioned it before it learns of it."""
@@ -113,6 +116,7 @@ class LeaseHealth:
         granted must have been counted. The last one again, because its answer was lost, is granted again.
         """
         health = self._nodes[heartbeat.node]
+        health.is_unheard = False
         if heartbeat.seq < health.seq or health.has_left:
             return False, set()
         if heartbeat.seq == health.seq:
@@ -173,6 +177,10 @@ class LeaseHealth:
         """Its lease is running, as far as the node can know. KeyError for a node that is not known."""
         health = self._nodes[node]
         return not health.has_left and now < health.lease_until
+
+    def is_unheard(self, node: NodeId) -> bool:
+        """This manager has given it its incarnation, and no heartbeat under it has come."""
+        return self._nodes[node].is_unheard
 
     def local_state(self, now: int, node: NodeId, target: TargetId, chain_version: int) -> LocalState | None:
         """What to believe of a target of a chain of this version; None when nothing is known yet.

@@ -240,7 +240,11 @@ class Manager:
 
     def target_statuses(self, now: int) -> list[TargetStatus]:
         """Every target of every chain, as published and as reported."""
-        return [self._target_status(now, chain, slot) for chain in self.published.chains.values() for slot in chain.slots]
+        return [status for chain in self.published.chains.values() for status in self.statuses_of(now, chain)]
+
+    def statuses_of(self, now: int, chain: Chain) -> list[TargetStatus]:
+        """The targets of a published chain, in its order."""
+        return [self._target_status(now, chain, slot) for slot in chain.slots]
 
     def _target_status(self, now: int, chain: Chain, slot: Slot) -> TargetStatus:
         local = self._health.local_state(now, slot.node, slot.target, chain.version)
@@ -285,7 +289,9 @@ class Manager:
         check_release(self._release, event)
         self.machines.check_node(event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
-        incarnation = admit_incarnation(known, event, alive=known is not None and self._health.is_alive(now, known.id))
+        alive = known is not None and self._health.is_alive(now, known.id)
+        unheard = known is not None and self._health.is_unheard(known.id)
+        incarnation = admit_incarnation(known, event, alive=alive, unheard=unheard)
         if known is None and len(self._state.nodes) >= nodes_max:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
@@ -418,6 +424,8 @@ class Manager:
         if not self._config.reconfigure:
             return
         for number in sorted(set(chains)):
+            # One that has left because another target has taken its place must not come back before it is retired.
+            self._moves.finish(now, number)
             chain = self._state.chains[number]
             states = {
                 slot.target: state

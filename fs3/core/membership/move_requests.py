@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
-from fs3.base.ids import TargetId
+from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.core.membership.balance import MoveChoice, full_percent
+from fs3.core.membership.balance import Balance, MoveChoice, full_percent
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.moves import ChainEditor, Moves
@@ -60,6 +61,10 @@ class MoveRequests:
                 return self._undrain(request)
             case MoveAction.REMOVE:
                 return self._remove(request)
+            case MoveAction.DRAIN_TARGETS:
+                return self._drain_targets(now, request)
+            case MoveAction.UNDRAIN_TARGETS:
+                return self._undrain_targets(request)
 
     def set(self, request: SetMoves) -> MoveOverview:
         """Change how targets move."""
@@ -112,7 +117,9 @@ class MoveRequests:
         return self.describe(choices, departing.reason) if request.is_dry_run else self.describe()
 
     def _why_not(self, now: int, node: Node) -> str:
-        return "it is to hold nothing" if node.id in self._state.departing else "it is not alive"
+        if node.id in self._state.departing:
+            return "it is to hold nothing"
+        return "the last target that it was given did not come up" if self._health.is_alive(now, node.id) else "it is not alive"
 
     def _check_places(self, now: int, departing: Departing) -> list[MoveChoice]:
         """Where everything that a node has would go. NO_SPACE with the numbers when some of it has no place."""
@@ -120,18 +127,67 @@ class MoveRequests:
         leaver = balance.nodes[departing.node]
         leaver.takes = False
         choices = self._moves.plan_departure(balance, departing)
+        self._check_unplaced(balance, leaver.id, choices)
+        return choices
+
+    def _check_unplaced(self, balance: Balance, node: NodeId, choices: Sequence[MoveChoice]) -> None:
         left = balance.unplaced
         if left:
-            takers = [node for node in balance.nodes.values() if node.takes]
-            room = sum(max(0, node.capacity * full_percent // 100 - node.used) for node in takers)
+            takers = [other for other in balance.nodes.values() if other.takes and other.id != node]
+            room = sum(max(0, other.capacity * full_percent // 100 - other.used) for other in takers)
             largest = max(len(chain.members) for chain in left)
             raise RequestRejected(
                 Code.NO_SPACE,
-                f"{len(left)} of {len(left) + len(choices)} targets of node {self._state.nodes[departing.node].name!r}, "
+                f"{len(left)} of {len(left) + len(choices)} targets of node {self._state.nodes[node].name!r}, "
                 f"{format_size(sum(chain.size for chain in left))}, have no other place: chains have {largest} replicas "
                 f"on as many nodes, and {len(takers)} other nodes take targets, with room for {format_size(room)}",
             )
-        return choices
+
+    def _drain_targets(self, now: int, request: PlanMoves) -> MoveOverview:
+        """Some targets of a node go elsewhere, as those of a disk that is to be taken out; the node may be given others."""
+        node = self._storage_node(request.node)
+        chains = self._find_targets(node, request.targets)
+        balance = self._moves.measure(now)
+        choices: list[MoveChoice] = []
+        for target, number in chains.items():
+            move = self._state.moves.get(number)
+            if move is not None and move.leaver == target:
+                continue
+            if move is not None and move.joiner:
+                raise RequestRejected(
+                    Code.BUSY, f"target {move.leaver} of chain {number} is moving: target {target} may when that is over"
+                )
+            # What is planned and not begun of this chain gives way to it.
+            chain = self._state.chains[number]
+            members = tuple((slot.target, slot.node) for slot in chain.slots)
+            load = replace(balance.chains[number], members=members)
+            destination = balance.choose(load, node.id)
+            if destination is None:
+                balance.unplaced.append(load)
+            else:
+                choices.append(balance.take(load, target, node.id, destination))
+        self._check_unplaced(balance, node.id, choices)
+        if request.is_dry_run:
+            return self.describe(choices, MoveReason.DRAIN)
+        for choice in choices:
+            self._ledger.set_move(choice.chain, Move(choice.chain, choice.leaver, choice.destination, MoveReason.DRAIN))
+        return self.describe()
+
+    def _undrain_targets(self, request: PlanMoves) -> MoveOverview:
+        node = self._storage_node(request.node)
+        for target, number in self._find_targets(node, request.targets).items():
+            move = self._state.moves.get(number)
+            if move is not None and move.leaver == target and not move.joiner and not request.is_dry_run:
+                self._moves.drop(number)
+        return self.describe()
+
+    def _find_targets(self, node: Node, targets: Sequence[TargetId]) -> dict[TargetId, ChainId]:
+        own = self._editor.targets_of(node.id)
+        for target in targets:
+            if target not in own:
+                has = ", ".join(map(str, sorted(own))) or "none"
+                raise RequestRejected(Code.NO_SUCH_TARGET, f"node {node.name!r} has no target {target}; its targets are {has}")
+        return {target: own[target] for target in targets}
 
     def _forget(self, now: int, request: PlanMoves) -> MoveOverview:
         node = self._storage_node(request.node)
@@ -139,6 +195,11 @@ class MoveRequests:
             raise RequestRejected(Code.BUSY, f"node {node.name!r} is alive: drain it, or stop it and wait for its lease to end")
         lost = self._moves.would_lose([node.id])
         notes = [self._describe_loss(chain, node) for chain in lost]
+        damaged = sum(map(self._moves.has_damage, self._chains_of(node)))
+        if damaged:
+            notes.append(
+                f"{damaged} chains of node {node.name!r} have damaged chunks, and it may have the last good copies of them"
+            )
         if lost and not request.accept_loss and not request.is_dry_run:
             self._refuse_loss(node, lost)
         departing = Departing(node.id, MoveReason.FORGET)
@@ -153,6 +214,9 @@ class MoveRequests:
             if not move.joiner and any(slot.node == node.id for slot in self._state.chains[move.chain].slots):
                 self._ledger.set_move(move.chain, None)
         return self.describe(notes=notes)
+
+    def _chains_of(self, node: Node) -> list[Chain]:
+        return [self._state.chains[number] for number in self._editor.targets_of(node.id).values()]
 
     def _refuse_loss(self, node: Node, lost: Sequence[Chain]) -> None:
         total = format_size(sum(self._moves.size_of(chain) for chain in lost))
@@ -250,6 +314,9 @@ class MoveRequests:
             ]
         unplaced = Counter(self._moves.unplaced.values())
         notes = [*notes, *(f"{count} targets of {self._name(node)} have no other place" for node, count in unplaced.items())]
+        repairing = sum(self._moves.waits_for_repair(move) for move in state.moves.values())
+        if repairing:
+            notes.append(f"{repairing} moves wait: the target that is to go may have the last good copies of damaged chunks")
         waiting = sum(self._moves.waits_for_others(move) for move in state.moves.values())
         if waiting:
             notes.append(f"{waiting} moves wait for other targets of their chains to serve again, so that no replica is missing")

@@ -10,8 +10,12 @@ before.
     finished     the leaver does not serve any more, and the chain is known to go on without it (`departures`): its slot goes, and
                  its node deletes what it has
 
+Where a chunk is damaged on those that serve, the leaver may have its last good copy: it stays, also while it is away, until the
+others have repaired theirs.
+
 A leaver that serves is only asked when without it no fewer targets serve than when the move began. A joiner whose node dies, or
-whose disk does not work or is full, is given up, and another node is chosen.
+whose disk does not work or is full, is given up, and another node is chosen; with such a disk it gets none for a while
+(`move_backoff`).
 
 Why something moves is stored apart from the moves: a node that is to hold nothing (`Departing`) gets moves for what it has, again
 and again, until it has nothing. Everything is a row of the manager's store, so the next manager goes on.
@@ -34,6 +38,7 @@ from fs3.base.units import MIB, SECOND
 from fs3.core.membership.balance import Balance, ChainLoad, MoveChoice, NodeLoad
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.move_backoff import MoveBackoff
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.moves import Departing, Move, MoveReason, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role
@@ -78,6 +83,9 @@ class Moves:
         """Storage nodes that are not alive, and since when this manager knows."""
         self._offline_since: dict[TargetId, int] = {}
         """Joiners that are OFFLINE, and since when."""
+        self._backoff = MoveBackoff()
+        self._place_at: dict[ChainId, int] = {}
+        """Moves of single targets that no node could take, and when to look again."""
         self._plan_at = 0
         """When to look again at what could not be placed."""
         self._balance: Balance | None = None
@@ -103,6 +111,21 @@ class Moves:
             else:
                 self._begin(now, move, busy)
 
+    def finish(self, now: int, number: ChainId) -> None:
+        """Retire the leaver of a chain when it has left."""
+        move = self._state.moves.get(number)
+        if move is not None and move.joiner:
+            chain = self._state.chains[number]
+            leaver = chain.slot(move.leaver)
+            if leaver is not None and leaver.state is not PublicState.SERVING and _serves(chain, move.joiner):
+                self._go_on(now, move)
+
+    def drop(self, number: ChainId) -> None:
+        """A move that has not begun is not to be made."""
+        self._place_at.pop(number, None)
+        self.unplaced.pop(number, None)
+        self._ledger.set_move(number, None)
+
     def on_left_alone(self) -> None:
         """Chains are left as they are for now: no node is listened for here."""
         self._silent_since.clear()
@@ -127,14 +150,31 @@ class Moves:
         return found
 
     def may_leave(self, chain: Chain, move: Move) -> bool:
-        """The joiner serves, and without the leaver no fewer targets serve than when the move began."""
+        """The joiner serves, and without the leaver no fewer targets serve than when the move began, and no good copy is lost."""
         others = sum(slot.target != move.leaver for slot in chain.serving_slots())
-        return _serves(chain, move.joiner) and others >= max(1, move.serving)
+        return _serves(chain, move.joiner) and others >= max(1, move.serving) and self._is_spare(chain, move)
 
     def waits_for_others(self, move: Move) -> bool:
         """The joiner serves, and the leaver stays because too few others do."""
         chain = self._state.chains[move.chain]
-        return _serves(chain, move.joiner) and _serves(chain, move.leaver) and not self.may_leave(chain, move)
+        stays = _serves(chain, move.joiner) and _serves(chain, move.leaver) and not self.may_leave(chain, move)
+        return stays and self._is_spare(chain, move)
+
+    def waits_for_repair(self, move: Move) -> bool:
+        """The joiner serves, and the leaver stays because it may have the last good copy of a damaged chunk."""
+        chain = self._state.chains[move.chain]
+        return _serves(chain, move.joiner) and not self._is_spare(chain, move)
+
+    def _is_spare(self, chain: Chain, move: Move) -> bool:
+        """No target that serves lacks the good copy of a chunk that the leaver may have. What is damaged on the leaver as well is
+        lost, and nothing to wait for; nor is a node that does not come back."""
+        leaver = chain.slot(move.leaver)
+        if leaver is None or self._is_forgotten(leaver):
+            return True
+        own = self._health.report(leaver.node, leaver.target)
+        most = own.upkeep.bad_blocks if own is not None else 0
+        reports = [self._health.report(slot.node, slot.target) for slot in chain.serving_slots() if slot.target != move.leaver]
+        return all(report is not None and report.upkeep.bad_blocks <= most for report in reports)
 
     def _begin(self, now: int, move: Move, busy: Counter[NodeId]) -> None:
         state, chain = self._state, self._state.chains[move.chain]
@@ -143,9 +183,13 @@ class Moves:
             return
         if state.move_settings.is_paused or not chain.serving_slots():
             return
+        if now < self._place_at.get(move.chain, 0):
+            return
         if not self.can_receive(now, move.destination) or any(slot.node == move.destination for slot in chain.slots):
             self._choose_again(now, move)
             return
+        self._place_at.pop(move.chain, None)
+        self.unplaced.pop(move.chain, None)
         involved = self._nodes_of(move)
         if any(busy[node] >= state.move_settings.per_node for node in involved):
             return
@@ -162,16 +206,21 @@ class Moves:
         joiner, leaver = chain.slot(move.joiner), chain.slot(move.leaver)
         if joiner is None or joiner.state is not PublicState.OFFLINE:
             self._offline_since.pop(move.joiner, None)
+        if joiner is not None and joiner.state is PublicState.SERVING:
+            self._backoff.on_joined(joiner.node)
         if joiner is None or leaver is None:
             self._ledger.set_move(move.chain, None)
         elif joiner.state is not PublicState.SERVING:
             # One that served last may have what no other target has: the chain waits for it, as for any other.
             if joiner.state is not PublicState.LASTSRV and self._is_hopeless(now, joiner):
                 self._offline_since.pop(joiner.target, None)
+                if joiner.node in self._state.nodes and self._health.is_alive(now, joiner.node):
+                    self._backoff.on_given_up(now, joiner.node)
+                    self._balance = None
                 self._choose_again(now, msgspec.structs.replace(move, joiner=TargetId(0)))
                 self._retire(now, chain, joiner)
         elif leaver.state is not PublicState.SERVING:
-            if self._editor.goes_on(move.chain):
+            if self._editor.goes_on(move.chain) and self._is_spare(chain, move):
                 self._ledger.set_move(move.chain, None)
                 self._retire(now, chain, leaver)
         elif not self.may_leave(chain, move):
@@ -180,12 +229,14 @@ class Moves:
     def _go_on_for_forgotten(self, now: int, chain: Chain, move: Move) -> None:
         """A target of the chain has died meanwhile, for good: the joiner takes its place, and the leaver moves later."""
         for slot in chain.slots:
-            departing = self._state.departing.get(slot.node)
-            forgotten = departing is not None and departing.reason is MoveReason.FORGET
-            if forgotten and not chain.is_live(slot.target) and slot.state is not PublicState.LASTSRV:
+            if self._is_forgotten(slot) and not chain.is_live(slot.target) and slot.state is not PublicState.LASTSRV:
                 self._ledger.set_move(move.chain, None)
                 self._retire(now, chain, slot)
                 return
+
+    def _is_forgotten(self, slot: Slot) -> bool:
+        departing = self._state.departing.get(slot.node)
+        return slot.node not in self._state.nodes or (departing is not None and departing.reason is MoveReason.FORGET)
 
     def _retire(self, now: int, chain: Chain, gone: Slot) -> None:
         """A target that does not serve is no member of its chain any more."""
@@ -194,17 +245,23 @@ class Moves:
         self._editor.change_chain(now, chain, Chain(chain.id, chain.version + 1, slots))
 
     def _choose_again(self, now: int, move: Move) -> None:
-        """The destination cannot take it any more: another one, or no move, until one is planned again."""
+        """The destination cannot take it: another one, or no move, until one is planned again. A target that is drained by itself
+        keeps its move, since it would not be."""
         balance = self._balance = self._balance or self.measure(now)
         members = tuple((slot.target, slot.node) for slot in self._state.chains[move.chain].slots)
         chain = replace(balance.chains[move.chain], members=members)
         source = next(node for target, node in members if target == move.leaver)
         destination = balance.choose(chain, source)
-        if destination is None:
-            self._ledger.set_move(move.chain, None)
-        else:
+        if destination is not None:
             balance.take(chain, move.leaver, source, destination)
-            self._ledger.set_move(move.chain, msgspec.structs.replace(move, destination=destination.id))
+            move = msgspec.structs.replace(move, destination=destination.id)
+        elif move.reason is MoveReason.DRAIN and source not in self._state.departing:
+            self.unplaced[move.chain] = source
+            self._place_at[move.chain] = now + plan_again_ns
+        else:
+            self._ledger.set_move(move.chain, None)
+            return
+        self._ledger.set_move(move.chain, move)
 
     def _nodes_of(self, move: Move) -> tuple[NodeId, ...]:
         """The nodes that read and write for a move."""
@@ -214,13 +271,14 @@ class Moves:
     # --- nodes that are to hold nothing ------------------------------------------------------------------------------
 
     def can_receive(self, now: int, node: NodeId) -> bool:
-        """Whether a node may be given targets: a storage node that is alive and is not to hold nothing."""
+        """Whether a node may be given targets: a storage node that is alive, is not to hold nothing, and took the last ones."""
         known = self._state.nodes.get(node)
         return (
             known is not None
             and known.role is Role.STORAGE
             and node not in self._state.departing
             and self._health.is_alive(now, node)
+            and not self._backoff.rests(now, node)
         )
 
     def _is_hopeless(self, now: int, joiner: Slot) -> bool:
@@ -247,8 +305,19 @@ class Moves:
         for number, since in list(self._silent_since.items()):
             if number not in state.nodes:
                 del self._silent_since[number]
-            elif now - since >= after and number not in state.departing and not self.would_lose([number]):
+            elif now - since >= after and number not in state.departing and not self._may_lose(number):
                 self._ledger.set_departing(number, Departing(number, MoveReason.FORGET))
+
+    def _may_lose(self, node: NodeId) -> bool:
+        """Whether a node that is dead may have what no other node has: the newest data of a chain, or the last good copy of a
+        chunk."""
+        chains = (self._state.chains[number] for number in self._editor.targets_of(node).values())
+        return bool(self.would_lose([node])) or any(map(self.has_damage, chains))
+
+    def has_damage(self, chain: Chain) -> bool:
+        """A target that serves has a chunk without a good copy, or has not said yet that it has none."""
+        reports = (self._health.report(slot.node, slot.target) for slot in chain.serving_slots())
+        return any(report is None or report.upkeep.bad_blocks for report in reports)
 
     def would_lose(self, nodes: Iterable[NodeId]) -> list[Chain]:
         """Chains of which no target on another node than these serves."""
@@ -311,6 +380,7 @@ class Moves:
             if retired.node == node.id:
                 self._ledger.set_retired(retired.target, None)
         self._silent_since.pop(node.id, None)
+        self._backoff.forget(node.id)
         self._editor.remove_node(node, RemovedNode(node.name, node.id, was_forgotten))
 
     # --- sizes -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ each id comes with a salt, of random bytes that every term of a manager draws an
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import msgspec
@@ -63,6 +64,10 @@ class Namespaces:
         limit = min(wanted.limit or namespaces_per_page_max, namespaces_per_page_max)
         found, more = self._ledger.list_namespaces(wanted.prefix, wanted.after, limit)
         return NamespacePage(tuple(found), more, *self._version_and_next_id())
+
+    def find_ids(self, ids: Collection[int]) -> dict[int, CacheNamespace]:
+        """Those of the stored ones that have one of these ids now. May be called from any thread."""
+        return {each.id: each for each in list(self._ledger.durable_namespaces.values()) if each.id in ids}
 
     def list_changes(self, since: int) -> NamespaceChanges:
         """What is stored of the changes since the list had a version."""

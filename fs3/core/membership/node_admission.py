@@ -36,10 +36,11 @@ def check_release(release: Release, event: RegisterNode) -> None:
         raise RequestRejected(Code.PROTOCOL, f"node {event.name!r} runs {conflict}")
 
 
-def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
+def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool, unheard: bool) -> int:
     """The incarnation under which a process may have its name; RequestRejected when it may not.
 
-    `known`: the node that has the name. `alive`: its lease may be running.
+    `known`: the node that has the name. `alive`: its lease may be running. `unheard`: this manager has given it its incarnation,
+    and no heartbeat under it has come.
     """
     if known is None:
         return event.incarnation or 1
@@ -48,8 +49,10 @@ def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -
     if event.incarnation and event.incarnation < known.incarnation:
         raise RequestRejected(Code.OLD_INCARNATION, superseded_message(known, event.incarnation))
     is_same_directory = (event.host, event.directory) == (known.host, known.directory)
-    if is_same_directory and (event.pid, event.endpoints) == (known.pid, known.endpoints) and (event.incarnation or alive):
-        return event.incarnation or known.incarnation  # it asks again: the answer was lost
+    # It asks again, because the answer was lost. One that has no incarnation, of a node that was heard under its own, is another
+    # process with the same pid, as in a container: it has an empty directory, and what the former one has sent may still arrive.
+    if is_same_directory and (event.pid, event.endpoints) == (known.pid, known.endpoints) and (event.incarnation or unheard):
+        return event.incarnation or known.incarnation
     # The lock of its directory proves that the former process of that directory has ended. Of another one, only time does.
     has_lock = is_same_directory and (event.directory or event.incarnation > known.incarnation)
     if alive and not (event.incarnation and has_lock):

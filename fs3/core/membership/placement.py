@@ -24,7 +24,7 @@ from typing import NamedTuple
 from fs3.base.limits import replicas_max
 from fs3.base.prng import Prng
 from fs3.core.membership.cyclic_placement import choose_shifted
-from fs3.core.membership.domains import Apart, choose_apart, domain_groups
+from fs3.core.membership.domains import Apart, choose_apart, domain_groups, groups_alike
 from fs3.model.domain import Domain
 
 _CANDIDATES = 64
@@ -59,7 +59,11 @@ def place(
     prng = Prng(seed)
     chains: list[list[int]] = []
     if any(str(domain) for domain in domains):
-        chains = choose_apart(domains, targets_per_node, replicas, prng)
+        left = targets_per_node
+        if nodes > _CANDIDATES and (alike := groups_alike(domains, replicas)):
+            chains = choose_shifted(nodes, targets_per_node // replicas, replicas, prng, alike)
+            left = targets_per_node % replicas
+        chains += choose_apart(domains, left, replicas, prng)
         _even_out(chains, nodes, prng, Apart(domains, domain_groups(domains, replicas)))
     else:
         if nodes > _CANDIDATES:

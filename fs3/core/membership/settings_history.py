@@ -41,6 +41,12 @@ class Settings:
         return kept[max(kept)].values if kept else {}
 
     @property
+    def version(self) -> int:
+        """Of what is set. A manager of a release without settings may have been the primary, and have stored the counters without
+        this one: no version is given twice all the same."""
+        return max([self._ledger.state.counters.settings, *self._ledger.state.settings])
+
+    @property
     def config(self) -> MgmtdConfig:
         """What the manager goes by."""
         return manager_config({key: value for key, value in self.values.items() if key in SETTINGS}, self._base)
@@ -52,9 +58,9 @@ class Settings:
 
     def set(self, event: SetSettings) -> int:
         """Change settings; the version of what is there then."""
-        counters = self._ledger.state.counters
-        if event.expected_version not in (0, counters.settings):
-            told = f"the settings have version {counters.settings}, not {event.expected_version}"
+        current = self.version
+        if event.expected_version not in (0, current):
+            told = f"the settings have version {current}, not {event.expected_version}"
             raise RequestRejected(Code.STALE, told)
         before = self.values
         after = dict(before)
@@ -71,8 +77,8 @@ class Settings:
         except ValueError as wrong:
             raise RequestRejected(Code.CONFIG, str(wrong)) from None
         if after == before:
-            return counters.settings
-        version = counters.settings + 1
+            return current
+        version = current + 1
         self._ledger.set_counters(settings=version)
         self._ledger.put_settings(SettingsVersion(version, event.at_ms, event.author, after))
         self._ledger.remove_old_settings(settings_kept_max)

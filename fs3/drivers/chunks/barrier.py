@@ -59,6 +59,8 @@ class Barrier:
         self.covers = covers
         """How many changes in memory are durable with it."""
         self._measure = measure
+        self.began_at = self.ended_at = 0
+        """When the disk thread had it, by the clock of the store."""
         self.emptied: list[int] = []
         self.free_bytes: int | None = None
         """Of the file system, when it was to be measured."""

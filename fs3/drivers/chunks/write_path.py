@@ -345,7 +345,9 @@ class WritePath:
         began_at = self._clock.now()
         self.counts.waited.add(began_at - handed_at)
         barrier.run(self._files, self._log, self._scratch, self._logged_bytes_max)
-        self.counts.written.add(self._clock.now() - began_at)
+        ended_at = self._clock.now()
+        self.counts.written.add(ended_at - began_at)
+        barrier.began_at, barrier.ended_at = began_at, ended_at
         self.counts.grouped += len(barrier.jobs)
 
     def _on_disk(self, work: Callable[[], None]) -> None:
@@ -438,6 +440,8 @@ class WritePath:
     def _finish(self, job: WriteJob, barrier: Barrier) -> None:
         update = job.update
         chunk = update.chunk
+        if update.trace is not None:
+            update.trace.on_stored(barrier.began_at, barrier.ended_at)
         if job.code is Code.OK and barrier.failure:
             job.code, job.message = Code.DISK, self._failure
         elif job.code is Code.OK and barrier.index_failure:

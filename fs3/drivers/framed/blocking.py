@@ -21,14 +21,17 @@ from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method
 from fs3.ports.security import TicketSource
+from fs3.runtime.tracing import OpenSpan, begin_call, current_span
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticate_to_pb
+from fs3.wire.trace_context import with_contexts
 
 _STAGING_BYTES = 32 * KIB
 """Received in one system call: the header of a single read, and all of a small one, or of an open that brings a file's bytes."""
 _REQUEST, _REPLY = FrameKind.REQUEST.value, FrameKind.REPLY.value
+_current_span = current_span.get
 _TIMEVAL = struct.Struct("@ll")
 """Of SO_RCVTIMEO: seconds, microseconds."""
 
@@ -74,19 +77,25 @@ class BlockingConnection:
         """
         if self.is_closed:
             raise error(Code.DISCONNECTED, f"the connection to {self._endpoint} was closed")
+        parent = _current_span()
+        span = None if parent is None or parent.is_ended else begin_call(parent, method.full_name, self._endpoint)
         counts = None if self._counts is None else self._counts.of_called(method)
         begun_at = 0
         if counts is not None:
             counts.begun += 1
             begun_at = counts.now()
         try:
-            code, header, count = self._exchange(method, request, into)
+            code, header, count = self._exchange(method, request, into, span)
             message = None if code else method.reply.FromString(header)
         except BaseException:  # an interrupt as well: where in the stream it came is not known
             if counts is not None:
                 counts.end(Code.DISCONNECTED, begun_at)
+            if span is not None:
+                span.end(Code.DISCONNECTED)
             self.close()
             raise
+        if span is not None:
+            span.end(code)
         if counts is not None:
             counts.received_bytes += count
             counts.end(code, begun_at)
@@ -97,23 +106,26 @@ class BlockingConnection:
             raise problem
         return message, count
 
-    def _exchange(self, method: Method, request: Any, into: memoryview) -> tuple[int, bytes, int]:
+    def _exchange(self, method: Method, request: Any, into: memoryview, span: OpenSpan | None) -> tuple[int, bytes, int]:
         """The code of the reply, its header, and how many bytes of payload are in `into` now."""
         if self._tickets is not None and self._tickets.ticket != self._shown:
             self._authenticate(self._tickets.ticket)
-        return self._ask(method, request.SerializeToString(), into)
+        return self._ask(method, request.SerializeToString(), into, span)
 
     def _authenticate(self, ticket: bytes) -> None:
         """Say who calls. What comes of it shows in the call behind it."""
         self._shown = ticket
-        self._ask(PROCESS.Authenticate, authenticate_to_pb(ticket).SerializeToString(), memoryview(bytearray()))
+        self._ask(PROCESS.Authenticate, authenticate_to_pb(ticket).SerializeToString(), memoryview(bytearray()), None)
 
-    def _ask(self, method: Method, data: bytes, into: memoryview) -> tuple[int, bytes, int]:
+    def _ask(self, method: Method, data: bytes, into: memoryview, span: OpenSpan | None) -> tuple[int, bytes, int]:
         """See `_exchange`, for a request that is serialised."""
         self._last_id = request_id = self._last_id + 1
+        code = 0
+        if span is not None:
+            data, code = with_contexts(data, span.contexts, code)
         sock, staged = self._socket, self._view
         give_up_at = time.monotonic_ns() + self._timeout_ns
-        sock.sendall(pack(_REQUEST, method.id, request_id, len(data), 0, 0, self._timeout_ms) + data)
+        sock.sendall(pack(_REQUEST, method.id, request_id, len(data), 0, code, self._timeout_ms) + data)
         have = self._receive(staged)
         while have < HEADER_BYTES:
             have += self._receive(staged[have:], give_up_at)

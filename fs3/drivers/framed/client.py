@@ -32,6 +32,7 @@ from fs3.ports.security import TicketSource
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import TAKES_PLACES, TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 from fs3.wire.places import unpack_places
+from fs3.wire.trace_context import with_contexts
 
 log = logging.getLogger("fs3.transport")
 
@@ -305,6 +306,8 @@ class FramedChannel(ClientChannel):
         data, length = call.data, call.length
         # Only what has a buffer for its bytes is large enough to be worth it.
         code = 0 if call.into is None else connection.code_of_requests
+        if call.span is not None:
+            data, code = with_contexts(data, call.span.contexts, code)
         head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, code, min(timeout_ms, TIMEOUT_MS_MAX)) + data
         if not length:
             connection.send(head)

@@ -20,13 +20,15 @@ from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
+from fs3.wire.trace_context import unpack_contexts
 
 log = logging.getLogger("fs3.transport")
 
@@ -173,6 +175,12 @@ class FramedCall(ServerCall):
         self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
 
 
+class TracedFramedCall(TracedServerCall, FramedCall):
+    """One that belongs to a trace."""
+
+    __slots__ = ("span",)
+
+
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
@@ -238,15 +246,15 @@ class ServerConnection(Connection):
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_reception()
-        kind, method_id, _, request_id, _, length, timeout_ms = frame
+        kind, method_id, code, request_id, _, length, timeout_ms = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
                 raise FrameError(f"a client sends no frames of kind {kind}")
             if length:
                 raise FrameError(f"a CANCEL with a payload of {length} bytes")
-            call = self._calls.pop(request_id, None)
-            if call is not None:
-                call.cancel()
+            cancelled = self._calls.pop(request_id, None)
+            if cancelled is not None:
+                cancelled.cancel()
             return
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
@@ -257,8 +265,13 @@ class ServerConnection(Connection):
             self._decline(frame, refusal)
             return
         deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
-        takes_places = frame.code == TAKES_PLACES and self._passer is not None
-        call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+        takes_places = code & TAKES_PLACES != 0 and self._passer is not None
+        if code & TRACED and binding.tracer is not None:
+            traced = TracedFramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
+            traced.span = begin_served(traced, binding.tracer, unpack_contexts(header), now)
+            call: FramedCall = traced
+        else:
+            call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
         if length:
             self._incoming = (call, binding)

@@ -23,6 +23,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.ports.security import TicketSource
 from fs3.wire.endpoints import split_endpoint
+from fs3.wire.trace_context import TRACEPARENT, format_traceparent
 
 _CHANNEL_OPTIONS = (
     *OPTIONS,
@@ -81,6 +82,8 @@ class GrpcChannel(ClientChannel):
         if self._tickets is not None and self._tickets.ticket:
             self._shown = self._tickets.ticket
             metadata = ((TICKET_METADATA, self._shown),)
+        if call.span is not None:
+            metadata = (*(metadata or ()), (TRACEPARENT, format_traceparent(call.span.contexts[0])))
         rpc = self._callable(call.method)(data, timeout=timeout_s, metadata=metadata)
         run = self._follow(call, rpc) if isinstance(call, StreamCall) else self._finish(call, rpc)
         call.wire_state = self._loop.create_task(run)

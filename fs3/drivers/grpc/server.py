@@ -24,13 +24,16 @@ from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
+from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
+from fs3.model.trace import SpanContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import OnSent, Part
 from fs3.wire.endpoints import format_host_port, parse_host_port, split_endpoint
 from fs3.wire.errors import encode_error
+from fs3.wire.trace_context import TRACEPARENT, parse_traceparent
 
 _SERVER_OPTIONS = (
     # As on the framed wires; see the limit.
@@ -139,6 +142,12 @@ class GrpcCall(ServerCall):
     def _send_end(self) -> None:
         self.outcome = b""
         self._wake()
+
+
+class TracedGrpcCall(TracedServerCall, GrpcCall):
+    """One that belongs to a trace."""
+
+    __slots__ = ("span",)
 
 
 class _RoomForReply:
@@ -317,6 +326,9 @@ class GrpcListener:
         remaining_s = context.time_remaining()
         deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else now + int(remaining_s * SECOND)
         call = GrpcCall(self, method, request, peer, deadline, auth)
+        if binding.tracer is not None and (context_of_client := _context_of(context)) is not None:
+            call = traced = TracedGrpcCall(self, method, request, peer, deadline, auth)
+            traced.span = begin_served(call, binding.tracer, (context_of_client,), self._now())
         if binding.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
         if length := reply_bytes_of(method, request):
@@ -344,6 +356,15 @@ async def serve(
     listener = GrpcListener(admission, clock, pool or pool_of(loop), replies or reply_budget_of(loop), credentials)
     await listener.start()
     return listener
+
+
+def _context_of(context: Any) -> SpanContext | None:
+    """The span of the client, when it says one that is sampled."""
+    for key, value in context.invocation_metadata() or ():
+        if key == TRACEPARENT and isinstance(value, str):
+            found = parse_traceparent(value)
+            return found[0] if found is not None and found[1] else None
+    return None
 
 
 def _server_credentials(credentials: TlsCredentials) -> grpc.ServerCredentials:

@@ -1,4 +1,4 @@
-"""Metrics over HTTP: `GET /metrics` in Prometheus' text format, from a thread with an event loop of its own.
+"""Metrics over HTTP: `GET /metrics` in Prometheus' text format, from a thread with its own event loop; and a site beside it.
 
 The process's own loop takes no part in it, so a loop that stands still can be looked at. Scrapers are bounded: so many
 connections, so long for a request and for its answer; and they share one reading while it is young, so that a storm of them costs
@@ -15,12 +15,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
+from fs3.base.units import KIB, MILLISECOND, SECOND
+from fs3.drivers.http.http_messages import HttpConnection, HttpRequest, parse_request
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
+from fs3.runtime.pacing import paced
 from fs3.wire.exposition import CONTENT_TYPE, lines_of
 
 log = logging.getLogger("fs3.metrics")
@@ -29,29 +32,63 @@ scrapers_max = 16
 """Connections at a time; further ones are answered 503."""
 scrape_request_bytes_max = 8 * KIB
 scrape_request_ns = 5 * SECOND
-"""So long a scraper may take for its request, and then `scrape_reply_ns` to take the answer."""
-scrape_reply_ns = 10 * SECOND
+"""So long a scraper may take for its request, and then `http_reply_ns` to take the answer."""
 scrape_age_ns = 250 * MILLISECOND
 """A reading is given to all that ask within so long."""
-_WORK_NS = 500 * MICROSECOND
-_REST_NS = 100 * MICROSECOND
-"""While a reading is made: the thread works so long, then rests."""
-
 SampleReader = Callable[[], Iterable[Sample]]
 """Says all readings of now."""
+
+
+class Site(Protocol):
+    """What the port serves beside metrics."""
+
+    async def run(self) -> None:
+        """Its duties, on the loop of the server, until it is cancelled."""
+        ...
+
+    async def serve(self, request: HttpRequest, connection: HttpConnection, admitted: Admitted) -> None:
+        """Answer one request. Raises TimeoutError and OSError when the client is not there for it."""
+        ...
+
+
+class Admitted(Protocol):
+    """The place of a client among the connections of the server, which are bounded."""
+
+    @property
+    def reader(self) -> asyncio.StreamReader:
+        """What it sends."""
+        ...
+
+    def leave(self) -> None:
+        """It counts no more: the site bounds those of its kind itself."""
+        ...
+
+
+class _Place:
+    def __init__(self, server: MetricsServer, reader: asyncio.StreamReader) -> None:
+        self._server: MetricsServer | None = server
+        self.reader = reader
+
+    def leave(self) -> None:
+        if self._server is not None:
+            self._server.connected -= 1
+            self._server = None
 
 
 class MetricsServer:
     """One port. It reads what `read` says; see `MetricSource` for what that may do."""
 
-    def __init__(self, read: SampleReader) -> None:
+    def __init__(self, read: SampleReader, site: Site | None = None) -> None:
+        """`site`: answers what is not about metrics; None: that is not found."""
         self._read = read
+        self._site = site
+        self.connected = 0
+        """Connections that count."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._body = b""
         self._made_at = -SECOND
-        self._scrapers = 0
         self._scrapes = 0
         self._refused = 0
         self._elapsed_ns = 0
@@ -89,46 +126,43 @@ class MetricsServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         server = await asyncio.start_server(self._on_connected, sock=sock, limit=scrape_request_bytes_max)
+        duties = asyncio.ensure_future(self._site.run()) if self._site is not None else None
         ready.set()
         await self._stop.wait()
         server.close()
+        if duties is not None:
+            duties.cancel()
+            await asyncio.wait([duties])
 
     async def _on_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._scrapers += 1
+        self.connected += 1
+        place = _Place(self, reader)
         try:
-            if self._scrapers > scrapers_max:
+            if self.connected > scrapers_max:
                 self._refused += 1
-                await self._answer(writer, 503, b"too many scrapers\n")
+                await HttpConnection(writer).answer(503, b"too many scrapers\n")
                 return
             async with asyncio.timeout(scrape_request_ns / SECOND):
                 head = await reader.readuntil(b"\r\n\r\n")
-            verb, _, rest = head.partition(b" ")
-            path = rest.partition(b" ")[0].partition(b"?")[0]
-            if verb not in (b"GET", b"HEAD"):
-                await self._answer(writer, 405, b"only GET\n")
-            elif path not in (b"/metrics", b"/metrics/"):
-                await self._answer(writer, 404, b"see /metrics\n")
-            else:
-                body = self._make_body()
-                self._scrapes += 1
-                await self._answer(writer, 200, body, only_head=verb == b"HEAD")
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            await self._serve_one(parse_request(head), writer, place)
+        except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it is slow, has gone, or sends no request
         finally:
-            self._scrapers -= 1
+            place.leave()
             writer.transport.abort()
 
-    async def _answer(self, writer: asyncio.StreamWriter, status: int, body: bytes, *, only_head: bool = False) -> None:
-        head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {CONTENT_TYPE if status == 200 else 'text/plain'}\r\n"
-        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        async with asyncio.timeout(scrape_reply_ns / SECOND):
-            writer.write(head.encode())
-            if not only_head:
-                writer.write(body)
-            writer.transport.set_write_buffer_limits(0)
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
+    async def _serve_one(self, request: HttpRequest, writer: asyncio.StreamWriter, place: _Place) -> None:
+        connection = HttpConnection(writer, only_head=request.verb == "HEAD")
+        if request.verb not in ("GET", "HEAD"):
+            await connection.answer(405, b"only GET\n")
+        elif request.path in ("/metrics", "/metrics/"):
+            body = self._make_body()
+            self._scrapes += 1
+            await connection.answer(200, body, CONTENT_TYPE)
+        elif self._site is not None:
+            await self._site.serve(request, connection, place)
+        else:
+            await connection.answer(404, b"see /metrics\n")
 
     def _make_body(self) -> bytes:
         now = time.monotonic_ns()
@@ -139,24 +173,12 @@ class MetricsServer:
         return self._body
 
     def _pieces(self) -> Iterator[bytes]:
-        rest_at = time.monotonic_ns() + _WORK_NS
-        samples = []
-        for sample in self._samples():
-            samples.append(sample)
-            if time.monotonic_ns() >= rest_at:
-                time.sleep(_REST_NS / SECOND)
-                rest_at = time.monotonic_ns() + _WORK_NS
-        for line in lines_of(samples):
+        samples = list(paced(self._samples()))
+        for line in paced(lines_of(samples)):
             yield line.encode() + b"\n"
-            if time.monotonic_ns() >= rest_at:
-                time.sleep(_REST_NS / SECOND)
-                rest_at = time.monotonic_ns() + _WORK_NS
 
     def _samples(self) -> Iterator[Sample]:
         yield from self._read()
         yield Sample(catalogue.SCRAPES, (), self._scrapes)
         yield Sample(catalogue.SCRAPES_REFUSED, (), self._refused)
         yield Sample(catalogue.SCRAPE_SECONDS, (), self._elapsed_ns / SECOND)
-
-
-_REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -65,6 +65,17 @@ class HeldState:
     def release(self) -> None:
         """Let its pages be used again."""
         self._txn.abort()
+
+
+class EnvironmentFacts(NamedTuple):
+    """What LMDB knows of itself."""
+
+    map_bytes: int
+    used_bytes: int
+    """In pages up to the last that was ever used."""
+    readers: int
+    """Places of snapshots that are taken, those of dead processes included until they are looked for."""
+    readers_max: int
 
 
 class Environment:
@@ -332,6 +343,11 @@ class Environment:
     def measure_used_bytes(self) -> int:
         """Bytes of the data file."""
         return (self.directory / "data.mdb").stat().st_size
+
+    def read_facts(self) -> EnvironmentFacts:
+        """How it is. Raises lmdb.Error when it is closed just now."""
+        info, page_bytes = self._env.info(), self._env.stat()["psize"]
+        return EnvironmentFacts(info["map_size"], (info["last_pgno"] + 1) * page_bytes, info["num_readers"], info["max_readers"])
 
     def explain(self, why: BaseException) -> FS3Error:
         """What an error of LMDB means: NO_SPACE, DATA_LOSS, else DISK."""

@@ -34,6 +34,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -503,6 +504,12 @@ class LmdbKV:
         yield Sample(catalogue.STORE_CONFLICTS, (), stats.conflicts)
         yield Sample(catalogue.STORE_RERUNS, (), stats.reruns)
         yield Sample(catalogue.LMDB_BYTES, (), self._environment.measure_used_bytes())
+        with suppress(lmdb.Error):  # it is opened anew, or closed, just now
+            facts = self._environment.read_facts()
+            yield Sample(catalogue.LMDB_MAP, (), facts.map_bytes)
+            yield Sample(catalogue.LMDB_USED, (), facts.used_bytes)
+            yield Sample(catalogue.LMDB_READERS, (), facts.readers)
+            yield Sample(catalogue.LMDB_READERS_MAX, (), facts.readers_max)
 
     @property
     def description(self) -> str:

@@ -45,6 +45,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
 from fs3.ports.security import EndSubscription, TicketSource
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.tracing import OpenSpan, begin_call, current_span
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticate_to_pb
 
@@ -55,6 +56,7 @@ log = logging.getLogger("fs3.transport")
 
 _getpid = os.getpid
 _get_running_loop = asyncio.get_running_loop
+_current_span = current_span.get
 
 
 class PendingCall(asyncio.Future[Reply]):
@@ -95,6 +97,8 @@ class PendingCall(asyncio.Future[Reply]):
     """None: it is not counted. The wire counts the answers that are OK, this class the rest."""
     begun_at: int
     """Of the channel's clock."""
+    span: OpenSpan | None = None
+    """Of a call that belongs to a trace (`TracedCall`)."""
 
     def set_exception(self, exception: type | BaseException, /) -> None:
         """As `Future.set_exception`."""
@@ -112,6 +116,30 @@ class PendingCall(asyncio.Future[Reply]):
             self.counts.end(Code.CANCELLED, self.begun_at)
         self.channel.on_call_cancelled(self)
         return True
+
+
+class TracedCall(PendingCall):
+    """A call that is a part of an operation that is traced."""
+
+    __slots__ = ("span",)
+
+    span: OpenSpan
+
+    def set_result(self, reply: Reply, /) -> None:
+        """As `Future.set_result`."""
+        self.span.end()
+        super().set_result(reply)
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """As `Future.set_exception`."""
+        self.span.end(exception.code if isinstance(exception, FS3Error) else Code.INTERNAL)
+        super().set_exception(exception)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `Future.cancel`."""
+        if not self.done():
+            self.span.end(Code.CANCELLED)
+        return super().cancel(msg)
 
 
 class CallbackCall(PendingCall):
@@ -256,13 +284,18 @@ class ClientChannel:
         loop = self._loop
         if _get_running_loop() is not loop or _getpid() != self._pid:
             loop = self._adopt()
-        return self._launch(PendingCall(loop=loop), method, request, parts, into, timeout_ns or call_timeout_ns)
+        parent = _current_span()
+        call = PendingCall(loop=loop) if parent is None else self._begin_traced(loop, parent, method)
+        return self._launch(call, method, request, parts, into, timeout_ns or call_timeout_ns)
 
     def submit(self, method: Method, request: Any, finished: OnReply, timeout_ns: int = 0) -> bool:
         """See `fs3.ports.rpc.Channel.submit`."""
         loop = self._loop
+        parent = _current_span()
         if not self._is_open or self.waiting or _get_running_loop() is not loop or _getpid() != self._pid:
             return False
+        if parent is not None and not parent.is_ended:
+            return False  # by `start` it has a span
         call = CallbackCall(loop=loop)
         call.finished = finished
         call.is_submitted = False
@@ -319,6 +352,14 @@ class ClientChannel:
         self._hang_up()
 
     # --- a call's life -------------------------------------------------------------------------------------------------
+
+    def _begin_traced(self, loop: asyncio.AbstractEventLoop | None, parent: OpenSpan, method: Method) -> PendingCall:
+        """A call of code that is, or once was, part of an operation that is traced."""
+        if parent.is_ended:
+            return PendingCall(loop=loop)
+        call = TracedCall(loop=loop)
+        call.span = begin_call(parent, method.full_name, self.endpoint)
+        return call
 
     def _launch(
         self, call: PendingCall, method: Method, request: Any, parts: Sequence[Part], into: BufferProvider | None, timeout_ns: int

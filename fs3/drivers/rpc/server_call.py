@@ -15,8 +15,10 @@ from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.model.principal import AuthContext, Share
 from fs3.model.slow import SlowOperation, Span
+from fs3.model.trace import CallSpan
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
 from fs3.runtime.slow_operations import SlowOperations
+from fs3.runtime.tracing import Tracer
 
 log = logging.getLogger("fs3.transport")
 
@@ -35,6 +37,8 @@ class MethodBinding(NamedTuple):
     """Of its calls; None: they are not counted. Streams never are: they last as long as their clients like."""
     slow: SlowOperations | None
     """Where those that are answered late are kept."""
+    tracer: Tracer | None
+    """Makes the spans of those that belong to a trace; None: they have none. Nor have streams."""
 
 
 def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int, MethodBinding]:
@@ -48,6 +52,7 @@ def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int,
             method.payload is PayloadSide.REQUEST,
             None if counts is None or method.streaming else counts.of_served(method),
             None if counts is None else counts.slow,
+            None if counts is None or method.streaming else counts.tracer,
         )
         for method, handler in bindings.items()
     }
@@ -81,6 +86,9 @@ class ServerCall:
         "peer",
         "request",
     )
+
+    span: CallSpan | None = None
+    """Of a call that belongs to a trace (`TracedServerCall`)."""
 
     def __init__(self, method: Method, request: Any, peer: str, deadline: int, auth: AuthContext) -> None:
         self.method = method
@@ -202,6 +210,8 @@ class ServerCall:
 
     def count(self, counts: CallCounts, begun_at: int, slow: SlowOperations | None) -> None:
         """Its handler begins at this moment: count it from then on."""
+        if counts.forwarded is not None and self.request.from_target:
+            counts = counts.forwarded
         counts.begun += 1
         self._slow = slow
         if self.payload is not None:

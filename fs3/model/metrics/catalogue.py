@@ -45,6 +45,10 @@ SCRAPES = Metric("fs3_scrapes_total", _C, "Times the metrics were asked for over
 SCRAPE_SECONDS = Metric("fs3_scrape_seconds", _G, "How long the reading before this one took.")
 SCRAPES_REFUSED = Metric("fs3_scrapes_refused_total", _C, "Scrapers that were refused, because too many were connected.")
 
+SPANS_KEPT = Metric("fs3_trace_spans_kept", _G, "Spans of traces in memory, of the last ten minutes.")
+SPANS_EXPORTED = Metric("fs3_trace_spans_exported_total", _C, "Spans that the collector of traces has taken (OTLP).")
+SPANS_DROPPED = Metric("fs3_trace_spans_dropped_total", _C, "Spans that were meant for it, and dropped: it is away, or slow.")
+
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 SERVED_SECONDS = Metric(
@@ -170,6 +174,14 @@ STORE_CONFLICTS = Metric(
 STORE_RERUNS = Metric("fs3_store_reruns_total", _C, "Operations that were run again.", (), _STORES)
 STORE_FAILED = Metric("fs3_store_failed_total", _C, "Operations that the engine did not carry out (etcd).", (), _STORES)
 LMDB_BYTES = Metric("fs3_lmdb_file_bytes", _G, "Size of the store's data file (LMDB).", (), _STORES)
+LMDB_MAP = Metric("fs3_lmdb_map_bytes", _G, "Address space of its map; a map that is full is doubled.", (), _STORES)
+LMDB_USED = Metric(
+    "fs3_lmdb_used_bytes", _G, "Of that, bytes in pages that were ever used; free ones are used again.", (), _STORES
+)
+LMDB_READERS = Metric(
+    "fs3_lmdb_readers", _G, "Snapshots in use by all processes of the store, and such that were left.", (), _STORES
+)
+LMDB_READERS_MAX = Metric("fs3_lmdb_readers_max", _G, "How many there may be.", (), _STORES)
 
 # --- the cluster, as its primary manager sees it -----------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class RequestContexts:
 
     def __init__(self, clock: Clock, routing: RoutingSource, config: MetaConfig, last_seen: LastSeenDuty) -> None:
         self._clock = clock
+        self.now = clock.now
         self._routing = routing
         self._config = config
         self._last_seen = last_seen

@@ -23,8 +23,9 @@ from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
 from fs3.model.remembered import REMEMBERED, inodes_told
 from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
+from fs3.model.trace import CallSpan
 from fs3.model.watch import Watch, WatchNews
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, OnDone
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
@@ -110,13 +111,14 @@ class VerbHandlers:
                     reply.watch = leases.note(ctx.client, inodes_told(request, answer))
                 call.reply(reply)
 
+            finished = done if call.span is None or not mutates else _timed(call.span, contexts, done)
             is_at_once = True
             if isinstance(request, Append):
-                appends.submit(ctx, request, done, call)
+                appends.submit(ctx, request, finished, call)
             elif isinstance(request, Lock):
-                locks.submit(ctx, request, done, call)
+                locks.submit(ctx, request, finished, call)
             elif mutates:
-                changes.submit(ctx, request, done)
+                changes.submit(ctx, request, finished)
             else:
                 kv.submit_read(lambda txn: operation(txn, ctx, request), done)
                 # What an engine has to be asked for may have changed before its answer is here, and is not noted.
@@ -241,6 +243,7 @@ class VerbHandlers:
         outcomes: Outcomes = [None] * len(items)
         contents = frozenset(caller.open_contents)
         begun = left = 0
+        began_at = self._contexts.now() if call.span is not None else 0
 
         def finished(index: int, answer: Any, why: BaseException | None) -> None:
             nonlocal left
@@ -249,6 +252,8 @@ class VerbHandlers:
             if left:
                 return
             if begun == len(items):
+                if call.span is not None:
+                    call.span.part("commit", began_at, self._contexts.now())
                 _answer_batch(call, whole, items, outcomes)
             else:
                 submit()
@@ -276,6 +281,17 @@ class VerbHandlers:
                 self._changes.submit(ctx, item.request, partial(finished, index))
 
         submit()
+
+
+def _timed(span: CallSpan, contexts: RequestContexts, done: OnDone[Any]) -> OnDone[Any]:
+    """`done` of a change whose operation is traced."""
+    began_at = contexts.now()
+
+    def timed(answer: Any, why: BaseException | None) -> None:
+        span.part("commit", began_at, contexts.now())
+        done(answer, why)
+
+    return timed
 
 
 def _answer_batch(call: Call, whole: OpContext, items: BatchItems, outcomes: Outcomes) -> None:

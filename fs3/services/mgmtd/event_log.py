@@ -51,9 +51,10 @@ class EventLog:
         self._add(found)
 
     def newest(self, after: int, limit: int) -> list[ClusterEvent]:
-        """The newest so many behind `after`, oldest first. 0: as many as there are, within bounds."""
+        """The newest so many behind `after`, oldest first. 0: as many as there are, within bounds. May be called from any
+        thread."""
         limit = min(limit or events_per_answer_max, events_per_answer_max)
-        return [event for event in self._events if event.seq > after][-limit:]
+        return [event for event in list(self._events) if event.seq > after][-limit:]
 
     def _add(self, found: list[Happening]) -> None:
         if not found or self._lease_record is None:

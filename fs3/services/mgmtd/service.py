@@ -43,7 +43,9 @@ from fs3.core.membership.security import bundle_of, revocations_of
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.core.security.login import Entropy, ring_of
 from fs3.core.security.state import SecurityState
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, RegisterNode, SetConfig
+from fs3.model.activity import ToldActivity
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, ManagerInfo, RegisterNode, SetConfig
+from fs3.model.event import ClusterEvent
 from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
 from fs3.model.principal import PrincipalKind, Right
@@ -212,6 +214,8 @@ class MgmtdService:
         self._watchers = Watchers(clock.now())
         self._skews: dict[NodeId, int] = {}
         """How far the clocks of the nodes are ahead of this one, in milliseconds."""
+        self._activities: dict[NodeId, ToldActivity] = {}
+        """What the newest heartbeats of the nodes say of what they do."""
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._calls: dict[int, tuple[Call, MgmtdVerb]] = {}
@@ -430,20 +434,39 @@ class MgmtdService:
                 call.fail(wrong.code, str(wrong))
                 return
             if isinstance(body, Heartbeat):
-                self._note_clock(body)
+                self._note_node(body)
             self._last_token += 1
             self._calls[self._last_token] = (call, verb)
             self._step(ManagerRequest(self._last_token, body))
 
         return handle
 
-    def _note_clock(self, heartbeat: Heartbeat) -> None:
+    def _note_node(self, heartbeat: Heartbeat) -> None:
         manager = self._manager
-        if heartbeat.wall_ms and manager is not None and heartbeat.node in manager.published.nodes:
+        if manager is None or heartbeat.node not in manager.published.nodes:
+            return
+        if heartbeat.wall_ms:
             self._skews[heartbeat.node] = heartbeat.wall_ms - self._clock.wall() // MILLISECOND
+        if heartbeat.activity is not None:
+            self._activities[heartbeat.node] = ToldActivity(self._clock.now(), heartbeat.activity)
+            if len(self._activities) > len(manager.published.nodes):
+                self._activities = {node: told for node, told in self._activities.items() if node in manager.published.nodes}
 
-    def describe_status(self) -> ClusterStatus | None:
-        """What the primary knows of its cluster; None when this manager stands by. May be called from any thread."""
+    def list_managers(self) -> tuple[ManagerInfo, ...]:
+        """Every manager, as this one knows them. May be called from any thread."""
+        return self._publisher.managers()
+
+    def list_activities(self) -> dict[NodeId, ToldActivity]:
+        """What nodes have said of what they do, since this process began. May be called from any thread."""
+        return dict(self._activities)
+
+    def list_events(self, after: int, limit: int) -> list[ClusterEvent]:
+        """See `EventLog.newest`; none where events are not kept. May be called from any thread."""
+        return self._events.newest(after, limit) if self._events is not None else []
+
+    def describe_status(self, *, with_targets: bool = True) -> ClusterStatus | None:
+        """What the primary knows of its cluster; None when this manager stands by. May be called from any thread.
+        `with_targets`: else it has none, and is made in a moment however large the cluster is."""
         manager, now = self._manager, self._clock.now()
         if manager is None:
             return None
@@ -453,7 +476,7 @@ class MgmtdService:
             nodes=tuple(
                 msgspec.structs.replace(node, clock_skew_ms=self._skews.get(node.node.id)) for node in manager.node_statuses(now)
             ),
-            targets=tuple(manager.target_statuses(now)),
+            targets=tuple(manager.target_statuses(now)) if with_targets else (),
             namespaces=manager.namespaces.count,
             managers=self._publisher.managers(),
             epoch=self.epoch,
@@ -612,7 +635,7 @@ class MgmtdService:
     def _list_events(self, call: Call) -> None:
         if not self._refuse_unless_primary(call):
             after, limit = list_events_from_pb(call.request)
-            call.reply(events_to_pb(self._events.newest(after, limit) if self._events is not None else []))
+            call.reply(events_to_pb(self.list_events(after, limit)))
 
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):

@@ -107,7 +107,20 @@ class ColdReads:
 class _ReadJob:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_arrived", "_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "_page", "bytes")
+    __slots__ = (
+        "_arrived",
+        "_batch",
+        "_begun",
+        "_begun_at",
+        "_call",
+        "_cold",
+        "_gates",
+        "_handler",
+        "_ios",
+        "_left",
+        "_page",
+        "bytes",
+    )
 
     def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, arrived: int, page: bytes) -> None:
         """`page`: see `ReadHandler.answer`."""
@@ -122,6 +135,8 @@ class _ReadJob:
         self._ios: dict[int, tuple[ChunkStore, ChunkId]] = {}
         self._left = 0
         self._begun = False
+        self._begun_at = 0
+        """When its turn came, of one that is traced."""
         self.bytes = 0
 
     def add(self, shell: TargetShell, chain_version: int, chunks: Sequence[bytes], indices: Iterable[int]) -> None:
@@ -141,6 +156,9 @@ class _ReadJob:
     def begin(self) -> None:
         """Its turn has come."""
         self._begun = True
+        if self._call.span is not None:
+            self._begun_at = self._handler.now()
+            self._call.span.part("wait for the disk", self._arrived, self._begun_at)
         for index, (store, chunk) in self._ios.items():
             self._cold.tasks.start(self._read(store, chunk, index))
         if not self._ios:
@@ -191,6 +209,8 @@ class _ReadJob:
         """Everything is read or refused."""
         for index, code in self._find_refused():
             _revoke(self._batch, index, code)
+        if self._call.span is not None and self._begun_at:
+            self._call.span.part("disk", self._begun_at, self._handler.now())
         self._handler.answer(self._call, self._batch, self._arrived, self._on_sent, self._page)
 
     def _on_sent(self) -> None:
@@ -211,6 +231,7 @@ class ReadHandler:
         self._by_chain = targets.by_chain
         self._context = context
         self._clock = context.clock
+        self.now = context.clock.now
 
     def read(self, call: Call) -> None:
         """The handler of Read."""

@@ -16,7 +16,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.mgmtd.member import Member
+from fs3.client.mgmtd.member import ActivitySource, Member
 from fs3.client.security.keys import ServiceKeys
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
@@ -96,10 +96,11 @@ class StorageService:
         proof: MachineProof | None = None,
         domain: Domain = NOWHERE,
         keys: ServiceKeys | None = None,
+        activity: ActivitySource | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`, `keys`: see `Member`. `domain`: where the node stands."""
+        `proof`, `keys`, `activity`: see `Member`. `domain`: where the node stands."""
         self.clock = clock
         self.config = config
         """In force."""
@@ -111,6 +112,7 @@ class StorageService:
         self._member = Member(
             mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof, domain=domain,
             keys=keys,
+            activity=activity,
         )  # fmt: skip
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""

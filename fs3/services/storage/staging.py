@@ -77,6 +77,8 @@ class Staging:
             payload.unpark()
             payload.hold()
             self._payloads[update.chunk] = payload
+        if update.trace is not None:
+            update.trace.on_staging()
         if self.refusal or update.pushed is not None:
             self._tasks.start(self._stage(update))
         else:

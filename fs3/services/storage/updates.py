@@ -10,11 +10,13 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.chunk import FILLS, Update, UpdateResult
 from fs3.ports.rpc import Call
+from fs3.runtime.tracing import OpenSpan
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.forwarding.payloads import Payloads, UpdateJob
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
+from fs3.services.storage.update_trace import trace_updates
 from fs3.wire.storage import update_request_from_pb
 
 
@@ -46,6 +48,8 @@ class UpdateHandler:
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
             return
+        if isinstance(call.span, OpenSpan):
+            updates = trace_updates(updates, call.span)
         forwarded = bool(call.request.from_target)
         job = UpdateJob(self, call, updates, self.payloads)
         self.jobs += 1

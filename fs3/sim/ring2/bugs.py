@@ -79,6 +79,7 @@ from fs3.sim.ring2.replace_bugs import (
 )
 from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.upgrade_bugs import UPGRADE_BUGS
 from fs3.sim.ring2.xattr_bugs import (
     XATTR_BUGS,
 )
@@ -98,7 +99,7 @@ def _compare_numbers(written: Sequence[Generation], remembered: Generation | Non
     return Lineage.BEHIND
 
 
-def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
+def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool, unheard: bool) -> int:
     """A newer incarnation does not wait for a lease."""
     if known is None:
         return event.incarnation or 1
@@ -483,5 +484,6 @@ BUGS: dict[str, ServiceBug] = {
         scene="a_copy_begins_beside_the_original",
     ),
     **CACHE_BUGS,
+    **UPGRADE_BUGS,
     **MOUNT_BUGS,
 }  # fmt: skip

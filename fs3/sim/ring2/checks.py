@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
+from fs3.core.membership.state import State
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.model.chain import Chain, PublicState
-from fs3.model.routing import Routing
+from fs3.model.routing import Role, Routing
 from fs3.sim.checkers import convergence, register
 from fs3.sim.checkers.history import Operation
 from fs3.sim.checkers.leases import HeadClaim
@@ -40,6 +41,34 @@ def explain_not_serving(routing: Routing) -> str:
             if slot.state is not PublicState.SERVING:
                 return f"target {slot.target} of chain {chain.id} is {slot.state.name} in version {chain.version}"
     return "" if routing.chains else "there are no chains"
+
+
+def explain_not_moved(state: State, replicas: int) -> str:
+    """ "" when nothing moves, every chain has so many targets, and who is to hold nothing holds only what has no other place."""
+    for move in state.moves.values():
+        return f"target {move.leaver} of chain {move.chain} is to be on node {move.destination}: joiner {move.joiner}"
+    takers = {
+        node.id for node in state.nodes.values() if node.role is Role.STORAGE and node.alive and node.id not in state.departing
+    }
+    for chain in state.chains.values():
+        here = {slot.node for slot in chain.slots}
+        if len(chain.slots) != replicas or len(here) != replicas:
+            return f"chain {chain.id} version {chain.version} has {len(chain.slots)} targets on {len(here)} nodes"
+        if takers - here and (stays := [node for node in here if node in state.departing]):
+            return f"chain {chain.id} has a target on node {stays[0]} that is to hold nothing, and {len(takers)} take targets"
+    return ""
+
+
+def explain_leftovers(state: State, cluster: Cluster) -> str:
+    """ "" when no node has anything of a target that is in no chain any more."""
+    names = {node.name: node.id for node in state.nodes.values()}
+    held = {(slot.node, slot.target) for chain in state.chains.values() for slot in chain.slots}
+    for name, disks in cluster.disks.items():
+        if name in names and cluster.hosts[name].is_up:
+            left = [target for target in disks.stores if (names[name], target) not in held]
+            if left:
+                return f"{name} has data of target {left[0]}, which is in no chain"
+    return ""
 
 
 def explain_histories(operations: Mapping[ChunkId, list[Operation]]) -> str:

@@ -10,6 +10,7 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
+from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
@@ -18,21 +19,25 @@ from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.files.hedging import HedgePolicy
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.state import State
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
 from fs3.model.domain import NOWHERE, Domain
 from fs3.model.inode import User
 from fs3.model.routing import Role, Routing
+from fs3.ports.kv import KV
 from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
+from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 from fs3.sim.ring2.clock import SimClock, draw_clock
 from fs3.sim.ring2.disk import OnCommit, SimDisk, SimDisks
 from fs3.sim.ring2.kv import SimKVEngine
+from fs3.sim.ring2.last_release import LastRelease, MixedTransport, OldKV
 from fs3.sim.ring2.loop import SimLoop, SimProcess, SimTask
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.story import Story
@@ -60,6 +65,8 @@ class Host:
         """It lost its power and the others were not told."""
         self.is_wanted = False
         """It should run, so it is started again when it ends by itself."""
+        self.is_old = False
+        """What is started next is of the last release; or runs, when nothing was changed since."""
         self.prng = Prng(cluster.prng.next())
         """Entropy of its processes."""
         self._cluster = cluster
@@ -79,7 +86,15 @@ class Host:
 
     def transport(self) -> MemoryTransport:
         """The network as seen from here."""
-        return MemoryTransport(self._cluster.network, self.name, pool=ReceivePool())
+        cluster = self._cluster
+        if cluster.last_release is None:
+            return MemoryTransport(cluster.network, self.name, pool=ReceivePool())
+        return MixedTransport(cluster.network, self.name, cluster.last_release, cluster.is_old, ReceivePool())
+
+    def open_kv(self, engine: SimKVEngine) -> KV:
+        """A store, for its process."""
+        release = self._cluster.last_release
+        return OldKV(engine.open(), release) if self.is_old and release is not None else engine.open()
 
     def start(self) -> None:
         """Start a process. Harmless when one runs."""
@@ -92,7 +107,7 @@ class Host:
             self._cluster.links.power_on(self.name)
             self.is_powered_off = False
         self.starts += 1
-        self.process = process = SimProcess(self.name)
+        self.process = process = SimProcess(self.name, is_of_last_release=self.is_old)
         self._cluster.story.say(self.name, f"starts, for the {self.starts}. time")
         self._task = self._cluster.loop.spawn(process, self._run())
         self._task.add_done_callback(self._on_task_done)
@@ -141,6 +156,7 @@ class Host:
             self._cluster.story.say(self.name, "has stopped")
         elif isinstance(problem, FS3Error):
             self._cluster.story.say(self.name, f"ends: {problem}")
+            self.is_wanted = self.is_wanted and problem.code is not Code.NODE_REMOVED
         else:
             self._cluster.story.fail("process", f"{self.name} ends: {type(problem).__name__}: {problem}")
         self._remove_process(process, cleanly=problem is None)
@@ -163,8 +179,9 @@ class Cluster:
     """All hosts of a run."""
 
     def __init__(self, loop: SimLoop, prng: Prng, swarm: ClusterSwarm, story: Story, on_commit: OnCommit | None = None) -> None:
-        """`committed` is told of every commit of every store."""
+        """`on_commit` is told of every commit of every store."""
         self.loop = loop
+        self._on_commit = on_commit
         self.prng = prng
         self.swarm = swarm
         self.story = story
@@ -172,6 +189,8 @@ class Cluster:
         self.network = MemoryNetwork(SimClock(loop), self.links)
         self.mgmtd_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
         self.meta_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.last_release = LastRelease() if swarm.upgrades else None
+        """None: every process runs this one."""
         self.hosts: dict[str, Host] = {}
         self.managers: dict[str, MgmtdService] = {}
         """The running services, by host."""
@@ -188,20 +207,32 @@ class Cluster:
         for number in range(1, swarm.metas + 1):
             self._add_host(f"meta-{number}", self._start_meta_service)
         for number in range(1, swarm.storages + 1):
-            name = f"storage-{number}"
-            self._add_host(name, self._start_storage_service)
-            self.disks[name] = SimDisks(name, SimDisk(loop, Prng(prng.next()), swarm.disk), on_commit)
+            self.add_storage(f"storage-{number}")
         for number in range(1, swarm.clients + 1):
             self._add_host(f"client-{number}", self._start_client)
+        if swarm.upgrades:
+            # Of the clients, every other one; they stay as they are.
+            for host in self.hosts.values():
+                host.is_old = not host.name.startswith("client") or int(host.name.rpartition("-")[2]) % 2 == 1
+
+    def is_old(self, name: str) -> bool:
+        """Whether a host runs the last release."""
+        host = self.hosts.get(name)
+        return host is not None and host.is_old
 
     def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.hosts[name] = Host(self, name, start_service)
 
-    def add_storage(self, name: str, disks: SimDisks) -> Host:
-        """One more host with a storage node on it, on disks that are there."""
+    def add_storage(self, name: str, disks: SimDisks | None = None) -> Host:
+        """One more host with a storage node on it, on disks that are there, or on new ones."""
         self._add_host(name, self._start_storage_service)
-        self.disks[name] = disks
+        disk = SimDisk(self.loop, Prng(self.prng.next()), self.swarm.disk) if disks is None else disks.disk
+        self.disks[name] = disks or SimDisks(name, disk, self._on_commit)
         return self.hosts[name]
+
+    async def load_state(self) -> State | None:
+        """What the manager has on its disk; None before there is anything."""
+        return await MgmtdStore(self.mgmtd_kv.open()).load()
 
     @property
     def servers(self) -> list[Host]:
@@ -237,7 +268,7 @@ class Cluster:
             lease_ns=swarm.lease_ns,
             reconfigure=swarm.reconfigure,
         )
-        kv = self.mgmtd_kv.open()
+        kv = host.open_kv(self.mgmtd_kv)
         stack.push_async_callback(kv.close)
         service = MgmtdService(
             kv, host.clock, config, host.prng.bytes, name=host.name, endpoints=[host.endpoint], sole=swarm.mgmtds == 1
@@ -250,7 +281,7 @@ class Cluster:
         self.managers[host.name] = service
 
     async def _start_meta_service(self, host: Host, stack: AsyncExitStack) -> None:
-        kv = self.meta_kv.open()
+        kv = host.open_kv(self.meta_kv)
         stack.push_async_callback(kv.close)
         connector, mgmtd = await self._join(host, stack)
         storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))

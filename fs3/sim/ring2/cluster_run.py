@@ -11,6 +11,7 @@ from fs3.base.ids import ChunkId, NodeId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.core.membership.state import State
 from fs3.model.chunk import Tag
 from fs3.model.routing import Role, Routing
 from fs3.sim.checkers import leases, locks
@@ -20,8 +21,10 @@ from fs3.sim.ring2 import checks
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.loop import Deadlock, SimLoop, SimProcess, SimTask, open_loop
 from fs3.sim.ring2.nemesis import ClusterNemesis
+from fs3.sim.ring2.operator import Operator
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
+from fs3.sim.ring2.upgrader import Upgrader
 from fs3.sim.ring2.workloads.chunks import ChunkHistory, ChunkWorkload, shared_chunks
 from fs3.sim.ring2.workloads.files import FileWorkload, FinishedFiles
 from fs3.sim.ring2.workloads.locks import LockHistory, LockWorkload, find_stuck
@@ -33,6 +36,8 @@ END_NS = 120 * SECOND
 """After healing, all operations have ended by then."""
 HEALED_NS = 60 * SECOND
 """And then every target serves again."""
+MOVED_NS = 600 * SECOND
+"""And then every target is where it should be, though some joiners were given up first."""
 LOCK_PATIENCE_NS = 20 * SECOND
 """A lock that no client holds is acquired within so long."""
 HEAD_CHECK_NS = 50 * MILLISECOND
@@ -55,7 +60,9 @@ class ClusterRun:
         self.stored_keys = StoredKeys()
         self.lock_history = LockHistory()
         self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self._on_commit)
-        self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm)
+        self.operator = Operator(self.cluster, Prng(~seed), self.swarm)
+        upgrader = Upgrader(self.cluster, Prng(~seed), self.swarm)
+        self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm, self.operator, upgrader)
         self._prng = Prng(prng.next())
         self._files: list[FileWorkload] = []
         self._pages: list[PageWorkload] = []
@@ -84,7 +91,7 @@ class ClusterRun:
                 return
             if works and not await self._wait_workloads(works):
                 return
-            if await self._wait_until("healed", HEALED_NS, self._explain_not_healed):
+            if await self._wait_until("healed", HEALED_NS, self._explain_not_healed) and await self._wait_moved():
                 await self._check_end_state()
         finally:
             looking.cancel()
@@ -222,6 +229,26 @@ class ClusterRun:
                 self.story.fail("liveness", f"{what}: {trouble}, {limit_ns // SECOND} s after all is well")
                 return False
             await asyncio.sleep(0.05)
+
+    async def _wait_moved(self) -> bool:
+        """Wait until every target is where it should be."""
+        if not self.swarm.operator_steps:
+            return True
+        await self.operator.end()
+        state: State | None = None
+        deadline = self.loop.now + MOVED_NS
+        while self.loop.now < deadline and not self.story.failures:
+            state = await self.cluster.load_state()
+            assert state is not None
+            trouble = checks.explain_not_moved(state, self.swarm.replicas) or self._explain_not_healed()
+            trouble = trouble or checks.explain_leftovers(state, self.cluster)
+            if not trouble:
+                self.story.say("world", "moved")
+                return True
+            await asyncio.sleep(0.2)
+        if not self.story.failures:
+            self.story.fail("moves", f"{trouble}, {MOVED_NS // SECOND} s after all is well")
+        return False
 
     async def _watch_heads(self) -> None:
         while True:

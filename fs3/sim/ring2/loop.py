@@ -58,8 +58,9 @@ class Deadlock(RuntimeError):
 class SimProcess:
     """What lives and dies together: the tasks, timers and callbacks of one simulated process."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_of_last_release: bool = False) -> None:
         self.name = name
+        self.is_of_last_release = is_of_last_release
         self.is_alive = True
         self.is_running = True
         """Neither killed nor paused."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fs3.base.ids import ChainId
 from fs3.core.membership import balance
 from fs3.core.membership.move_requests import MoveRequests
 from fs3.core.membership.moves import Moves
@@ -31,6 +32,15 @@ def refuses_no_loss(self: MoveRequests, node: Node, lost: Sequence[Chain]) -> No
         self._accept_loss(0, chain, node)
 
 
+def is_always_spare(self: Moves, chain: Chain, move: Move) -> bool:
+    """What is damaged on the others is not looked at."""
+    return True
+
+
+def finishes_later(self: Moves, now: int, number: ChainId) -> None:
+    """Moves are looked at now and then only."""
+
+
 def deletes_nothing(self: TargetKeeper, targets: Sequence[int]) -> None:
     """What is in no chain any more stays on its disk."""
 
@@ -50,6 +60,16 @@ MOVE_BUGS: dict[str, ServiceBug] = {
         "a node that has the only copy is forgotten without a word",
         [(MoveRequests, "_refuse_loss", refuses_no_loss)],
         scene="forget_the_last_copy",
+    ),
+    "retires_the_good_copy": ServiceBug(
+        "a target that has moved is given up although only it has the good copy of a chunk",
+        [(Moves, "_is_spare", is_always_spare)],
+        scene="a_good_copy_is_away_while_it_moves",
+    ),
+    "leaver_comes_back": ServiceBug(
+        "a target that has left because another one took its place is brought up to date, and leaves again and again",
+        [(Moves, "finish", finishes_later)],
+        scene="drain_nodes_under_writes",
     ),
     "keeps_retired": ServiceBug(
         "the data of a target that has moved away is not deleted",

@@ -17,10 +17,15 @@ POLLS = 1200
 """Every 50 ms."""
 
 
+CHANGES_MAX = 2 * 3 * 6
+"""Two nodes with two or three targets each, and a few versions for each move."""
+
+
 async def drain_nodes_under_writes(stage: SceneCluster) -> str:
     """The head's node is drained, then that of the next head, while a chunk is written again and again. No chain has fewer
     targets that serve than before, no write fails, the last one is read afterwards, and the manager is killed in the middle."""
     failures: list[str] = []
+    versions = sum(chain.version for chain in stage.cluster.chains.values())
     over = asyncio.Event()
     watching = asyncio.ensure_future(_watch_replicas(stage, failures, over))
     writing = asyncio.ensure_future(_write_on(stage, failures, over))
@@ -38,6 +43,9 @@ async def drain_nodes_under_writes(stage: SceneCluster) -> str:
             failures.append(f"{name} keeps targets {sorted(held)}")
     over.set()
     await watching
+    changes = sum(chain.version for chain in stage.cluster.chains.values()) - versions
+    if changes > CHANGES_MAX:
+        failures.append(f"chains have changed {changes} times")
     last = await writing
     found = await stage.read("client-2")
     if found != last:
@@ -102,6 +110,30 @@ async def forget_the_last_copy(stage: SceneCluster) -> str:
     return "" if found == b"of one" else f"what the last replica had acknowledged is lost: {found!r}"
 
 
+async def a_good_copy_is_away_while_it_moves(stage: SceneCluster) -> str:
+    """The node that has the only good copy of a chunk is drained while it is down. It is back, and so is the chunk."""
+    cluster, (*others, away) = stage.cluster, stage.initial_order
+    await stage.write("client-1", b"before")
+    await cluster.hosts[away].stop()
+    for name in others:
+        for store in cluster.disks[name].stores.values():
+            if store.get(stage.chunk) is not None:
+                store.rot(stage.chunk, 0)
+    await _until_dead(stage, away)
+    await _plan(stage, PlanMoves(MoveAction.DRAIN, away))
+    if not await _until(stage, lambda overview: _serving(cluster.chains[stage.chain]) == cluster.swarm.replicas):
+        return "no other target takes its place"
+    await asyncio.sleep(2)
+    cluster.hosts[away].start()
+    if not await _until(stage, lambda overview: _targets_of(stage, overview, away) == 0):
+        return f"{away} is never empty"
+    try:
+        found = await stage.read("client-2")
+    except AssertionError as failure:
+        return f"the chunk is not served: {failure}"
+    return "" if found == b"before" else f"{found!r} is read"
+
+
 async def _plan(stage: SceneCluster, plan: PlanMoves) -> MoveOverview:
     return await stage.call("client-3", lambda client: client.manager.plan_moves(plan))
 
@@ -159,4 +191,5 @@ MOVE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "drain_nodes_under_writes": drain_nodes_under_writes,
     "moves_keep_zones_apart": moves_keep_zones_apart,
     "forget_the_last_copy": forget_the_last_copy,
+    "a_good_copy_is_away_while_it_moves": a_good_copy_is_away_while_it_moves,
 }

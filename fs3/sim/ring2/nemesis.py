@@ -9,9 +9,10 @@ from typing import Any
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.services.mgmtd.store import MgmtdStore
 from fs3.sim.ring2.cluster import Cluster, Host
+from fs3.sim.ring2.operator import Operator
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.upgrader import Upgrader
 
 WIPE_TRIES = 60
 """Half a second apart."""
@@ -20,8 +21,10 @@ WIPE_TRIES = 60
 class ClusterNemesis:
     """Plans its faults at the beginning and carries them out in time; `heal` ends all of them."""
 
-    def __init__(self, cluster: Cluster, prng: Prng, swarm: ClusterSwarm) -> None:
+    def __init__(self, cluster: Cluster, prng: Prng, swarm: ClusterSwarm, operator: Operator, upgrader: Upgrader) -> None:
         self._cluster = cluster
+        self._operator = operator
+        self._upgrader = upgrader
         self._prng = prng
         self._swarm = swarm
         self._paused_hosts: list[Host] = []
@@ -55,6 +58,8 @@ class ClusterNemesis:
             (swarm.wall_jumps, self._jump_wall),
         ):
             faults += [(self._prng.below(swarm.trouble_ns), fault) for _ in range(times)]
+        faults += [(at, self._operator.act) for at in self._operator.draw_times(swarm.trouble_ns)]
+        faults += [(SECOND, self._upgrader.run)] if swarm.upgrades else []
         async with asyncio.TaskGroup() as doing:
             for at, fault in faults:
                 doing.create_task(self._run_at(at, fault))
@@ -178,7 +183,7 @@ class ClusterNemesis:
                 not self._faults_running
                 and host.is_up
                 and elsewhere
-                and all(len(chain) == self._swarm.replicas for chain in serving)
+                and all(len(chain) >= self._swarm.replicas for chain in serving)
             ):
                 break
             await asyncio.sleep(0.5)
@@ -209,7 +214,7 @@ class ClusterNemesis:
 
     async def _load_serving(self) -> list[list[int]]:
         """The serving targets of each chain, as the manager has them on its disk."""
-        state = await MgmtdStore(self._cluster.mgmtd_kv.open()).load()
+        state = await self._cluster.load_state()
         return [[slot.target for slot in chain.serving_slots()] for chain in state.chains.values()] if state is not None else []
 
     async def _clog(self) -> None:
@@ -253,7 +258,8 @@ class ClusterNemesis:
 
     async def _rot(self) -> None:
         """One byte of one copy of a chunk changes; never of two copies of it."""
-        serving = [chain for chain in await self._load_serving() if len(chain) > 1]
+        # The second copy of a chain of one is there while it moves, and may be the one that goes.
+        serving = [chain for chain in await self._load_serving() if len(chain) > 1 and self._swarm.replicas > 1]
         if not serving:
             return
         chain = self._prng.pick(serving)

@@ -38,6 +38,7 @@ from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.upgrade_scenes import UPGRADE_SCENES
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
 from fs3.sim.ring2.workloads.small_files import INLINE_BYTES
 from fs3.sim.ring2.xattr_scenes import USERS, XATTR_SCENES
@@ -473,6 +474,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **REMEMBERED_SCENES,
     **LOCK_SCENES,
     **MOVE_SCENES,
+    **UPGRADE_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
     **XATTR_SCENES,
@@ -490,7 +492,7 @@ def faultless_swarm() -> ClusterSwarm:
     disk = replace(swarm.disk, access_ns_max=2 * MILLISECOND, tail_chance=0, cold_chance=0)
     return replace(
         swarm, storages=3, replicas=3, targets_per_node=1, mgmtds=1, metas=1, clients=8, links=links, disk=disk, drift_ppm=0,
-        heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True,
+        heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True, upgrades=0,
     )  # fmt: skip
 
 
@@ -514,6 +516,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
                 swarm = replace(swarm, metas=2)
             if name in MOVE_SCENES:
                 swarm = replace(swarm, storages=MOVING_STORAGES, targets_per_node=2, zones=MOVING_ZONES)
+            if name in UPGRADE_SCENES:
+                swarm = replace(swarm, mgmtds=2, metas=2, inline_bytes=INLINE_BYTES, upgrades=1)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

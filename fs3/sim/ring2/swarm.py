@@ -80,6 +80,16 @@ class ClusterSwarm:
     zones: int = 0
     """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
 
+    spares: int = 0
+    """Storage nodes that are added while there is trouble."""
+    operator_steps: int = 0
+    """That the operator takes, about where targets are: see `fs3.sim.ring2.operator`."""
+    moves_per_node: int = 2
+    forget_after_ns: int = 0
+    """As in `MoveSettings`, set at the first step."""
+    upgrades: int = 0
+    """1: services begin with the last release and are upgraded; 2: and go back; 0: all run this one."""
+
     def describe(self) -> str:
         """One line, for people."""
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
@@ -153,4 +163,10 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         wall_jumps=maybe(1, 4, 1, 3),
         lock_operations=maybe(1, 3, 10, 40),
         hedge_samples=prng.pick((0, 0, 0, 3)),
+        spares=(spares := maybe(2, 5, 1, 2) if reconfigure else 0),
+        operator_steps=prng.between(3, 12) if spares else 0,
+        moves_per_node=prng.pick((1, 2, 64)),
+        forget_after_ns=0 if rots else maybe(1, 3, 1, 10) * SECOND,
+        # The last release knows nothing of moves: a cluster that has begun to use them does not go back.
+        upgrades=0 if spares else maybe(1, 4, 1, 2),
     )

@@ -68,6 +68,7 @@ class FakeCall:
         self.request = method.request.FromString(message.SerializeToString())
         self.payload = None
         self.peer = "test"
+        self.span = None
         self.auth = AuthContext()
         self.deadline = 1 << 62
         self.is_cancelled = False

@@ -88,6 +88,7 @@ class FakeCall:
         self._buffer = bytearray(payload)
         self.payload = memoryview(self._buffer) if payload else None
         self.peer = "fake"
+        self.span = None
         self.auth = AuthContext()
         self.deadline = deadline
         self.is_cancelled = False

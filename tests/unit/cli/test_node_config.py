@@ -61,6 +61,14 @@ def test_the_command_line_of_a_process(tmp_path: Path) -> None:
     assert "--mgmtd" not in config.command(config.processes[0])
 
 
+def test_where_metrics_and_the_page_are_served(tmp_path: Path) -> None:
+    config = load(tmp_path, 'metrics = "[fd00::1]:9400"\n' + WHOLE)
+    served = [config.command(process) for process in config.processes]
+    assert [words[words.index("--metrics-port") + 1] for words in served] == [f"[fd00::1]:{port}" for port in range(9400, 9404)]
+    config = load(tmp_path, WHOLE)
+    assert all("--metrics-port" not in config.command(process) for process in config.processes)
+
+
 def test_a_name_listens_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(tmp_path, WHOLE.replace('"fd00::1"', '"h1.example"', 1))
     found = [(socket.AF_INET6, 0, 0, "", ("fd00::1", 0))]
@@ -106,6 +114,9 @@ def test_the_first_machine_needs_no_managers(tmp_path: Path) -> None:
         (WHOLE.replace('"fd00::1"\n', '"::"\n'), "address ::: the others cannot reach it"),
         (WHOLE.replace('"fd00::1"\n', '"a b"\n'), "address 'a b' is neither a name nor an address"),
         (WHOLE.replace("h2:9000", "fd00::2:9000"), "managers: "),
+        ('metrics = "here"\n' + WHOLE, "metrics 'here' is not PORT or HOST:PORT"),
+        ('metrics = "7998"\n' + WHOLE, "port 8000 is of h1-mgmtd and of the metrics of h1-storage"),
+        ('metrics = "65535"\n' + WHOLE, "metrics '65535': each process takes a port, and h1-meta would get 65536"),
         ('machine = "h1"\ndata_dir = "/d"\naddress = "h1"\nmanagers = ["h2"]\n', "nothing is to run"),
         ('machine = "h1"\ndata_dir = "/d"\naddress = "h1"\n[[storage]]\ndisks = ["/e"]\n', "managers says nothing"),
     ],

@@ -29,6 +29,7 @@ from fs3.services.storage.forwarding.push_sender import PushSender
 from fs3.services.storage.forwarding.queue import ForwardAnswers, ForwardQueue
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.update_trace import span_of
 
 log = logging.getLogger("fs3.storage")
 
@@ -121,7 +122,7 @@ class Forwarder:
             return 0
         if not self._is_whole(update) or not payload.lend():
             return 0
-        return self.push_sender.push(data, update.checksums, update.reserve, payload)
+        return self.push_sender.push(data, update.checksums, update.reserve, payload, span_of(update))
 
     def _is_whole(self, update: Update) -> bool:
         """The chunk will consist of the update's data."""

@@ -17,6 +17,7 @@ from fs3.base.limits import flight_deadline_ns
 from fs3.base.units import SECOND
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.ports.rpc import Reply
+from fs3.runtime.tracing import OpenSpan, within
 from fs3.services.storage.forwarding.queue import ForwardedBytes
 from fs3.services.storage.node_context import NodeContext
 from fs3.wire.methods import STORAGE
@@ -62,9 +63,11 @@ class PushSender:
             return False
         return self._context.clock.now() >= self._paused_until
 
-    def push(self, data: memoryview, checksums: Sequence[int], reserve: int, lent: ForwardedBytes) -> int:
+    def push(
+        self, data: memoryview, checksums: Sequence[int], reserve: int, lent: ForwardedBytes, span: OpenSpan | None = None
+    ) -> int:
         """Send what will be all of a chunk, when this `is_ready`. The number of the push; 0: it is not sent. `lent` is given back
-        in any case."""
+        in any case. `span`: what it is a part of, if that is traced."""
         chain, successor = self._chain, self._successor
         assert chain is not None
         assert successor is not None
@@ -72,7 +75,11 @@ class PushSender:
         request = push_request_to_pb(Push(chain.id, chain.version, self._source, number, checksums, reserve))
         try:
             channel = self._context.channel_to(successor.node)
-            future = channel.start(STORAGE.Push, request, (data,), None, flight_deadline_ns)
+            if span is None:
+                future = channel.start(STORAGE.Push, request, (data,), None, flight_deadline_ns)
+            else:
+                with within(span):
+                    future = channel.start(STORAGE.Push, request, (data,), None, flight_deadline_ns)
         except FS3Error:
             lent.give_back()
             return 0

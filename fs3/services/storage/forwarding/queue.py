@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import TargetId
@@ -14,9 +15,11 @@ from fs3.base.status import Code
 from fs3.core.craq.events import ForwardDone
 from fs3.model.chain import Slot
 from fs3.model.chunk import Update, UpdateResult
-from fs3.ports.rpc import Part, Reply
+from fs3.ports.rpc import Channel, Part, Reply
+from fs3.runtime.tracing import within_all
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.update_trace import span_of
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import update_reply_from_pb, update_request_to_pb
 
@@ -74,6 +77,8 @@ class ForwardQueue:
         self._monitor = monitor
         self._waiting: deque[_QueuedForward] = deque()
         self._under_way: dict[asyncio.Future[Reply], list[_QueuedForward]] = {}
+        self._has_traced = False
+        """What waits may have updates of operations that are traced."""
 
     @property
     def unanswered_bytes(self) -> int | None:
@@ -85,6 +90,8 @@ class ForwardQueue:
     def put(self, update: Update, attempt: int, parts: Sequence[Part] = (), lent: ForwardedBytes | None = None) -> None:
         """Queue an update for the next `flush`. `parts` are its bytes; `lent` is given back once they are not needed any more."""
         self._waiting.append(_QueuedForward(update, attempt, parts, lent))
+        if update.trace is not None:
+            self._has_traced = True
 
     def flush(self) -> None:
         """Send what waits, as far as requests may be under way; the rest follows when one is answered."""
@@ -112,12 +119,25 @@ class ForwardQueue:
         parts = [part for item in items for part in item.parts]
         self._monitor.on_request_sent()
         try:
-            future = self._context.channel_to(self._node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
+            channel = self._context.channel_to(self._node)
+            if self._has_traced:
+                future = self._start_traced(channel, request, parts, items)
+            else:
+                future = channel.start(STORAGE.Update, request, parts, None, flight_deadline_ns)
         except FS3Error as failure:
             self._refuse(items, failure)
             return
         self._under_way[future] = items
         future.add_done_callback(self._on_answer)
+
+    def _start_traced(
+        self, channel: Channel, request: Any, parts: Sequence[Part], items: Sequence[_QueuedForward]
+    ) -> asyncio.Future[Reply]:
+        """As a part of the traces that updates among these are of."""
+        self._has_traced = any(item.update.trace is not None for item in self._waiting)
+        spans = list(dict.fromkeys(span for item in items if (span := span_of(item.update)) is not None))
+        with within_all(spans) if spans else nullcontext():
+            return channel.start(STORAGE.Update, request, parts, None, flight_deadline_ns)
 
     def _on_answer(self, future: asyncio.Future[Reply]) -> None:
         items = self._under_way.pop(future)

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from fs3.core.membership.domains import count_shared, domain_groups, quotas
+from fs3.core.membership import domains as domains_module
+from fs3.core.membership.domains import count_shared, domain_groups, groups_alike, quotas
 from fs3.core.membership.placement import pair_counts, place
 from fs3.model.domain import NOWHERE, Domain, shared_levels
 
@@ -86,3 +87,36 @@ def test_two_zones_of_racks() -> None:
     chains = place(12, 6, 3, 1, domains)
     assert all(len({domains[at.node].rack for at in chain}) == 3 for chain in chains)
     assert all(len({domains[at.node].zone for at in chain}) == 2 for chain in chains), "one zone may be lost"
+
+
+SIX_ZONES = [Domain(f"z{node % 6}", f"r{node % 18}") for node in range(180)]
+TWELVE_RACKS = [Domain("", f"r{node % 12}") for node in range(180)]
+
+
+@pytest.mark.parametrize(("domains", "level"), [(SIX_ZONES, "zone"), (TWELVE_RACKS, "rack")])
+def test_many_nodes_in_groups_of_one_size_take_little_work(
+    domains: list[Domain], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manager answers nothing meanwhile. A greedy search over the nodes compares 1.7 million pairs of places here."""
+    compared = 0
+
+    def count(domain: Domain, company: list[Domain]) -> int:
+        nonlocal compared
+        compared += 1
+        return count_shared(domain, company)
+
+    monkeypatch.setattr(domains_module, "count_shared", count)
+    chains = place(180, 166, 3, 1, domains)
+    assert compared < 200_000
+    assert len(chains) == 180 * 166 // 3
+    assert all(len({getattr(domains[at.node], level) for at in chain}) == 3 for chain in chains)
+    assert set(Counter(at.node for chain in chains for at in chain).values()) == {166}
+    assert max(map(max, pair_counts(chains, 180))) <= 4
+
+
+def test_groups_of_one_size() -> None:
+    assert [len(group) for group in groups_alike(SIX_ZONES, 3)] == [30] * 6
+    assert groups_alike(SIX_ZONES[1:], 3) == []
+    two_zones = [Domain(f"z{node % 2}", f"r{node % 6}") for node in range(12)]
+    assert groups_alike(two_zones, 2) == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    assert groups_alike(two_zones, 3) == [], "racks are apart, and zones as far as they can be"

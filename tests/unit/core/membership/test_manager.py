@@ -247,6 +247,21 @@ def test_a_copy_of_a_directory_waits_for_the_lease_of_the_original() -> None:
     assert cluster.register("storage-1", **copy) == registered(NodeId(1), 6)
 
 
+def test_an_empty_directory_with_the_same_pid_is_another_process() -> None:
+    """As in a container that was made again: what the former process sent may still arrive, and its numbers were higher."""
+    cluster = Cluster()
+    fields = {"directory": "1:10", "pid": 1, "incarnation": 0}
+    assert cluster.register("storage-1", **fields) == registered(NodeId(1))
+    assert cluster.register("storage-1", **fields) == registered(NodeId(1)), "the answer was lost"
+    assert isinstance(cluster.beat(1), HeartbeatAck)
+    refused = cluster.register("storage-1", **fields)
+    assert isinstance(refused, Rejection)
+    assert refused.code is Code.BUSY
+    cluster.pass_time(LEASE)
+    assert cluster.register("storage-1", **fields) == registered(NodeId(1), 2)
+    assert cluster.register("storage-1", **fields) == registered(NodeId(1), 2)
+
+
 def test_the_same_directory_proves_that_the_former_process_has_ended() -> None:
     """Whoever has it has its lock; on another host, the same number is another directory."""
     cluster = Cluster()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,13 +14,14 @@ from fs3.base.units import GIB, MIB, SECOND
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import ManagerRequest, ManagerTick, Rejection
 from fs3.core.membership.heads import calm_ns
+from fs3.core.membership.move_backoff import rest_ns_min
 from fs3.core.membership.moves import joiner_patience_ns
 from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
 from fs3.model.settings import SetSettings
-from fs3.model.target_report import TargetReport
+from fs3.model.target_report import TargetReport, UpkeepProgress
 from tests.unit.core.membership.test_manager import Cluster
 
 SERVING, SYNCING, LASTSRV = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV
@@ -38,6 +40,8 @@ class Fleet(Cluster):
         self.resyncs = True
         self.broken: set[int] = set()
         """Nodes on which no target works that does not serve."""
+        self.damaged: set[int] = set()
+        """Nodes whose targets have a chunk without a good copy."""
         self.heads_leave = False
         """For a moment, a chain has fewer targets that serve."""
         self.least: dict[int, int] = {}
@@ -56,7 +60,7 @@ class Fleet(Cluster):
         for _ in range(count):
             self.now += self.config.heartbeat_ns // 2
             for node in sorted(self.alive):
-                self._turn_of(node)
+                self.turn_of(node)
             self.step(ManagerTick())
             self._check()
 
@@ -67,7 +71,8 @@ class Fleet(Cluster):
             self.turns()
         raise AssertionError(f"it does not happen: {self.overview()}")
 
-    def _turn_of(self, node: int) -> None:
+    def turn_of(self, node: int) -> None:
+        """A node sends a heartbeat."""
         reports, space = [], (self.used, 100 * GIB)
         own = {slot.target: (chain, slot) for chain in self.routing.chains.values() for slot in chain.slots if slot.node == node}
         self.stores[node].update(own)
@@ -82,7 +87,8 @@ class Fleet(Cluster):
                 state = LocalState.OFFLINE
             elif slot.state in (SERVING, LASTSRV) or (slot.state is SYNCING and self.resyncs):
                 state = LocalState.UPTODATE
-            reports.append(TargetReport(target, state, chain.version, *space))
+            upkeep = UpkeepProgress(bad_blocks=int(node in self.damaged))
+            reports.append(TargetReport(target, state, chain.version, *space, upkeep=upkeep))
         ack = self.beat(node, reports, disks=(DiskSpace("/d", 1000 * GIB, 500 * GIB),))
         if isinstance(ack, Rejection):
             assert ack.code is Code.UNKNOWN_NODE
@@ -109,13 +115,16 @@ class Fleet(Cluster):
         assert isinstance(answer, MoveOverview), answer
         return answer
 
-    def refused(self, action: MoveAction, *names: str, **more: bool) -> Rejection:
+    def refused(self, action: MoveAction, *names: str, **more: Any) -> Rejection:
         answer = self.ask(ManagerRequest(self.next_token(), PlanMoves(action, *names, **more)))
         assert isinstance(answer, Rejection), answer
         return answer
 
     def overview(self) -> MoveOverview:
         return self.ask_moves(ListMoves())
+
+    def targets_of(self, node: int) -> list[TargetId]:
+        return sorted(slot.target for chain in self.routing.chains.values() for slot in chain.slots if slot.node == node)
 
     def counts(self) -> dict[int, int]:
         return {share.node: share.targets for share in self.overview().shares}
@@ -132,7 +141,7 @@ class Fleet(Cluster):
         self.until(lambda: not self.routing.nodes[NodeId(node)].alive)
 
 
-def plan(action: MoveAction, node: str = "", other: str = "", **more: bool) -> PlanMoves:
+def plan(action: MoveAction, node: str = "", other: str = "", **more: Any) -> PlanMoves:
     return PlanMoves(action, node, other, **more)
 
 
@@ -162,6 +171,115 @@ def test_a_target_leaves_only_when_another_one_serves_in_its_place() -> None:
     assert not fleet.leaving
     fleet.resyncs = True
     fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_target_that_has_left_does_not_come_back_before_it_is_retired() -> None:
+    """Also when all that it takes happens between two looks of the manager at its moves."""
+    fleet = Fleet(config=msgspec.structs.replace(CONFIG, targets_per_node=3))
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    versions = {chain.id: chain.version for chain in fleet.routing.chains.values()}
+    fleet.turns(2)
+    for _ in range(20):
+        for node in sorted(fleet.alive):
+            fleet.turn_of(node)
+    fleet.until(lambda: fleet.counts()[2] == 0)
+    most = max(chain.version - versions[chain.id] for chain in fleet.routing.chains.values())
+    assert most == 5, "a chain is changed when the joiner joins, syncs and serves, and when the leaver leaves and is retired"
+
+
+def test_a_target_stays_while_others_lack_a_good_copy_that_it_may_have() -> None:
+    """Also while its node is away; and no longer when it lacks it as well, or its node does not come back."""
+    fleet = Fleet()
+    fleet.ask_moves(SetMoves(forget_after_ns=20 * SECOND))
+    fleet.kill(2)
+    fleet.damaged = {1, 3, 4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.turns(200)
+    overview = fleet.overview()
+    assert fleet.counts()[2] == 6
+    assert overview.departing[0].reason is MoveReason.DRAIN
+    assert overview.notes[0].endswith("moves wait: the target that is to go may have the last good copies of damaged chunks")
+    fleet.alive.add(2)
+    fleet.turns(60)
+    assert fleet.counts()[2] == 6
+    fleet.damaged.add(2)
+    fleet.until(lambda: fleet.counts()[2] == 0)
+
+
+def test_a_node_that_may_have_the_last_good_copy_is_not_forgotten_by_itself() -> None:
+    fleet = Fleet()
+    fleet.ask_moves(SetMoves(forget_after_ns=20 * SECOND))
+    fleet.damaged = {1}
+    fleet.kill(2)
+    fleet.turns(200)
+    assert not fleet.overview().departing
+    notes = fleet.ask_moves(plan(MoveAction.FORGET, "storage-2", is_dry_run=True)).notes
+    assert any("damaged chunks, and it may have the last good copies" in note for note in notes)
+    fleet.damaged.clear()
+    fleet.until(lambda: fleet.counts().get(2, 0) == 0)
+
+
+def test_targets_of_a_disk_are_drained_and_their_node_stays() -> None:
+    fleet = Fleet(config=msgspec.structs.replace(CONFIG, targets_per_node=3))
+    gone, stays = fleet.targets_of(2)[:2], fleet.targets_of(2)[2:]
+    planned = fleet.ask_moves(plan(MoveAction.DRAIN_TARGETS, "storage-2", targets=tuple(gone), is_dry_run=True))
+    assert sorted(each.move.leaver for each in planned.moves) == gone
+    assert fleet.is_settled()
+    fleet.ask_moves(plan(MoveAction.DRAIN_TARGETS, "storage-2", targets=tuple(gone)))
+    fleet.ask_moves(plan(MoveAction.DRAIN_TARGETS, "storage-2", targets=tuple(gone)))
+    fleet.until(fleet.is_settled)
+    assert fleet.targets_of(2) == stays
+    assert not fleet.overview().departing
+    refusal = fleet.refused(MoveAction.DRAIN_TARGETS, "storage-2", targets=(gone[0],))
+    assert refusal.code is Code.NO_SUCH_TARGET
+    assert refusal.message == f"node 'storage-2' has no target {gone[0]}; its targets are {stays[0]}"
+
+
+def test_a_target_that_no_node_can_take_waits_until_one_can() -> None:
+    fleet = Fleet(3)
+    target = fleet.targets_of(2)[0]
+    refusal = fleet.refused(MoveAction.DRAIN_TARGETS, "storage-2", targets=(target,))
+    assert refusal.code is Code.NO_SPACE
+    assert refusal.message.startswith("1 of 1 targets of node 'storage-2', 1.0 GiB, have no other place")
+    fleet.add(4)
+    fleet.turns(3)
+    fleet.ask_moves(SetMoves(is_paused=True))
+    fleet.ask_moves(plan(MoveAction.DRAIN_TARGETS, "storage-2", targets=(target,)))
+    fleet.kill(4)
+    fleet.ask_moves(SetMoves(is_paused=False))
+    fleet.turns(40)
+    overview = fleet.overview()
+    assert [each.move.leaver for each in overview.moves] == [target]
+    assert overview.notes == ("1 targets of storage-2 have no other place",)
+    fleet.alive.add(4)
+    fleet.until(fleet.is_settled)
+    assert target not in fleet.targets_of(2)
+    assert not fleet.overview().notes
+
+
+def test_a_target_that_is_drained_may_stay_after_all() -> None:
+    fleet = Fleet()
+    target = fleet.targets_of(2)[0]
+    fleet.ask_moves(SetMoves(is_paused=True))
+    fleet.ask_moves(plan(MoveAction.DRAIN_TARGETS, "storage-2", targets=(target,)))
+    assert fleet.overview().moves
+    fleet.ask_moves(plan(MoveAction.UNDRAIN_TARGETS, "storage-2", targets=(target,)))
+    assert not fleet.overview().moves
+
+
+def test_a_node_whose_disk_does_not_work_gets_no_target_for_a_while() -> None:
+    """The second time twice as long; none of what it was given is lost, and others take it."""
+    fleet = Fleet(5, msgspec.structs.replace(CONFIG, targets_per_node=3))
+    fleet.broken = {5}
+    fleet.ask_moves(plan(MoveAction.REPLACE, "storage-2", "storage-5"))
+    fleet.until(lambda: fleet.counts()[2] == 0, 2000)
+    assert fleet.counts()[5] == 3, "it keeps what it had"
+    refusal = fleet.refused(MoveAction.REPLACE, "storage-3", "storage-5")
+    assert refusal.message == "node 'storage-5' takes no targets: the last target that it was given did not come up"
+    fleet.broken.clear()
+    fleet.turns(rest_ns_min * 2 // fleet.config.heartbeat_ns + 1)
+    fleet.ask_moves(plan(MoveAction.REPLACE, "storage-3", "storage-5"))
+    fleet.until(lambda: fleet.counts()[3] == 0)
 
 
 def test_so_many_move_at_a_time_and_none_while_they_are_paused() -> None:
@@ -399,7 +517,7 @@ def test_a_leaver_is_kept_until_the_joiner_has_said_that_it_goes_on() -> None:
     fleet.until(lambda: any(each.move.joiner for each in fleet.overview().moves))
     move = next(each.move for each in fleet.overview().moves)
     fleet.until(lambda: (move.leaver, fleet.routing.chains[move.chain].version) in fleet.leaving)
-    fleet._turn_of(move.destination)
+    fleet.turn_of(move.destination)
     fleet.alive.discard(move.destination)
     fleet.turns(joiner_patience_ns // (fleet.config.heartbeat_ns // 2))
     assert [slot.target for slot in fleet.routing.chains[move.chain].serving_slots()] == [move.leaver]

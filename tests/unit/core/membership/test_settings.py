@@ -218,3 +218,15 @@ def test_how_far_each_node_is() -> None:
         (1, 1, "no such key"),
         (0, 1, ""),
     ]
+
+
+def test_versions_go_on_after_a_manager_that_knew_of_none() -> None:
+    """A release without settings stores the counters without theirs."""
+    cluster = Cluster()
+    change(cluster, **{"meta.stripe": 2})
+    change(cluster, **{"meta.stripe": 3})
+    cluster.stored.counters = msgspec.structs.replace(cluster.stored.counters, settings=0)
+    cluster.restart()
+    refused(change(cluster, 1, **{"meta.stripe": 5}), Code.STALE, "the settings have version 2, not 1")
+    assert change(cluster, 2, **{"meta.stripe": 4}) == 3
+    assert cluster.manager.settings.values == {"meta.stripe": 4}
