@@ -13,6 +13,7 @@ from pathlib import Path
 from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
 from fs3.api.io.buffer_budget import buffer_budget
+from fs3.api.proving import start_proving
 from fs3.api.tls import choose_tls, framed_wire, read_tls
 from fs3.api.tracing import tracing
 from fs3.api.url import cluster_addresses
@@ -152,6 +153,8 @@ async def _build_client(
     stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)
+    if session is not None:
+        stack.push_async_callback(start_proving(clock, manager, meta, storage, session).close)
     sources = MetricSources()
     sources.add("process", ProcessMetrics("client", Path(sys.argv[0] or "python").name).samples)
     if counts is not None:

@@ -261,7 +261,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     connector = _data_connector(options, stack, clock, observer.counts, keys)
     storage = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
-    service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
+    service = MetaService(kv, clock, mgmtd, storage, config, os.urandom, security=keys.state)
     observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))
     observer.sources.add("store", kv.samples)
     observer.sources.add("operations", MetaMetrics(service).samples)

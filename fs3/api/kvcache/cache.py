@@ -249,17 +249,19 @@ class KVCache(ListsPages, PageUpkeep):
         ttl: float | None = None,
         pin_bytes: int | None = None,
         owner: str | None = None,
+        tenant: str | None = None,
     ) -> CacheNamespace:
         """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
-        0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
+        0 the hard pins, "" the owner. `tenant`: whose users may use it from now on. Returns it as it is then. `source`: a
+        client, or the cluster's URL. In a cluster with security this is for administrators.
 
         Raises TypeError or InvalidArgument when none is given and for what it cannot have (a budget below one page, or below what
         hard pins may hold), NotFound when there is none of this name, Unreachable when no manager answers.
         """
         check_name(name)
-        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, tenant=tenant)
         if settings == NamespaceSettings():
-            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes or owner", name)
+            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes, owner or tenant", name)
         async with client_of(source) as client:
             return await client.manager.set_namespace(name, settings)
 
