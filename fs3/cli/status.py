@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.live import Live
 
+from fs3.api.tls import manager_wire
 from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
@@ -84,7 +85,7 @@ def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     """mgmtd addresses ("host:port") from what names a cluster, or its data directory. Raises FS3Error when there is none."""
     if data_dir is not None:
         use_directory(data_dir)
-        return manager_addresses(ClusterDirectory(data_dir).require()[0])
+        return where.addresses_in(ClusterDirectory(data_dir))
     return where.manager_addresses_of(url)
 
 
@@ -96,11 +97,10 @@ def manager_addresses(shape: Shape) -> list[str]:
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     """The primary's view as plain data. Raises Unreachable naming the addresses."""
     from fs3.client.connector import Connector
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
     async with open_manager_client(addresses) as client, AsyncExitStack() as stack:
-        connector = Connector([TcpTransport(OsClock(), tickets=client.session)], host="")
+        connector = Connector([manager_wire(addresses, OsClock(), client.session)[0]], host="")
         stack.push_async_callback(connector.close)
         document = status_document(await client.status())
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))
@@ -192,7 +192,7 @@ def _unreachable_document(why: str) -> dict[str, Any]:
     problem = HealthProblem(HealthKind.UNREACHABLE, why).to_document()
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
-        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,
+        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", "secured": False, **empty,
     }  # fmt: skip
 
 

@@ -8,12 +8,14 @@ from functools import partial
 
 import msgspec
 
+from fs3.api.tls import framed_wire
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
+from fs3.cli.exposure import check_exposure
 from fs3.cli.observer import ProcessObserver
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.cli.stores import STORE_KEY, describe_store, open_store
@@ -29,7 +31,6 @@ from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
@@ -72,7 +73,7 @@ SCHEMAS: dict[Role, type[msgspec.Struct]] = {Role.META: MetaConfig, Role.STORAGE
 
 async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
-    options.data_dir.mkdir(parents=True, exist_ok=True)
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
@@ -103,9 +104,16 @@ class _Listeners:
         self._stack = stack
         counts, gate = observer.counts, TicketGate(security, clock, audit=observer.audit)
         observer.sources.add("tickets", gate.samples)
+        self._gate = gate
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts, gate=gate, paths=paths), f"tcp://{_host_port(options.listen, '--listen')}"),
-            (GrpcTransport(clock, counts=counts, gate=gate), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+            (
+                framed := framed_wire(options.tls, clock, counts=counts, gate=gate, paths=paths),
+                _endpoint(framed, options.listen, "--listen"),
+            ),
+            (
+                grpc := GrpcTransport(clock, counts=counts, gate=gate, credentials=options.tls),
+                _endpoint(grpc, options.grpc_listen, "--grpc-listen"),
+            ),
         ]
         if options.local_listen:
             self._transports.append((LocalTransport(clock, counts=counts, gate=gate), f"local://{options.local_listen}"))
@@ -113,6 +121,8 @@ class _Listeners:
     async def open(self, bindings: Bindings) -> dict[str, str]:
         """Listen; returns {scheme: endpoint others should use}."""
         endpoints = {}
+        for wanted in (self._options.listen, self._options.grpc_listen):
+            check_exposure(wanted, is_secured=self._gate.is_on, is_insecure=self._options.is_insecure)
         for transport, wanted in self._transports:
             listener = await transport.serve(wanted, bindings)
             self._stack.push_async_callback(listener.close, STOP_GRACE_NS)
@@ -123,6 +133,10 @@ class _Listeners:
         if scheme == "local" or not self._options.advertise:
             return endpoint
         return f"{scheme}://{host_port(self._options.advertise, int(endpoint.rpartition(':')[2]))}"
+
+
+def _endpoint(transport: Transport, address: str, option: str) -> str:
+    return f"{transport.scheme}://{_host_port(address, option)}"
 
 
 def _host_port(text: str, option: str) -> str:
@@ -137,11 +151,11 @@ async def _connect_mgmtd(
 ) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
-    endpoints = [manager_endpoint(address) for address in options.mgmtd]
+    endpoints = [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
     wires: list[Transport] = [
-        TcpTransport(clock, counts=counts, tickets=keys.session),
-        GrpcTransport(clock, counts=counts, tickets=keys.session),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session),
+        GrpcTransport(clock, counts=counts, tickets=keys.session, credentials=options.tls),
     ]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
@@ -168,12 +182,13 @@ def _proof(options: ServeOptions) -> MachineProof | None:
     return options.machine.proof if options.machine is not None else None
 
 
-def manager_endpoint(address: str) -> str:
+def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
     """Where a manager is, as `--mgmtd` says it: host:port on the framed wire, or a URL. FS3Error INVALID for neither."""
     scheme, _, rest = address.rpartition("://")
-    if scheme not in ("", "tcp", "grpc"):
-        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by tcp:// or grpc://")
-    return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
+    framed, grpc = ("tls", "grpcs") if has_tls else ("tcp", "grpc")
+    if scheme not in ("", framed, grpc):
+        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by {framed}:// or {grpc}://")
+    return f"{scheme or framed}://{_host_port(rest, '--mgmtd')}"
 
 
 def _activity(observer: ProcessObserver) -> ActivityMeter | None:
@@ -181,12 +196,17 @@ def _activity(observer: ProcessObserver) -> ActivityMeter | None:
 
 
 def _data_connector(
-    stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys, paths: BulkPaths | None = None
+    options: ServeOptions,
+    stack: AsyncExitStack,
+    clock: OsClock,
+    counts: RpcCounts | None,
+    keys: ServiceKeys,
+    paths: BulkPaths | None = None,
 ) -> Connector:
     """Data between services travels on the framed wire."""
     wires = [
         LocalTransport(clock, counts=counts, tickets=keys.session),
-        TcpTransport(clock, counts=counts, tickets=keys.session, paths=paths),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session, paths=paths),
     ]
     connector = Connector(wires, host_identity())
     stack.push_async_callback(connector.close)
@@ -237,7 +257,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
 
 def _dashboard_site(options: ServeOptions, clock: OsClock, observer: ProcessObserver, service: MgmtdService) -> DashboardSite:
     tickets = ManagerTickets(service.security, clock, options.name)
-    survey = ProcessSurvey(clock, lambda: Connector([TcpTransport(clock, tickets=tickets)], host=""), tickets)
+    survey = ProcessSurvey(clock, lambda: Connector([framed_wire(options.tls, clock, tickets=tickets)], host=""), tickets)
     feed = DashboardFeed(ServiceSource(service, clock), clock, survey, options.name)
     return DashboardSite(feed, observer.site_names())
 
@@ -252,7 +272,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     scrub.start()
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
-    connector = _data_connector(stack, clock, observer.counts, keys)
+    connector = _data_connector(options, stack, clock, observer.counts, keys)
     storage = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom, security=keys.state)
@@ -287,7 +307,7 @@ async def _start_storage(
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
     paths = rdma_paths(clock, allowed_devices())
-    connector = _data_connector(stack, clock, observer.counts, keys, paths)
+    connector = _data_connector(options, stack, clock, observer.counts, keys, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     proof, activity = _proof(options), _activity(observer)
     service = StorageService(disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity)

@@ -427,3 +427,5 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     """Since this manager became the primary."""
     store: str = ""
     """Where its rows are, and how the engine there is, for people; empty when it does not say."""
+    is_secured: bool = False
+    """Connections have the rights that they have proved; False: it believes every caller."""

@@ -97,8 +97,8 @@ class AuthContext:
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
-        self.subject = ""
-        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one."""
+        self.subject: str | None = None
+        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one, None without TLS."""
         self.until = NEVER
         """Monotonic nanoseconds of this process from which on `rights` are none but ANYONE's."""
         self.share: Share | None = None

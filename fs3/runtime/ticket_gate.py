@@ -20,6 +20,7 @@ from fs3.base import limits
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER
+from fs3.core.security.certificates import may_act_as
 from fs3.core.security.cluster_time import ClusterTime
 from fs3.core.security.revocations import Revocations
 from fs3.core.security.seal import KeyRing, SealError
@@ -68,6 +69,8 @@ class TicketRefusal(StrEnum):
     REVOKED = "revoked"
     TIME_UNKNOWN = "time_unknown"
     """The manager was not heard for so long that this process cannot say what has expired."""
+    CERTIFICATE = "certificate"
+    """Of a node, on a TLS connection whose certificate is of another machine, or of none."""
     TOO_MANY = "too_many"
     """Connections of the principal, or of strangers."""
 
@@ -110,6 +113,11 @@ class TicketGate:
         """The same, by where they come from."""
         self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
         security.subscribe(self._on_changed)
+
+    @property
+    def is_on(self) -> bool:
+        """Connections have to prove who they are."""
+        return self._security.is_on
 
     # --- the port ------------------------------------------------------------------------------------------------------
 
@@ -255,7 +263,9 @@ class TicketGate:
     # --- shares --------------------------------------------------------------------------------------------------------
 
     def _enter(self, auth: AuthContext, principal: Principal) -> None:
-        """The connection is one of this principal's now. Raises FS3Error BUSY."""
+        """The connection is one of this principal's now. Raises FS3Error BUSY, NOT_AUTHENTICATED."""
+        if not may_act_as(auth, principal):
+            raise self._refuse(TicketRefusal.CERTIFICATE)
         share = self._share_of(principal)
         if auth.share is share:
             return

@@ -120,6 +120,9 @@ class KVCache(ListsPages, PageUpkeep):
         owner: str | None = None,
         token: str | Secret | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
@@ -127,7 +130,7 @@ class KVCache(ListsPages, PageUpkeep):
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
         (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
-        that is there already keeps its own. `token`, `token_file`: of the user who asks, as of `fs3.connect`.
+        that is there already keeps its own. `token`, `token_file`, `tls_ca`, `tls_cert` and `tls_key` are as of `fs3.connect`.
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
         page size or replica count, Unreachable when no manager answers.
@@ -137,7 +140,15 @@ class KVCache(ListsPages, PageUpkeep):
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
         settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
-        client = await connect(url, transport=transport, token=token, token_file=token_file)
+        client = await connect(
+            url,
+            transport=transport,
+            token=token,
+            token_file=token_file,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+        )
         try:
             return await cls._open(client, *wanted, settings, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:

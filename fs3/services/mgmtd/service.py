@@ -511,6 +511,7 @@ class MgmtdService:
             epoch=self.epoch,
             primary_for_ns=now - self._primary_since,
             store=self._describe_store(),
+            is_secured=self.security.is_on,
         )
 
     def _refuse_unless_primary(self, call: Call) -> bool:

@@ -351,6 +351,7 @@ STATUS = ClusterStatus(
     managers=MANAGERS,
     epoch=4,
     primary_for_ns=5 * SECOND,
+    is_secured=True,
 )
 
 
