@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rdma.paths import RdmaPaths

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.framed.tls import TlsTransport
 from fs3.drivers.grpc import GrpcTransport

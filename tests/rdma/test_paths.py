@@ -17,7 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND
 from fs3.drivers.framed.bulk_path import ENCRYPTED, describe_connection
 from fs3.drivers.framed.offers import ServerOffers
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rdma.paths import RdmaPaths

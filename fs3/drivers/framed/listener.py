@@ -8,7 +8,8 @@ import socket
 
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.framed import forks
-from fs3.drivers.framed.server import ServerConnection, ServerContext
+from fs3.drivers.framed.server import ServerConnection
+from fs3.drivers.framed.server_context import ServerContext
 from fs3.drivers.rpc.drain import Drain
 from fs3.model.principal import AuthContext
 

@@ -16,7 +16,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.framed.listener import FramedListener
-from fs3.drivers.framed.server import ServerContext
+from fs3.drivers.framed.server_context import ServerContext
 from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.clock import Clock

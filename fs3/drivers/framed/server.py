@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from fs3.base import limits
 from fs3.base.status import Code
-from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
-from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
-from fs3.drivers.framed.connection import Connection
+from fs3.base.units import MILLISECOND, NEVER, SECOND
+from fs3.drivers.framed.bulk_path import describe_connection
 from fs3.drivers.framed.offers import ServerOffers
-from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
-from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
-from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
-from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
-from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
-from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
-from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
-from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
+from fs3.drivers.framed.passed_files import FilePasser
+from fs3.drivers.framed.payload_receiver import PayloadReceiver
+from fs3.drivers.framed.server_call import FramedCall, TracedFramedCall
+from fs3.drivers.framed.server_context import ServerContext
+from fs3.drivers.framed.sockets import StreamSocket
+from fs3.drivers.rpc.admission import RequestRefused
+from fs3.drivers.rpc.receive_pool import Reception
+from fs3.drivers.rpc.reply_budget import reply_bytes_of
+from fs3.drivers.rpc.server_call import MethodBinding
+from fs3.drivers.rpc.traced_call import begin_served
 from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.connection import ConnectionInfo
-from fs3.model.method import Method
 from fs3.model.principal import AuthContext
-from fs3.ports.clock import Clock
-from fs3.ports.rpc import FileRange, OnSent, Part
+from fs3.ports.rpc import Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
 from fs3.wire.trace_context import unpack_contexts
 
 log = logging.getLogger("fs3.transport")
 
-_REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
-_PLACES = FrameKind.PLACES.value
-_NO_ROOM, _SHARE_FULL, _QUEUE_FULL, _NO_REPLY_ROOM = 1, 2, 4, 8  # why a connection is not read
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What one peer may take; see `fs3.base.limits` for each. Tests make them smaller."""
-
-    calls_per_connection_max: int = limits.calls_per_connection_max
-    connections_max: int = limits.connections_max
-    send_queue_bytes_max: int = 64 * MIB
-    """Reply bytes, files and memory, that one connection may have queued before its requests are no longer read."""
-    stream_queue_bytes_max: int = limits.stream_queue_bytes_max
-    receive_share_bytes_max: int = limits.receive_share_bytes_max
-    receive_stall_ns: int = limits.receive_stall_ns
-    receive_rate_min: int = 1 * MIB
-    """Bytes per second: a frame may take `receive_stall_ns` and the time this rate needs for it, then the peer is disconnected;
-    after `patience_ns` while others wait for memory."""
-    reply_share_bytes_max: int = limits.reply_share_bytes_max
-    reply_rate_min: int = 1 * MIB
-    """Bytes per second: a peer that takes its replies more slowly is disconnected after `patience_ns` while others wait for the
-    memory."""
-    patience_ns: int = limits.peer_patience_ns
-    send_stall_ns: int = limits.send_stall_ns
-    connection_idle_ns_max: int = limits.connection_idle_ns_max
-    tls_handshake_ns: int = limits.tls_handshake_ns
-    tls_handshakes_max: int = limits.tls_handshakes_max
-    sweep_ns: int = limits.transport_sweep_ns
-
-
-@dataclass(frozen=True, slots=True)
-class ServerContext:
-    """What a listener and its connections have in common."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Clock
-    admission: RequestAdmission
-    """Knows the endpoint, and that the listener closes."""
-    limits: ServerLimits
-    pool: ReceivePool
-    replies: ReplyBudget
-    peer_log: RateLimitedLog
-    sockets: StreamSockets
-    paths: BulkPaths | None = None
-    """None: no client gets one."""
+_REQUEST, _REPLY, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.CANCEL.value
+_QUEUE_FULL, _NO_REPLY_ROOM = 4, 8  # why a connection is not read, besides what `PayloadReceiver` waits for
 
 
 class ConnectionOwner(Protocol):
@@ -99,111 +52,12 @@ class ConnectionOwner(Protocol):
         ...
 
 
-class FramedCall(ServerCall):
-    """One request of one connection."""
-
-    __slots__ = ("_connection", "_queued_bytes", "_takes_places", "request_id", "reserved_bytes")
-
-    def __init__(
-        self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int, *, takes_places: bool
-    ) -> None:
-        super().__init__(method, request, connection.peer, deadline, connection.auth)
-        self._connection = connection
-        self._queued_bytes = 0  # messages of a stream that have not left
-        self._takes_places = takes_places
-        self.request_id = request_id
-        self.reserved_bytes = 0
-        """Reply memory promised to it."""
-
-    @property
-    def request_number(self) -> int:
-        """Of its request."""
-        return self.request_id
-
-    def release(self) -> None:
-        """See `fs3.ports.rpc.Call.release`."""
-        payload, self.payload = self.payload, None
-        if payload is not None:
-            self._on_released()
-            self._connection.release_payload(payload)
-
-    def _on_end(self) -> None:
-        self._connection.on_call_ended(self)
-        if self.payload is not None:
-            self.release()
-        if self.is_cancelled:  # no answer follows
-            self._connection.on_answered(self)
-
-    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
-        connection = self._connection
-        offer = connection.offers.offer(self, data, parts, length) if length else None
-        if offer is not None:
-            connection.send(offer)
-            connection.on_answered(self)
-            if on_sent is not None:
-                run_guarded(on_sent)
-            return
-        head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
-        if not length:
-            connection.send(head)
-        elif length <= limits.copied_parts_bytes_max and not any(type(part) is FileRange for part in parts):
-            connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
-        else:
-            places = connection.locate(parts) if self._takes_places and length >= places_bytes_min else None
-            if places is not None:
-                parts, length = places, sum(map(len, places))
-                head = pack(_PLACES, self.method.id, self.request_id, len(data), length) + data
-            connection.send_parts((head, *parts), len(head) + length, on_sent)
-            connection.on_answered(self)
-            return
-        if self.reserved_bytes or connection.is_blocked:
-            connection.on_answered(self)
-        if on_sent is not None:
-            run_guarded(on_sent)
-
-    def _send_error(self, code: Code, message: str, routing_version: int) -> None:
-        self._connection.send_error(self.method.id, self.request_id, code, message, routing_version)
-        self._connection.on_answered(self)
-
-    def _send_message(self, data: bytes) -> bool:
-        connection = self._connection
-        head = pack(_MORE, self.method.id, self.request_id, len(data))
-        length = len(head) + len(data)
-        if connection.is_closed or (
-            self._queued_bytes and self._queued_bytes + length > connection.limits.stream_queue_bytes_max
-        ):
-            return False
-        self._queued_bytes += length
-
-        def left() -> None:
-            self._queued_bytes -= length
-
-        connection.send_parts((head, data), length, left)
-        if connection.is_blocked:
-            connection.check_queue()
-        return True
-
-    def _send_end(self) -> None:
-        self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
-
-
-class TracedFramedCall(TracedServerCall, FramedCall):
-    """One that belongs to a trace."""
-
-    __slots__ = ("span",)
-
-
-class ServerConnection(Connection):
+class ServerConnection(PayloadReceiver):
     """A client, as its server sees it."""
 
     def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: StreamSocket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
-        self._context = context
-        # What is looked at for every request is kept here.
-        self._admission = context.admission
-        self._now = context.clock.now
-        self.limits = context.limits
-        self.pool = context.pool
+        self._admission = context.admission  # looked at for every request
         self.peer = peer
         self.auth = auth
         """What it has proved."""
@@ -211,21 +65,11 @@ class ServerConnection(Connection):
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
-        self._reception: Reception | None = None
-        self._destination: memoryview | None = None  # where it is received
         self._replies = context.replies
         self._reserved_bytes = 0  # reply memory promised to calls under way
         self._counted_bytes = 0  # reply memory that the budget knows to be queued here
         self._unserved: tuple[FramedCall, MethodBinding] | None = None  # for whose reply there is no room
         self._is_waiting_for_reply = False
-        self._taken_bytes = 0  # with `_taken_since`: since when, and since which byte, it has taken too little
-        self._postponed: ReceiveBudget | None = None  # of a request for which the connection's own share has no room
-        self.held_bytes = 0
-        """Lengths of the payloads that arrive or are with their handlers."""
-        self._rate_since = self._rate_bytes = 0  # since when, and since which byte, it has sent too slowly
-        self._room_missing_since = 0
-        self._last_frames = self._last_received_bytes = self._last_sent_bytes = 0
-        self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
             self._admission.counts.open.add(self)
@@ -233,7 +77,7 @@ class ServerConnection(Connection):
         passes_files = is_plain and context.sockets.may_pass_files(sock)
         self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
         self.offers = ServerOffers(self, context.paths, is_plain=is_plain)
-        super().__init__(context.loop, sock)
+        super().__init__(context, sock)
         if self._tls is not None:
             self._tls.on_ready = self._on_secured
 
@@ -403,69 +247,12 @@ class ServerConnection(Connection):
         else:
             self._admit(call, binding, now)
 
-    def _reserve_header(self, length: int) -> None:
-        self._begin(length, self.pool.headers)
-
-    def _begin(self, length: int, budget: ReceiveBudget) -> None:
-        """Receive `length` bytes into memory of the pool, as it is given."""
-        if self.held_bytes and self.held_bytes + length > self.limits.receive_share_bytes_max:
-            self._postponed = budget
-            self._wait_for(length, _SHARE_FULL)
-            return
-        self.held_bytes += length
-        reception = self._reception = self.pool.begin(length, budget)
-        if reception.room():
-            self._expect(length, [self._open(reception)], None if reception.is_whole else reception)
-        else:
-            self._wait_for(length, _NO_ROOM)
-            self._wait_for_room(reception)
-
-    def _open(self, reception: Reception) -> memoryview:
-        self._destination = reception.view
-        return self._destination
-
-    def _on_no_room(self) -> None:
-        assert self._reception is not None
-        self.pause(_NO_ROOM)
-        self._wait_for_room(self._reception)
-
-    def _wait_for_room(self, reception: Reception) -> None:
-        self._room_missing_since = self._now()
-        reception.wait(self)
-
-    def on_room_granted(self) -> None:
-        """See `RoomWaiter.on_room_granted`."""
-        self._rate_since += self._now() - self._room_missing_since
-        reception = self._reception
-        assert reception is not None
-        if self._targets is None:
-            self._provide(self._open(reception), _NO_ROOM, None if reception.is_whole else reception)
-        else:
-            self.resume(_NO_ROOM)
-
-    def _release_reception(self) -> None:
-        reception, self._reception, self._destination = self._reception, None, None
-        if reception is not None:
-            self.on_released(reception.length)
-            reception.release()
-
     def release_payload(self, payload: memoryview) -> None:
         """The handler of a call needs the payload no longer."""
         if self.offers.release(payload):
             return
         self.on_released(len(payload))
         self.pool.release(payload)
-
-    def on_released(self, length: int) -> None:
-        """So much of what is held was released."""
-        self.held_bytes -= length
-        budget = self._postponed
-        if budget is not None and not self.is_closed:
-            waiting = self._remaining
-            if not self.held_bytes or self.held_bytes + waiting <= self.limits.receive_share_bytes_max:
-                self._postponed = None
-                self._begin(waiting, budget)
-                self.resume(_SHARE_FULL)
 
     def locate(self, parts: Sequence[Part]) -> tuple[bytes | memoryview, ...] | None:
         """The payload of a PLACES frame that takes the place of `parts`. None: these are sent."""
@@ -553,47 +340,32 @@ class ServerConnection(Connection):
     def sweep(self, now: int) -> None:
         """Called every `sweep_ns`: disconnects a client that owes the rest of a frame, that takes none of what is queued for it,
         that is idle for too long, or whose host has vanished."""
-        bounds = self.limits
+        bounds, clocks = self.limits, self._clocks
         if not self.is_secured:
-            if now - self._idle_since >= bounds.tls_handshake_ns:
+            if now - clocks.idle_since >= bounds.tls_handshake_ns:
                 self.give_up_handshake(f"after {bounds.tls_handshake_ns / SECOND:.3g} s")
             return
-        # A frame has two clocks: since its last byte, which finds a client that has stopped, and since its beginning, which finds
-        # one that sends a byte now and then for ever.
-        if not self.is_mid_frame or self.frames != self._last_frames:
-            self._last_frames = self.frames
-            self._frame_since = self._received_since = self._rate_since = now
-            self._rate_bytes = self.received_bytes
-        if self.received_bytes != self._last_received_bytes:
-            self._last_received_bytes = self.received_bytes
-            self._received_since = self._idle_since = now
-        if not self.queued_bytes or self.sent_bytes != self._last_sent_bytes:
-            self._last_sent_bytes = self.sent_bytes
-            self._sent_since = now
+        clocks.note(now)
         expected = self._expected if self._remaining else limits.long_header_bytes
         reception = self._reception
-        if reception is not None and self._is_too_slow(reception, now):
+        if reception is not None and not self._paused and clocks.sends_too_slowly(now, reception):
             self._drop_slow(reception)
             return
-        if self._takes_too_little(now):
+        if clocks.takes_too_little(now) and self._replies.waiting_count > 0:
             reason = (
                 f"it takes {self.queued_bytes} bytes slower than {bounds.reply_rate_min} bytes per second, and others wait for"
             )
             self._give_up(f"{reason} reply memory")
             return
-        if now - self._received_since >= bounds.receive_stall_ns:
-            self._give_up(f"it stopped in the middle of a frame, {bounds.receive_stall_ns / SECOND:.3g} s ago")
-        elif now - self._frame_since >= bounds.receive_stall_ns + expected * SECOND // bounds.receive_rate_min:
-            self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
-        elif now - self._sent_since >= bounds.send_stall_ns:
-            self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
+        if stall := clocks.explain_stall(now, expected):
+            self._give_up(stall)
         elif self.offers.is_stalled(now):
             self._give_up(f"it has said of no offer for {bounds.send_stall_ns / SECOND:.3g} s that it has the bytes")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
         elif now >= self.auth.until:
             self._on_rights_lapsed()
-        elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
+        elif now - clocks.idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
 
@@ -605,30 +377,6 @@ class ServerConnection(Connection):
     def _on_rights_lost(self) -> None:
         """See `AuthContext.on_lost`. Not at once: this may run within a call of this connection."""
         self._loop.call_soon(self.close, "its principal has lost its rights")
-
-    def _is_too_slow(self, reception: Reception, now: int) -> bool:
-        """It has sent too slowly for too long, and others wait for the memory."""
-        if self._paused:
-            return False
-        took = now - self._rate_since
-        if (self.received_bytes - self._rate_bytes) * SECOND >= took * self.limits.receive_rate_min:
-            self._rate_since, self._rate_bytes = now, self.received_bytes
-            return False
-        if took < self.limits.patience_ns or not reception.is_contended:
-            return False
-        if self.unread_bytes >= limits.receive_step_bytes:  # it is this process that is slow
-            self._rate_since, self._rate_bytes = now, self.received_bytes
-            return False
-        return True
-
-    def _takes_too_little(self, now: int) -> bool:
-        """It has taken its replies too slowly for too long, and others wait for the memory."""
-        took = now - self._taken_since
-        fast = (self.sent_bytes - self._taken_bytes) * SECOND >= took * self.limits.reply_rate_min
-        if fast or not self.is_blocked or not self.queued_memory_bytes:
-            self._taken_since, self._taken_bytes = now, self.sent_bytes
-            return False
-        return took >= self.limits.patience_ns and self._replies.waiting_count > 0
 
     def _drop_slow(self, reception: Reception) -> None:
         rate = self.limits.receive_rate_min
@@ -645,11 +393,7 @@ class ServerConnection(Connection):
     def on_process_paused(self, gap_ns: int) -> None:
         """This process itself stood still for `gap_ns`, which must not count against the client. (It may count as idle time: an
         idle connection can be closed at no harm.)"""
-        self._frame_since += gap_ns
-        self._received_since += gap_ns
-        self._rate_since += gap_ns
-        self._taken_since += gap_ns
-        self._sent_since += gap_ns
+        self._clocks.on_process_paused(gap_ns)
         self.offers.moved_at += gap_ns
 
     def _give_up(self, reason: str) -> None:

@@ -15,7 +15,7 @@ from fs3.base.units import SECOND
 from fs3.drivers.framed.blocking import BlockingConnection
 from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.client import FramedChannel
-from fs3.drivers.framed.server import ServerContext, ServerLimits
+from fs3.drivers.framed.server_context import ServerContext, ServerLimits
 from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog

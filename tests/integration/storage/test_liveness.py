@@ -8,7 +8,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND
 from fs3.cli.local import free_ports
 from fs3.core.files.read_plan import ReadIO
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.model.chain import PublicState
 from fs3.model.chunk import UpdateKind

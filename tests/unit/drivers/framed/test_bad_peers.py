@@ -21,7 +21,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rpc.receive_pool import ReceivePool

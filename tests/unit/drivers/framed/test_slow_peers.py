@@ -14,7 +14,7 @@ import pytest
 from fs3.base.limits import receive_step_bytes, wake_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rpc.receive_pool import ReceivePool

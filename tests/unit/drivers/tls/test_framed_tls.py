@@ -15,7 +15,7 @@ import pytest
 from fs3.base.errors import FS3Error, Unreachable
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
-from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.framed.tls import TlsTransport
 from fs3.drivers.os.clock import OsClock
