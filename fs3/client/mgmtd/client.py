@@ -3,6 +3,8 @@
 Routing info is pushed: one watch stream per client carries deltas. A caller that learns from a data reply that newer routing
 exists calls `refresh`, and all callers that do so at one time share one pull. When the manager goes away, its addresses are tried
 in turn, with growing pauses; the snapshot at hand stays usable meanwhile.
+
+How one request is sent, and sent again, is in `calls`; the calls themselves are in a file per group (`*_calls`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.cluster import Heartbeat, RegisterNode
 from fs3.model.routing import Role
-from fs3.services.mgmtd import MgmtdConfig, publisher, service
+from fs3.services.mgmtd import MgmtdConfig, admin_handlers, publisher
 from fs3.wire import routing_parts
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -26,7 +26,7 @@ NODES = 6
 def small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing_parts, "routing_part_bytes", 1000)
     monkeypatch.setattr(publisher, "routing_message_bytes_max", 3000)
-    monkeypatch.setattr(service, "status_message_bytes_max", 5000)
+    monkeypatch.setattr(admin_handlers, "status_message_bytes_max", 5000)
 
 
 async def form(world: Any) -> Any:
