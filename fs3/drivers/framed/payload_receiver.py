@@ -16,6 +16,7 @@ class PayloadReceiver(Connection):
 
     def __init__(self, context: ServerContext, sock: StreamSocket) -> None:
         self._context = context
+        # What is looked at for every request is kept here.
         self._now = context.clock.now
         self.limits = context.limits
         self.pool = context.pool

@@ -57,7 +57,7 @@ class ServerConnection(PayloadReceiver):
 
     def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: StreamSocket, peer: str, auth: AuthContext) -> None:
         self._owner = owner
-        self._admission = context.admission  # looked at for every request
+        self._admission = context.admission
         self.peer = peer
         self.auth = auth
         """What it has proved."""

@@ -325,7 +325,7 @@ class MgmtdService:
         empty = Delta.empty(manager.published.version)
         self._watchers.publish(self._clock.now(), self._publisher.encode(empty, manager.cluster))
 
-    # --- handlers ----------------------------------------------------------------------------------------------------
+    # --- what it knows -------------------------------------------------------------------------------------------------
 
     def list_managers(self) -> tuple[ManagerInfo, ...]:
         """Every manager, as this one knows them. May be called from any thread."""
