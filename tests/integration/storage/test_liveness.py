@@ -299,7 +299,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_made_again(cluster, he
     await client.update([help.write(1, b"kept")])
     (listener,) = made.listeners
     (connection,) = listener._connections
-    await help.until(lambda: connection._last_received_bytes == connection.received_bytes)  # a sweep has looked
+    await help.until(lambda: connection._clocks._last_received_bytes == connection.received_bytes)  # a sweep has looked
     clock.skew += connection_idle_ns_max
     await help.until(lambda: connection.is_closed)
     assert await help.get(client, 1, 4) == (Code.OK, b"kept")
