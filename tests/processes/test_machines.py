@@ -211,3 +211,24 @@ def test_a_machine_that_lost_its_directory_and_has_its_disks_joins_again(lab: La
     lab.wait_healthy()
     assert lab.node("h3-storage")["id"] == before["id"]
     assert lab.node("h3-storage")["alive"]
+
+
+def test_machines_prove_themselves_by_their_keys_once_security_is_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = lab.home / "admin.token"
+    lab.h1.must("security", "on", lab.managers, "--token-file", str(token))
+    refuse(lab.h1, "the cluster asks who calls", "status", lab.managers)
+    create = ("cluster", "token", "create", "--config", str(lab.h1.file), "--json")
+    late = lab.machine("h6", "127.0.0.6")
+    with late:
+        late.must("cluster", "join", "--config", str(late.file), "--token", json.loads(lab.h1.must(*create))["token"])
+        late.serve()
+        late.wait_said("h6-storage serves on")
+        assert lab.h2.stop() == 0
+        lab.h2.serve()
+        monkeypatch.setenv("FS3_TOKEN_FILE", str(token))
+        lab.wait_healthy()
+        assert lab.node("h6-storage")["alive"]
+        nodes = json.loads(lab.h1.must("security", "status", lab.managers, "--json"))["nodes"]
+        assert {node["name"] for node in nodes if node["has_keys"]} >= {"h1-meta", "h1-storage", "h2-storage", "h6-storage"}
+        assert late.stop() == 0
+    lab.h1.must("security", "off", lab.managers, "--yes")

@@ -18,6 +18,7 @@ import fs3
 from fs3.api.fsspec.filesystem import FS3FileSystem
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
+from fs3.cli.cluster import serve_command
 from fs3.cli.local import LocalCluster
 from tests.processes.conftest import Rehearse
 from tests.processes.machine_lab import wait_until
@@ -250,6 +251,31 @@ def test_everything_is_as_it_was_after_a_restart_of_all(cluster: LocalCluster, a
     assert after["cluster_ms"] >= before["cluster_ms"]
     open_as(cluster, ann).ls("/")
     assert "give a token" in refusal_of(lambda: open_as(cluster).ls("/"))
+
+
+def test_a_node_that_lost_its_directory_is_admitted_by_the_owner_of_the_cluster(cluster: LocalCluster, ann: str) -> None:
+    key = cluster.directory.path / "storage-3" / "node.key"
+    before = key.read_bytes()
+    cluster.stop("storage-3")
+    cluster.wipe("storage-3")
+    cluster.start("storage-3")
+    cluster.wait_healthy(60)
+    assert key.read_bytes() != before
+    # By itself a node says nothing of a new key any more.
+    cluster.stop("storage-3")
+    key.write_bytes(before)
+    with pytest.raises(FS3Error, match="not known here, or is not the right one"):
+        spawn_alone(cluster, "storage-3")
+    operate(cluster, "security", "admit", "storage-3", "--key-file", str(key))
+    cluster.start("storage-3")
+    cluster.wait_healthy(60)
+
+
+def spawn_alone(cluster: LocalCluster, name: str) -> None:
+    """Start a process as a machine's init does, which admits none; FS3Error with what it says when it ends."""
+    command = [sys.executable, "-m", "fs3.cli.main", *serve_command(cluster.shape, cluster.directory, name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    raise FS3Error(Code.UNAVAILABLE, done.stderr)
 
 
 def test_it_is_turned_off_by_who_means_it(cluster: LocalCluster) -> None:

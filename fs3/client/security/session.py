@@ -110,6 +110,8 @@ class LoginSession:
         self._last_callback = 0
         self._wanted = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
+        self._has_credential = False
+        """There was something to log in with, the last time."""
         self._failure: FS3Error | None = None
         """Why the last login failed."""
         self._refused_since = 0
@@ -191,7 +193,7 @@ class LoginSession:
         failing = False
         while True:
             try:
-                async with asyncio.timeout(pause_ns / SECOND):
+                async with asyncio.timeout(pause_ns / SECOND if pause_ns is not None else None):
                     await self._wanted.wait()
             except TimeoutError:
                 pass
@@ -212,15 +214,17 @@ class LoginSession:
                 log.exception("the login could not be renewed")
                 pause_ns = login_retry_max_ns
 
-    def _pause_ns(self, prng: Prng) -> int:
+    def _pause_ns(self, prng: Prng) -> int | None:
+        """Until the next login, or look; None: until it is wanted."""
         if not self._ticket:
-            return login_look_ns
+            return login_look_ns if self._has_credential else None
         return prng.between(self._lifetime_ns * 4 // 10, self._lifetime_ns // 2)
 
     async def _renew(self, manager: LoginPort) -> None:
         """Log in once, where there is something to log in with and to. Raises FS3Error."""
         try:
             credential = self._credentials()
+            self._has_credential = credential is not None
             if credential is None:
                 return
             if not self._ticket and not manager.has_logins:

@@ -150,6 +150,7 @@ class Ledger:
         self._batch.nodes.pop(node.id, None)
         self._batch.removed_nodes[node.id] = None
         self.set_removed(node.name, removed)
+        self.remove_node_key(node.name)
 
     def set_removed(self, name: str, removed: RemovedNode | None) -> None:
         """Remember that a node was removed, or (None) that its name is free again."""
@@ -264,8 +265,12 @@ class Ledger:
 
     def put_node_key(self, node_key: NodeKey) -> None:
         """A node has a key, or another one than before."""
-        self.state.node_keys[node_key.name] = node_key
-        self._batch.node_keys[node_key.name] = None
+        _set(self.state.node_keys, self._batch.node_keys, node_key.name, node_key)
+
+    def remove_node_key(self, name: str) -> None:
+        """A node is not known by its key any more."""
+        if name in self.state.node_keys:
+            _set(self.state.node_keys, self._batch.node_keys, name, None)
 
     def is_full(self) -> bool:
         """As many requests wait for commits as may."""
@@ -327,7 +332,7 @@ class Ledger:
             removed_settings=tuple(batch.removed_settings),
             security=state.security if batch.has_security else None,
             users=tuple((name, state.users.get(name)) for name in batch.users),
-            node_keys=tuple(state.node_keys[name] for name in batch.node_keys),
+            node_keys=tuple((name, state.node_keys.get(name)) for name in batch.node_keys),
         )
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]

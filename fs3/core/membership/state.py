@@ -124,7 +124,7 @@ class State(msgspec.Struct):
         if rows.security is not None:
             self.security = rows.security
         _update(self.users, rows.users)
-        self.node_keys.update((each.name, each) for each in rows.node_keys)
+        _update(self.node_keys, rows.node_keys)
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -169,4 +169,4 @@ class Rows(msgspec.Struct, frozen=True):
     security: SecurityRow | None = None
     """None: as it was."""
     users: tuple[tuple[str, Account | None], ...] = ()
-    node_keys: tuple[NodeKey, ...] = ()
+    node_keys: tuple[tuple[str, NodeKey | None], ...] = ()

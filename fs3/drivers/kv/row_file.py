@@ -33,6 +33,9 @@ _STORE, _ROWS, _STORE_END, _FILE_END = b"S", b"R", b"E", b"Z"
 row_file_block_bytes_max = 8 * MIB
 """Of a payload: a block ends with the row that takes it beyond half of that."""
 
+_WRITE_ANEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+"""For the owner alone: there are keys and contents of files in it."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -61,7 +64,7 @@ class RowFileWriter:
             raise error(Code.EXISTS, "an export is written to a new file, and this one exists", str(path))
         self._path = path
         self._part = path.with_name(path.name + ".part")
-        self._out: BinaryIO = self._part.open("wb")
+        self._out: BinaryIO = os.fdopen(os.open(self._part, _WRITE_ANEW, 0o600), "wb")
         self._sum = 0
         self._rows = 0
         self._waiting: list[KVRow] = []

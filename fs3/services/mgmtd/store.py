@@ -93,6 +93,7 @@ class LeaseView(NamedTuple):
     is_swapped: bool = False
     """`swap_lease` has replaced the record."""
     security: SecurityRow | None = None
+    """None: there is none, or it was not looked at."""
 
 
 class MgmtdStore:
@@ -111,7 +112,7 @@ class MgmtdStore:
         """Replace the lease record when it is the expected one. `done` gets what is there afterwards."""
 
         async def op(txn: Txn) -> LeaseView:
-            view = await _read_lease_view(txn)
+            view = await _read_lease_view(txn, with_security=False)
             if view.record != expected:
                 return view
             txn.put(_LEASE, _encode(record))
@@ -265,20 +266,21 @@ def _save_admission(txn: Txn, rows: Rows) -> None:
 def _save_security(txn: Txn, rows: Rows) -> None:
     if rows.security is not None:
         txn.put(_SECURITY, _encode(rows.security))
-    for name, user in rows.users:
-        if user is None:
-            txn.delete(_USER + name.encode())
+    changes: list[tuple[bytes, Any]] = [(_USER + name.encode(), user) for name, user in rows.users]
+    changes += [(_NODE_KEY + name.encode(), node_key) for name, node_key in rows.node_keys]
+    for key, record in changes:
+        if record is None:
+            txn.delete(key)
         else:
-            txn.put(_USER + name.encode(), _encode(user))
-    for node_key in rows.node_keys:
-        txn.put(_NODE_KEY + node_key.name.encode(), _encode(node_key))
+            txn.put(key, _encode(record))
 
 
-async def _read_lease_view(txn: ReadTxn) -> LeaseView:
+async def _read_lease_view(txn: ReadTxn, *, with_security: bool = True) -> LeaseView:
+    """`with_security` False: a transaction that writes does not look at what the primary writes often."""
     stored = await txn.get(_LEASE)
     record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
     managers = tuple(await _rows(txn, _MANAGER, Holder))
-    return LeaseView(record, managers, security=await _read_security(txn))
+    return LeaseView(record, managers, security=await _read_security(txn) if with_security else None)
 
 
 async def _read_security(txn: ReadTxn) -> SecurityRow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from fs3.base.ids import NodeId
 from fs3.base.limits import key_rotation_ms, key_settle_ms, ticket_lifetime_ms
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -16,8 +17,11 @@ from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.core.security.login import ring_of
 from fs3.core.security.seal import SealError
 from fs3.core.security.tickets import open_ticket
+from fs3.model.cluster import RegisterNode
 from fs3.model.machine import Machine
+from fs3.model.moves import RemovedNode
 from fs3.model.principal import Principal, PrincipalKind, Right
+from fs3.model.routing import Node, Role
 from fs3.model.security import (
     AddUserToken,
     Claimant,
@@ -297,3 +301,48 @@ def test_a_node_is_the_one_whose_key_it_has() -> None:
     grant = bench.security.grant(0, storage)
     assert grant.bundle == bundle_of(bench.stored.security)
     assert bench.security.grant(0, admit("h1")).bundle is None
+
+
+def test_what_is_stored_of_a_node_goes_with_it() -> None:
+    bench = Bench()
+    bench.security.set_phase(0, SetSecurity(SecurityPhase.OFF, (NodeKey("storage-1", b"k" * 32),)))
+    bench.store()
+    assert bench.stored.node_keys == {"storage-1": NodeKey("storage-1", b"k" * 32)}
+    node = Node(NodeId(1), "storage-1", Role.STORAGE, (), "", 1, alive=False)
+    bench.ledger.put_node(node)
+    bench.ledger.remove_node(node, RemovedNode("storage-1", NodeId(1), was_forgotten=False))
+    bench.store()
+    assert bench.stored.node_keys == {}
+    assert bench.security.stored_for(Claimant(LoginKind.NODE, "storage-1")) is None
+
+
+def test_a_node_says_its_key_while_the_cluster_is_open_and_then_only_as_itself(bench: Bench) -> None:
+    def register(key: bytes, *, is_proved: bool) -> None:
+        event = RegisterNode("meta", Role.META, b"", 1, (), "", key_digest=key, is_proved=is_proved)
+        bench.security.note_node_key(event)
+        bench.store()
+
+    register(b"1" * 32, is_proved=False)
+    assert bench.stored.node_keys["meta"].digest == b"1" * 32
+    bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.ON))
+    register(b"2" * 32, is_proved=False)
+    assert bench.stored.node_keys["meta"].digest == b"1" * 32
+    register(b"3" * 32, is_proved=True)
+    assert bench.stored.node_keys["meta"].digest == b"3" * 32
+
+
+def test_it_is_turned_on_once_all_that_live_are_ready(bench: Bench) -> None:
+    for number, alive in ((1, True), (2, True), (3, False)):
+        bench.ledger.put_node(Node(NodeId(number), f"storage-{number}", Role.STORAGE, (), "", 1, alive=alive))
+    bench.security.on_heartbeat(NodeId(1), 1)
+    with pytest.raises(RequestRejected, match=r"would be refused: storage-2'"):
+        bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.ON))
+    bench.security.on_heartbeat(NodeId(2), 1)
+    assert bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.ON)).phase is SecurityPhase.ON
+    bench.store()
+    version = bench.security.version
+    kept = bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, (NodeKey("x", b"x" * 32),), keeps_phase=True))
+    assert kept.phase is SecurityPhase.ON
+    assert bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF)).phase is SecurityPhase.OFF
+    bench.store()
+    assert (bench.security.phase, bench.security.version) == (SecurityPhase.OFF, version + 1)
