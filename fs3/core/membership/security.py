@@ -424,7 +424,11 @@ def without_digests(user: Account) -> Account:
 def _principal_of(user: Account) -> Principal:
     if user.is_disabled:
         raise RequestRejected(Code.NOT_ADMITTED, f"user {user.name!r} is disabled")
-    rights = Right.ANYONE | Right.USER | (Right.ADMIN if user.is_admin else 0)
+    rights = Right.ANYONE | Right.USER
+    if user.is_admin:
+        rights |= Right.ADMIN
+    if user.acts_for_others:
+        rights |= Right.ACT_FOR
     return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant)
 
 

@@ -14,10 +14,12 @@ from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.membership.security import Security, bundle_of, revocations_of, tokens_per_user_max
 from fs3.core.membership.state import FORMAT, ClusterRow, State
+from fs3.core.security.identity import user_of
 from fs3.core.security.login import ring_of
 from fs3.core.security.seal import SealError
 from fs3.core.security.tickets import open_ticket
 from fs3.model.cluster import RegisterNode
+from fs3.model.inode import User
 from fs3.model.machine import Machine
 from fs3.model.moves import RemovedNode
 from fs3.model.principal import Principal, PrincipalKind, Right
@@ -150,6 +152,17 @@ def test_what_is_changed_of_a_user_ends_the_tickets_from_before(bench: Bench) ->
     bench.put(PutUser("ann", must_be_new=False, is_disabled=True))
     with pytest.raises(RequestRejected, match="disabled"):
         bench.security.admit(claim(), 0)
+
+
+def test_one_that_acts_for_others_is_believed_who_they_are(bench: Bench) -> None:
+    other = User(4000, 4000, (4001,))
+    ann = bench.security.admit(claim(), 0)
+    assert user_of(ann, other, Right.USER) == User(1000, 100, (7,))
+    bench.put(PutUser("ann", must_be_new=False, acts_for_others=True, certificates=("CN=ann",)))
+    for mount in (bench.security.admit(claim(), 0), bench.security.admit_certificate("CN=ann")):
+        assert mount.rights == Right.ANYONE | Right.USER | Right.ACT_FOR
+        assert user_of(mount, other, Right.USER) == other
+        assert user_of(mount, User(0, 0), Right.USER).uid != 0
 
 
 def test_one_that_is_removed_has_nothing_left(bench: Bench) -> None:
