@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
@@ -308,6 +309,18 @@ class Security:
         epoch = row.epoch + 1
         until = self.now_ms(now) + ticket_lifetime_ms + key_settle_ms
         self._put(row, epoch=epoch, revoked={**row.revoked, revocation_name(kind, name): (epoch, until)})
+
+    def on_removed(self, now: int, names: Iterable[str]) -> None:
+        """Nodes or machines of these names are of the cluster no more: what they have proved does not count, and another key
+        seals as soon as it has settled, for they know those that do now."""
+        if not self._row.keys:
+            return
+        for name in names:
+            self._revoke(now, PrincipalKind.SERVICE, name)
+        row = self._row
+        # Also in the place of a key that is about to seal: they may know that one as well.
+        kept = tuple(key for key in row.keys if key.id <= row.newest)
+        self._put(row, keys=(*kept, self._make_key(row.keys[-1].id + 1, self.now_ms(now))))
 
     def list_users(self, wanted: ListUsers) -> UserPage:
         """A page of users by name, without the digests of their tokens."""

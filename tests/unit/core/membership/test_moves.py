@@ -20,6 +20,7 @@ from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
+from fs3.model.security import RotateKeys
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from tests.unit.core.membership.test_manager import Cluster
@@ -320,8 +321,10 @@ def test_a_drained_node_is_removed_and_told_so() -> None:
     )
     fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
     fleet.until(lambda: fleet.counts()[2] == 0)
+    fleet.ask(ManagerRequest(fleet.next_token(), RotateKeys(at_once=False)))
     fleet.ask_moves(plan(MoveAction.REMOVE, "storage-2"))
     assert NodeId(2) not in fleet.routing.nodes
+    assert list(fleet.stored.security.revoked) == ["node storage-2"], "what it has proved does not count"
     fleet.turns()
     assert 2 not in fleet.alive, "its heartbeats are refused"
     told = fleet.register("storage-2", cluster=fleet.manager.cluster, incarnation=2)

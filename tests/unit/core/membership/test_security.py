@@ -329,6 +329,32 @@ def test_what_is_stored_of_a_node_goes_with_it() -> None:
     assert bench.security.stored_for(Claimant(LoginKind.NODE, "storage-1")) is None
 
 
+def test_a_node_that_was_removed_has_nothing_left_and_its_keys_soon_seal_nothing(bench: Bench) -> None:
+    bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, (NodeKey("storage-1", b"k" * 32),)))
+    bench.security.rotate(bench.now, RotateKeys(at_once=False))
+    bench.store()
+    node = bench.security.admit(Claimant(LoginKind.NODE, "storage-1"), 0)
+    ticket, known = bench.ticket(node), bench.security.bundle()
+    ann = bench.ticket(bench.security.admit(claim(), 0))
+    bench.security.on_removed(bench.now, ["storage-1"])
+    bench.store()
+    with pytest.raises(SealError, match="revoked"):
+        bench.check(ticket)
+    bench.check(ann)
+    for _ in range((ticket_lifetime_ms + 2 * key_settle_ms) // 5_000 + 1):
+        bench.run(5_000)
+        bench.check(bench.ticket(bench.security.admit(claim(), 0)))
+    # Whatever it makes with what it knew, for however long.
+    assert not set(known.keys.values()) & set(bench.security.bundle().keys.values())
+
+
+def test_nodes_go_from_a_cluster_that_has_no_keys() -> None:
+    bench = Bench()
+    bench.security.on_removed(0, ["storage-1"])
+    bench.store()
+    assert bench.security.version == 0
+
+
 def test_a_node_says_its_key_while_the_cluster_is_open_and_then_only_as_itself(bench: Bench) -> None:
     def register(key: bytes, *, is_proved: bool) -> None:
         event = RegisterNode("meta", Role.META, b"", 1, (), "", key_digest=key, is_proved=is_proved)
