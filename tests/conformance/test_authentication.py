@@ -252,6 +252,19 @@ async def test_without_security_every_connection_may_ask_everything(scene: Scene
         assert (await failure(stat(stranger))).code is Code.NOT_AUTHENTICATED
 
 
+@pytest.mark.parametrize("wire", ["tcp", "local", "grpc"])
+async def test_streams_of_strangers_end_when_the_cluster_gets_security(tmp_path: Path, wire: str) -> None:
+    scene = Scene(wire, tmp_path)
+    scene.security.update(is_on=False, ring=RING, revoked=Revocations())
+    async with scene.serving():
+        stream = asyncio.ensure_future(anext(scene.client().stream(WATCH, mgmtd_pb2.GetRoutingRequest())))
+        await eventually(lambda: bool(scene._streams))
+        scene.security.update(is_on=True, ring=RING, revoked=Revocations())
+        scene.clock.ahead_ns = 11 * SECOND
+        async with asyncio.timeout(5):
+            await failure(stream)
+
+
 async def test_a_process_that_hears_nothing_of_the_manager_takes_no_tickets(scene: Scene) -> None:
     async with scene.serving():
         scene.clock.ahead_ns = 3600 * SECOND
