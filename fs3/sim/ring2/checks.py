@@ -44,12 +44,13 @@ def explain_not_serving(routing: Routing) -> str:
 
 
 def explain_not_moved(state: State, replicas: int) -> str:
-    """ "" when nothing moves, every chain has so many targets, and who is to hold nothing holds only what has no other place."""
-    for move in state.moves.values():
-        return f"target {move.leaver} of chain {move.chain} is to be on node {move.destination}: joiner {move.joiner}"
+    """ "" when nothing moves, every chain has so many targets, and what is to go elsewhere and did not has no other place."""
     takers = {
         node.id for node in state.nodes.values() if node.role is Role.STORAGE and node.alive and node.id not in state.departing
     }
+    for move in state.moves.values():
+        if move.joiner or takers - {slot.node for slot in state.chains[move.chain].slots}:
+            return f"target {move.leaver} of chain {move.chain} is to be on node {move.destination}: joiner {move.joiner}"
     for chain in state.chains.values():
         here = {slot.node for slot in chain.slots}
         if len(chain.slots) != replicas or len(here) != replicas:
