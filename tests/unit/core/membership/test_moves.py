@@ -204,6 +204,19 @@ def test_a_target_stays_while_others_lack_a_good_copy_that_it_may_have() -> None
     fleet.turns(60)
     assert fleet.counts()[2] == 6
     fleet.damaged.add(2)
+    # It may be another chunk than theirs, which they have repaired from each other in a moment.
+    fleet.turns(60)
+    assert fleet.counts()[2] == 6
+    fleet.until(lambda: fleet.counts()[2] == 0, turns=2000)
+
+
+def test_targets_that_are_damaged_in_different_chunks_repair_them_before_one_goes() -> None:
+    fleet = Fleet()
+    fleet.damaged = {1, 2, 3, 4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.turns(100)
+    assert fleet.counts()[2] == 6
+    fleet.damaged.clear()
     fleet.until(lambda: fleet.counts()[2] == 0)
 
 
