@@ -223,7 +223,8 @@ class UserPage(msgspec.Struct, frozen=True):
 
 
 class RevokeUser(msgspec.Struct, frozen=True):
-    """The tickets that a user or a node has do not count any more; with a token, that one does not either. Answered with None."""
+    """The tickets that a user or a node has do not count any more; with a token, that one does not either; nor does a key whose
+    name no node has. Answered with None."""
 
     name: str
     token: str = ""
@@ -272,3 +273,5 @@ class SecurityStatus(msgspec.Struct, frozen=True):
     newest: int
     nodes: tuple[NodeSecurity, ...]
     users: int
+    other_keys: tuple[str, ...] = ()
+    """Names by whose keys one may log in although no node has them: managers, nodes that have not come yet."""

@@ -206,8 +206,9 @@ class Security:
             for node in sorted(self._state.nodes.values(), key=lambda node: node.name)
         )
         keys = tuple(msgspec.structs.replace(key, key=b"") for key in row.keys)
+        others = tuple(sorted(self._state.node_keys.keys() - {node.name for node in nodes}))
         return SecurityStatus(
-            row.phase, row.version, row.epoch, self.now_ms(now), keys, row.newest, nodes, len(self._state.users)
+            row.phase, row.version, row.epoch, self.now_ms(now), keys, row.newest, nodes, len(self._state.users), others
         )
 
     # --- what services are given -------------------------------------------------------------------------------------
@@ -288,8 +289,10 @@ class Security:
     def revoke(self, now: int, event: RevokeUser) -> int:
         """End what a user or a node has proved, and perhaps a token; the epoch of it."""
         if event.is_node:
-            if event.name not in self._state.node_keys and all(each.name != event.name for each in self._state.nodes.values()):
-                raise RequestRejected(Code.NOT_FOUND, f"there is no node {event.name!r}")
+            if all(each.name != event.name for each in self._state.nodes.values()):
+                if event.name not in self._state.node_keys:
+                    raise RequestRejected(Code.NOT_FOUND, f"there is no node {event.name!r}")
+                self._ledger.remove_node_key(event.name)
             self._revoke(now, PrincipalKind.SERVICE, event.name)
             return self._row.epoch
         user = self._find(event.name)

@@ -329,6 +329,24 @@ def test_what_is_stored_of_a_node_goes_with_it() -> None:
     assert bench.security.stored_for(Claimant(LoginKind.NODE, "storage-1")) is None
 
 
+def test_keys_that_no_node_has_are_shown_and_revoked(bench: Bench) -> None:
+    keys = tuple(NodeKey(name, b"k" * 32) for name in ("storage-1", "mgmtd-7", "mgmtd"))
+    bench.ledger.put_node(Node(NodeId(1), "storage-1", Role.STORAGE, (), "", 1, alive=True))
+    assert bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, keys)).other_keys == ("mgmtd", "mgmtd-7")
+    planted = Claimant(LoginKind.NODE, "mgmtd-7")
+    ticket = bench.ticket(bench.security.admit(planted, 0))
+    for name in ("mgmtd-7", "storage-1"):
+        bench.security.revoke(bench.now, RevokeUser(name, is_node=True))
+    bench.store()
+    assert bench.security.status(bench.now).other_keys == ("mgmtd",)
+    assert bench.security.stored_for(planted) is None
+    assert sorted(bench.stored.node_keys) == ["mgmtd", "storage-1"], "a node that is there may log in again, as users may"
+    with pytest.raises(SealError, match="revoked"):
+        bench.check(ticket)
+    with pytest.raises(RequestRejected, match="no node 'mgmtd-7'"):
+        bench.security.revoke(bench.now, RevokeUser("mgmtd-7", is_node=True))
+
+
 def test_a_node_that_was_removed_has_nothing_left_and_its_keys_soon_seal_nothing(bench: Bench) -> None:
     bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, (NodeKey("storage-1", b"k" * 32),)))
     bench.security.rotate(bench.now, RotateKeys(at_once=False))
