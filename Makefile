@@ -8,7 +8,7 @@ ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.0
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check plots demo record-release clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check rdma-guest plots demo record-release clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -101,6 +101,9 @@ bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then th
 
 benches-page: bench  ## all benches, then docs/benchmarks.md from what was saved
 	$(BIN)/python -m benches.report
+
+rdma-guest: $(STAMP)  ## RDMA over Soft-RoCE in a small virtual machine, if there is qemu: the suite of transports, and a cluster
+	@$(BIN)/python -m tests.rdma.guest --skip $(ARGS)
 
 bench-check: $(STAMP)  ## CPU of the hot paths beside what was recorded on such a machine: fails at +10 %; ARGS=--record records
 	@$(BIN)/python -m benches.check $(ARGS)

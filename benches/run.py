@@ -37,11 +37,22 @@ NAMES = (
     "incast",
 )
 """What is run when nothing is named, in this order: figures of an idle cluster come before those that leave something to do."""
-ONLY_NAMED = ("failover", "rolling", "kv_evict", "kv_budget", "kv_warmth", "kv_calls", "mount", "mount_programs", "etcd")
+ONLY_NAMED = (
+    "failover",
+    "rolling",
+    "kv_evict",
+    "kv_budget",
+    "kv_warmth",
+    "kv_calls",
+    "mount",
+    "mount_programs",
+    "etcd",
+    "security",
+)
 """Benches that take minutes and are run when they are named."""
 SECONDS = 20.0
 """See `Context.seconds`. With it a run ends in time on a machine that has other work, too."""
-OWN_CLUSTERS = ("incast", "lookup", "failover", "rolling", "kv_warmth", "etcd")
+OWN_CLUSTERS = ("incast", "lookup", "failover", "rolling", "kv_warmth", "etcd", "security")
 """Benches that make clusters of their own: to break them, or of another shape."""
 
 

@@ -3,6 +3,9 @@
 Each figure is measured in turns with its limit, so that whatever else the machine does hits both. Read replies leave a warm file
 by sendfile and land in the caller's buffers; the limit does the same with blocking sockets and no protocol. Small calls carry a
 20-byte protobuf each way; the limit echoes 64 bytes. Written payloads come from memory and go nowhere.
+
+Where the host has RDMA devices and FS3_RDMA names them, pages are read by RDMA as well, beside the same socket without it. What
+the device itself does is measured with perftest: `ib_read_bw -s 1048576` between the same two ports.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ from fs3.base.checksum import crc32c
 from fs3.drivers.framed.local import LocalTransport, local_send_buffer_bytes
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rdma.paths import rdma_paths
+from fs3.drivers.rdma.settings import allowed_devices
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.rpc import Call, Channel, FileRange, Transport
 from fs3.wire.methods import MGMTD, STORAGE
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
@@ -52,7 +58,10 @@ def _runner(kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 
 def _transport(scheme: str) -> Transport:
-    return TcpTransport(OsClock()) if scheme == "tcp" else LocalTransport(OsClock())
+    if scheme == "tcp":
+        clock = OsClock()
+        return TcpTransport(clock, paths=rdma_paths(clock, allowed_devices()))
+    return LocalTransport(OsClock())
 
 
 def _serve_fs3(pipe: Any, endpoint: str, path: str, loop: str) -> None:
@@ -276,6 +285,8 @@ async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: f
             rows.append(await _row(f"{scheme}: write {size // KIB} KiB, {depth} in flight", "B/s", runs, ours, limit))
         if scheme == "local":
             rows.append(await _compare_with_socket(channel, endpoint, runs, int(512 * MIB * scale)))
+        elif allowed_devices():
+            rows.append(await _compare_rdma(endpoint, runs, int(512 * MIB * scale)))
     finally:
         await channel.close()
     return rows
@@ -292,6 +303,28 @@ async def _compare_with_socket(channel: Channel, endpoint: str, runs: int, total
         figure = "local: page of 4.5 MB, verified, from the passed file"
         return Row("transport", figure, "B/s", Spread.of(values), "by the socket", Spread.of(others), must_ratio=1.8)
     finally:
+        await by_socket.close()
+
+
+async def _compare_rdma(endpoint: str, runs: int, total: int) -> Row:
+    """A page of a KVCache, by RDMA and by the socket alone, in turns. SystemExit says why there is no RDMA."""
+    clock = OsClock()
+    counts = RpcCounts(clock)
+    by_path = TcpTransport(clock, counts=counts, paths=rdma_paths(clock, allowed_devices())).connect(endpoint)
+    by_socket = TcpTransport(clock).connect(endpoint)
+    try:
+        await verified_read(by_path, PAGE_BYTES, total)  # the first call asks for the path
+        (found,) = counts.open.report().connections
+        if found.transport != "rdma":
+            raise SystemExit(f"{endpoint} is not reached by RDMA: {found.why}")
+        values, others = [], []
+        for _ in range(runs):
+            others.append(await verified_read(by_socket, PAGE_BYTES, total))
+            values.append(await verified_read(by_path, PAGE_BYTES, total))
+        figure = "rdma: page of 4.5 MB, verified"
+        return Row("transport", figure, "B/s", Spread.of(values), "by the socket", Spread.of(others))
+    finally:
+        await by_path.close()
         await by_socket.close()
 
 

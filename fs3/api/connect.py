@@ -13,6 +13,8 @@ from pathlib import Path
 from fs3.api.client import Client
 from fs3.api.embedded import EmbeddedServices
 from fs3.api.io.buffer_budget import buffer_budget
+from fs3.api.proving import start_proving
+from fs3.api.tls import choose_tls, framed_wire, read_tls
 from fs3.api.tracing import tracing
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
@@ -22,12 +24,13 @@ from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.security.credentials import CredentialSource, token_credentials
+from fs3.client.security.credentials import CredentialSource, or_certificate, token_credentials
 from fs3.client.security.session import LoginSession
 from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.inode import User
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
@@ -64,30 +67,41 @@ async def connect(
     token: str | Secret | None = None,
     token_file: str | os.PathLike[str] | None = None,
     credentials: CredentialSource | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
 ) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
-    `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
-    process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
+    `transport`: which wire reaches meta and storage (the manager is always asked over TCP); where FS3_RDMA names
+    devices, payloads on TCP connections travel by RDMA (docs/transports.md). `user`: who asks; None means this process's user and
+    groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
     date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
     was one before. `token`, or `token_file`, which only its owner can read: of the user who asks, in a cluster with security;
-    None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with.
+    None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with. `tls_ca`: PEM file of
+    the authorities that the cluster's certificates are of; it is spoken to by TLS. `tls_cert`, `tls_key`: PEM files of a
+    certificate of this client's own. Without all three FS3_TLS_CA, FS3_TLS_CERT and FS3_TLS_KEY count.
 
     Unreachable when no manager answers; NoPermission when the cluster asks who calls and the token is missing or refused.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
-    addresses = [f"tcp://{address}" for address in cluster_addresses(url)]
+    managers = cluster_addresses(url)
     clock = OsClock()
+    tls = read_tls(choose_tls(managers, tls_ca, tls_cert, tls_key), clock)
+    addresses = [f"{'tcp' if tls is None else 'tls'}://{address}" for address in managers]
     counts = RpcCounts(clock) if count else None
     host = host_identity()
-    session = LoginSession(credentials or token_credentials(find_token_source(token, token_file)), clock)
+    credentials = credentials or token_credentials(find_token_source(token, token_file))
+    if tls is not None and tls.files.cert:
+        credentials = or_certificate(credentials)
+    session = LoginSession(credentials, clock)
     async with AsyncExitStack() as stack:
-        services = Connector(_transports(transport, clock, counts, session), host)
+        services = Connector(_transports(transport, clock, counts, session, tls), host)
         stack.push_async_callback(services.close)
         control = services
         if transport in ("local", "grpc"):
-            control = Connector(_transports("tcp", clock, counts, session), host)
+            control = Connector(_transports("tcp", clock, counts, session, tls), host)
             stack.push_async_callback(control.close)
         return await _build_client(
             stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session
@@ -140,6 +154,8 @@ async def _build_client(
     stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)
+    if session is not None:
+        stack.push_async_callback(start_proving(clock, manager, meta, storage, session).close)
     sources = MetricSources()
     sources.add("process", ProcessMetrics("client", Path(sys.argv[0] or "python").name).samples)
     if counts is not None:
@@ -150,20 +166,23 @@ async def _build_client(
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
 
 
-def _transports(transport: str, clock: Clock, counts: RpcCounts | None, tickets: TicketSource) -> list[Transport]:
+def _transports(
+    transport: str, clock: Clock, counts: RpcCounts | None, tickets: TicketSource, tls: TlsCredentials | None
+) -> list[Transport]:
     # Imported when needed: a process that has loaded grpc cannot use it after fork(), and DataLoaders fork.
     if transport == "grpc":
         from fs3.drivers.grpc import GrpcTransport
 
-        return [GrpcTransport(clock, counts=counts, tickets=tickets)]
+        return [GrpcTransport(clock, counts=counts, tickets=tickets, credentials=tls)]
     from fs3.drivers.framed.local import LocalTransport
-    from fs3.drivers.framed.tcp import TcpTransport
+    from fs3.drivers.rdma.paths import rdma_paths
+    from fs3.drivers.rdma.settings import allowed_devices
 
-    if transport == "tcp":
-        return [TcpTransport(clock, counts=counts, tickets=tickets)]
+    local = LocalTransport(clock, counts=counts, tickets=tickets)
     if transport == "local":
-        return [LocalTransport(clock, counts=counts, tickets=tickets)]
-    return [LocalTransport(clock, counts=counts, tickets=tickets), TcpTransport(clock, counts=counts, tickets=tickets)]
+        return [local]
+    wire = framed_wire(tls, clock, counts=counts, tickets=tickets, paths=rdma_paths(clock, allowed_devices()))
+    return [wire] if transport == "tcp" else [local, wire]
 
 
 def this_user() -> User:

@@ -109,6 +109,7 @@ _CLASSES: dict[Code, type[FS3Error]] = {
     Code.NOT_ADMITTED: NoPermission,
     Code.NOT_AUTHENTICATED: NoPermission,
     Code.TICKET_LAPSED: NoPermission,
+    Code.NO_CAPABILITY: NoPermission,
     Code.DEADLINE: DeadlineExceeded,
     Code.UNAVAILABLE: Unreachable,
     Code.DISCONNECTED: Unreachable,

@@ -328,6 +328,8 @@ content_bytes_max = max(chunk_bytes_max, page_header_bytes + page_key_bytes_max 
 namespace_name_bytes_max = 255
 owner_bytes_max = 255
 """Of the text that says whom a namespace belongs to."""
+tenant_bytes_max = 255
+"""Of the name of a tenant."""
 namespaces_max = 1 << 16
 """At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
@@ -374,6 +376,12 @@ ticket_lifetime_ms = 60_000
 """Who a caller has proved to be counts for so long, of the time of the cluster; clients prove it again before."""
 security_silence_ns = 10 * SECOND
 """A service that has heard nothing of the manager for so long checks no ticket and no capability: it refuses them."""
+capability_lifetime_ms = 50_000
+"""For how long a storage node is shown the same capability. Clients get a new one when half of it is over."""
+capabilities_per_request_max = 4096
+"""A request shows at most so many, and so many are asked for at once."""
+capabilities_per_connection_max = 1 << 16
+"""What a storage node keeps of those that one connection has shown. Clients show those again that are forgotten."""
 cluster_time_ahead_ms = 5_000
 """The manager stores a time that is ahead of the time by this at most; the next primary begins there."""
 cluster_time_late_ms = 1_000
@@ -389,6 +397,9 @@ user_groups_max = 64
 assert security_silence_ns < key_settle_ms * MILLISECOND
 assert key_settle_ms + ticket_lifetime_ms < key_rotation_ms // 4
 assert cluster_time_ahead_ms + cluster_time_late_ms < ticket_lifetime_ms // 4
+# A node whose clock is late takes a capability for longer: for no longer than a ticket lives.
+assert capability_lifetime_ms + cluster_time_late_ms <= ticket_lifetime_ms
+assert ios_per_read_max <= capabilities_per_request_max <= capabilities_per_connection_max
 assert lease_ns < security_silence_ns
 assert client_write_call_bytes <= client_write_bytes_max
 assert content_bytes_max <= block_bytes_max
@@ -396,7 +407,7 @@ assert content_bytes_max <= block_bytes_max
 assert cache_wait_ns_max < update_attempt_ns
 assert evictions_at_once_max <= resync_fills_max * 4
 assert touched_pages_max * 16 <= frame_header_bytes_max // 2
-assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + tenant_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= content_bytes_max
 assert keys_per_find_max <= leased_pages_max
 assert page_events_per_reply_max <= page_events_max

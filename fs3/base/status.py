@@ -82,6 +82,7 @@ class Code(IntEnum):
     LEASE = 312
     NOT_AUTHENTICATED = 313
     TICKET_LAPSED = 314
+    NO_CAPABILITY = 315
 
     NOT_PRIMARY = 401
     WRONG_CLUSTER = 402
@@ -126,6 +127,7 @@ _RETRY = {
     Code.MISSING_UPDATE: Retry.REFRESH,
     Code.NOT_PRIMARY: Retry.REFRESH,
     Code.TICKET_LAPSED: Retry.BACKOFF,
+    Code.NO_CAPABILITY: Retry.BACKOFF,
 }
 
 _ERRNO = {
@@ -135,6 +137,7 @@ _ERRNO = {
     Code.NOT_ADMITTED: errno.EACCES,
     Code.NOT_AUTHENTICATED: errno.EACCES,
     Code.TICKET_LAPSED: errno.EACCES,
+    Code.NO_CAPABILITY: errno.EACCES,
     Code.DISCONNECTED: errno.ECONNRESET,
     Code.BUSY: errno.EAGAIN,
     Code.INVALID: errno.EINVAL,

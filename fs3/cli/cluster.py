@@ -10,15 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fs3.api.tls import remember_tls
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
+from fs3.cli.local_tls import command_files, ensure_certificates, process_files
 from fs3.cli.node_keys import admit_nodes
 from fs3.cli.options import METRICS_HOST, STOP_TOGETHER
 from fs3.cli.stores import parse_store
@@ -66,7 +68,7 @@ def ports_of(shape: Shape, name: str) -> tuple[int, int]:
     return shape.ports(name)
 
 
-def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: Path) -> Shape:
+def choose_shape(wanted: Mapping[str, int | str | None], kept: Shape | None, path: Path) -> Shape:
     """The shape to run with: what the directory has, or what was asked for; a contradiction is an error naming the option."""
     given = {key: value for key, value in wanted.items() if value is not None}
     if kept is not None:
@@ -130,6 +132,9 @@ def start(
             _check_port(shape.host, port, name)
         if shape.metrics_port:
             _check_port(METRICS_HOST, shape.metrics_port_of(name), name)
+    if shape.tls:
+        ensure_certificates(directory, shape, names)
+        remember_tls(shape.manager_addresses(), command_files(directory))
     started: list[str] = []
     launched: list[_StartingProcess] = []
     supervisor = _launch_supervisor(directory) if supervised and names else None
@@ -204,9 +209,7 @@ def _launch_supervisor(directory: ClusterDirectory) -> subprocess.Popen[bytes] |
     """Start the process that starts others again; None when there is one."""
     if directory.supervisor_pid() is not None:
         return None
-    log = directory.log_path("supervisor")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with os.fdopen(directory.open_log("supervisor"), "ab") as out:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "fs3.cli.supervisor", str(directory.path)],
             stdin=subprocess.DEVNULL,
@@ -317,6 +320,11 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
         command += ["--advertise", shape.advertise]
     if shape.metrics_port:
         command += ["--metrics-port", str(shape.metrics_port_of(name))]
+    if shape.tls:
+        files = process_files(directory, name)
+        command += ["--tls-ca", files.ca, "--tls-cert", files.cert, "--tls-key", files.key]
+    if shape.insecure:
+        command.append("--insecure")
     settings = directory.path / f"{role}.toml"
     return [*command, "--config", str(settings)] if settings.exists() else command
 
@@ -346,9 +354,7 @@ class _StartingProcess:
 def spawn(directory: ClusterDirectory, shape: Shape, name: str, ready_fd: int | None = None) -> subprocess.Popen[bytes]:
     """Start one process and wait for nothing. It writes its endpoints to `ready_fd` once it serves."""
     command = [sys.executable, "-P", "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
-    log = directory.log_path(name)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with os.fdopen(directory.open_log(name), "ab") as out:
         return subprocess.Popen(
             command if ready_fd is None else [*command, "--ready-fd", str(ready_fd)],
             stdin=subprocess.DEVNULL,

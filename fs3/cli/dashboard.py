@@ -49,7 +49,7 @@ def dashboard(
 def explain_loopback(manager: ManagerInfo, page: str) -> str:
     """What to do where the page is served to the manager's own machine only, which may be another one; "" where it is not so."""
     address = page.partition("://")[2]
-    tcp = next((each.partition("://")[2] for each in manager.endpoints if each.startswith("tcp://")), "")
+    tcp = next((each.partition("://")[2] for each in manager.endpoints if each.startswith(("tcp://", "tls://"))), "")
     if not is_loopback(address) or not tcp or is_loopback(tcp):
         return ""
     host, port = tcp.rpartition(":")[0].strip("[]"), address.rpartition(":")[2]

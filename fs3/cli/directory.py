@@ -26,8 +26,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
+from fs3.runtime.private_files import check_owner, make_private_directory, open_private
 
 FORMAT = 1
 _SOCKET_PATH_MAX = 100
@@ -45,7 +46,7 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-_NEW_KEYS = ("metrics_port", "zones")
+_NEW_KEYS = ("metrics_port", "zones", "tls", "insecure")
 """Of a shape, since the release that is recorded in `proto/released`."""
 
 
@@ -68,6 +69,10 @@ class Shape:
     """First port of the metrics, one for each process, on this machine only; 0: they are not served over HTTP."""
     zones: int = 0
     """Storage processes say that they stand in so many zones, by turns; 0: they say nothing."""
+    tls: bool = False
+    """Machines are spoken to by TLS, with the certificates in DIR/tls."""
+    insecure: bool = False
+    """It may listen on any address although it believes every caller."""
 
     def address(self, port: int) -> str:
         """ "host:port", as clients and the processes among themselves use it."""
@@ -135,9 +140,14 @@ class ClusterDirectory:
     def load(self) -> tuple[Shape, dict[str, Process]] | None:
         """What cluster.json says; None when there is none. Raises FS3Error when it is not ours or of another version."""
         try:
-            document = json.loads(self.file.read_text())
+            with self.file.open() as kept:
+                # Whoever wrote it says whom commands are to talk to, and which processes to stop.
+                check_owner(os.fstat(kept.fileno()), str(self.file))
+                document = json.load(kept)
         except FileNotFoundError:
             return None
+        except FS3Error:
+            raise
         except (OSError, ValueError) as wrong:
             raise error(Code.INVALID, f"{self.file} cannot be read as a cluster file: {wrong}") from wrong
         found = document.get("format") if isinstance(document, dict) else None
@@ -174,7 +184,6 @@ class ClusterDirectory:
             out.write("\n")
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).chmod(0o644)
         os.replace(temporary, self.file)
 
     @contextmanager
@@ -183,8 +192,8 @@ class ClusterDirectory:
 
         The supervisor has it for moments, which are waited for; FS3Error BUSY naming any other holder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        make_private_directory(self.path)
+        handle = open_private(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT)
         try:
             self._wait_for_supervisor(handle)
             _write_pid(handle)
@@ -231,6 +240,12 @@ class ClusterDirectory:
         """Where process `name` writes what it has to say."""
         return self.path / "log" / f"{name}.log"
 
+    def open_log(self, name: str) -> int:
+        """A descriptor that appends to it."""
+        path = self.log_path(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
     def last_line(self, name: str) -> str:
         """The last line process `name` wrote: why it ended, when it ended by itself."""
         try:
@@ -247,17 +262,18 @@ class ClusterDirectory:
         if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
             digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
             path = Path(tempfile.gettempdir()) / f"fs3-{os.getuid()}-{digest}" / f"{name}.sock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(path.parent)
         return path
 
 
 def _find_holder(path: Path) -> int | None:
     """Pid of the process that has the lock of a file; None when none has, or there is no such file."""
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
+        check_owner(os.fstat(handle), str(path))
         # Shared: two that look do not take each other for the holder.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -269,8 +285,8 @@ def _find_holder(path: Path) -> int | None:
 
 def acquire_process_lock(path: Path) -> int:
     """Take a process lock for life; returns the descriptor. Raises FS3Error BUSY naming the pid that has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = open_private(path, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOOK_SECONDS_MAX
     while True:
         try:

@@ -23,8 +23,10 @@ def doctor(
 ) -> None:
     """Look whether this machine can do what its file says. Exit status: 0 it can, also with warnings; 1 it cannot."""
     from fs3.cli.machine_checks import CheckOutcome, run_checks
+    from fs3.cli.security_checks import check_exposure_of
 
-    checks = run_checks(load_node_config(config), running=running)
+    machine = load_node_config(config)
+    checks = [*run_checks(machine, running=running), *check_exposure_of(machine)]
     good = not any(check.outcome is CheckOutcome.BAD for check in checks)
     if as_json:
         found = [

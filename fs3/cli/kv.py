@@ -61,6 +61,7 @@ Pins = Annotated[
     typer.Option("--pins", parser=_parse_size, metavar="SIZE", help="what hard pins may hold of the budget; 0: there are none"),
 ]
 Owner = Annotated[str | None, typer.Option("--owner", help="whom it belongs to")]
+Tenant = Annotated[str | None, typer.Option("--tenant", help="whose users may use it, where the cluster has security")]
 PageSize = Annotated[
     int, typer.Option("--page", parser=_parse_size, metavar="SIZE", help="size of its pages, as 4497408 or 2MiB")
 ]
@@ -141,17 +142,18 @@ def set_(
     ttl: Ttl = None,
     pins: Pins = None,
     owner: Owner = None,
+    tenant: Tenant = None,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Change settings of a namespace that is in use: those that are given."""
     from fs3.api.kvcache import KVCache
 
-    if budget is None and ttl is None and pins is None and owner is None:
-        raise typer.BadParameter("nothing to set: give --budget, --ttl, --pins or --owner")
+    if budget is None and ttl is None and pins is None and owner is None and tenant is None:
+        raise typer.BadParameter("nothing to set: give --budget, --ttl, --pins, --owner or --tenant")
 
     def change(client: Client) -> Awaitable[CacheNamespace]:
-        return KVCache.set_namespace(client, name, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner)
+        return KVCache.set_namespace(client, name, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner, tenant=tenant)
 
     _ask_and_show(change, cluster, as_json=as_json)
 
@@ -308,6 +310,7 @@ def _show(namespace: CacheNamespace, *, as_json: bool) -> None:
         ("ttl", _ttl(namespace)),
         ("pins", _size(namespace.pin_bytes)),
         ("owner", namespace.owner or NONE),
+        ("tenant", namespace.tenant or NONE),
         ("id", str(namespace.id)),
     ]
     print_table(("namespace", ""), rows)
@@ -322,5 +325,5 @@ def _ttl(namespace: CacheNamespace) -> str:
 
 
 def _document(namespace: CacheNamespace) -> dict[str, Any]:
-    fields = ("id", "name", "page_bytes", "replicas", "budget_bytes", "ttl_ms", "pin_bytes", "owner")
+    fields = ("id", "name", "page_bytes", "replicas", "budget_bytes", "ttl_ms", "pin_bytes", "owner", "tenant")
     return {name: getattr(namespace, name) for name in fields}

@@ -61,13 +61,15 @@ class LocalCluster:
         metas: int = 1,
         kv: str = "",
         supervised: bool = True,
+        tls: bool = False,
     ) -> None:
         """`kv`: where metadata live, as `fs3 up --kv` says it; empty: in the directory. `supervised`: processes that end by
-        themselves are started again, as under `fs3 up`; those that are stopped or killed here stay down."""
+        themselves are started again, as under `fs3 up`; those that are stopped or killed here stay down. `tls`: machines are
+        spoken to by TLS."""
         self._own = None if data_dir is not None else Path(tempfile.mkdtemp(prefix="fs3-"))
         self.directory = ClusterDirectory(data_dir if data_dir is not None else self._own or Path())
         kept = self.directory.load()
-        wanted = Shape(storage, replicas, targets, mgmtds=mgmtds, metas=metas, kv=kv)
+        wanted = Shape(storage, replicas, targets, mgmtds=mgmtds, metas=metas, kv=kv, tls=tls)
         wanted.port = port or free_ports(wanted.port_count())
         self.shape = kept[0] if kept else wanted
         self._supervised = supervised

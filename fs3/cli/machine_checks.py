@@ -329,7 +329,7 @@ def _addresses_of(device: str) -> set[str]:
 
 
 def check_rdma() -> Iterator[MachineCheck]:
-    """RDMA devices, which are used when both ends have one; TCP is used otherwise."""
+    """RDMA devices, which are used when both ends have one and FS3_RDMA admits it; TCP is used otherwise."""
     try:
         devices = sorted(device.name for device in _RDMA.iterdir())
     except OSError:

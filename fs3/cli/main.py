@@ -47,6 +47,7 @@ def _add_cluster_commands() -> None:
         admin,
         admin_lists,
         admin_moves,
+        certs,
         dashboard,
         demo,
         doctor,
@@ -81,6 +82,7 @@ def _add_cluster_commands() -> None:
     admin_lists.add_lists(admin.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
+    app.add_typer(certs.app)
     app.add_typer(machines.app)
     app.add_typer(settings.app)
     app.add_typer(users.app)

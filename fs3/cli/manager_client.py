@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from fs3.api.tls import manager_wire
 from fs3.base.limits import manager_probe_ns
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ async def open_manager_client(addresses: Sequence[str], *, logs_in: bool = True)
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.client import MgmtdClient
     from fs3.client.security.session import LoginSession
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
-    session = LoginSession(operator_credentials(), clock) if logs_in else None
-    connector = Connector([TcpTransport(clock, tickets=session)], host="")
-    client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock, session=session)
+    session = LoginSession(operator_credentials(addresses), clock) if logs_in else None
+    wire, endpoints = manager_wire(addresses, clock, session)
+    connector = Connector([wire], host="")
+    client = MgmtdClient(connector, endpoints, clock, session=session)
     try:
         if logs_in:
             await client.log_in()
@@ -47,12 +48,12 @@ async def ask_cluster_of(address: str) -> ClusterInfo:
     answer as one."""
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.selector import ask_cluster
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
-    connector = Connector([TcpTransport(OsClock())], host="")
+    wire, endpoints = manager_wire([address], OsClock())
+    connector = Connector([wire], host="")
     try:
-        return await ask_cluster(connector.channel([f"tcp://{address}"]), manager_probe_ns)
+        return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     finally:
         await connector.close()
 

@@ -7,6 +7,13 @@ managers = ["10.9.0.1", "10.9.0.2"] # where the managers are; port 8000 when lef
 kv = "etcd://10.9.0.1:2379/fs3"     # or "lmdb:DIRECTORY": the rows of managers and metadata
 metrics = "10.9.0.1:9400"           # metrics of its processes over HTTP, and a manager's page of the cluster; none when left out
 
+insecure = true                     # listen there although the cluster has no security: whatever reaches it may do everything
+
+[tls]                               # TLS is spoken, and nothing else
+ca = "/etc/fs3/ca.crt"              # what every machine and client is given
+cert = "/etc/fs3/h1.crt"
+key = "/etc/fs3/h1.key"
+
 [mgmtd]                             # a section makes it run that role
 [meta]
 [[storage]]                         # one process for each group of disks
@@ -22,6 +29,7 @@ from pathlib import Path
 
 import msgspec
 
+from fs3.api.tls import remember_tls
 from fs3.api.url import is_ip_address, parse_addresses
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
@@ -29,6 +37,7 @@ from fs3.cli.directory import ClusterDirectory, host_port
 from fs3.cli.options import ServiceRole, parse_metrics_port
 from fs3.cli.stores import StoreLocation, parse_store
 from fs3.core.membership.machines import MACHINE_NAME, is_machine_name, node_name
+from fs3.drivers.tls.credentials import TlsFiles
 from fs3.model.domain import Domain
 from fs3.model.routing import Role
 from fs3.runtime.config import load_config
@@ -53,6 +62,14 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int = 0
 
 
+class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tls]`: PEM files."""
+
+    ca: str
+    cert: str
+    key: str
+
+
 class NodeConfig(msgspec.Struct, frozen=True):
     """All of the file. `load_node_config` checks it as a whole."""
 
@@ -69,6 +86,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """The room or power supply that the machine stands in."""
     rack: str = ""
     """Its rack, within the zone."""
+    insecure: bool = False
+    """It may listen where others reach it although the cluster has no security."""
+    tls: TlsSection | None = None
     metrics: str = ""
     """PORT (on 127.0.0.1) or HOST:PORT where its first process serves metrics over HTTP, each further one on the next port; a
     manager serves the page of the cluster there too. "": nothing is served."""
@@ -112,6 +132,8 @@ class MachineConfig:
                 raise self._wrong(f"{key} {name!r} is no name: {MACHINE_NAME}")
         self._domain = Domain(config.zone, config.rack)
         self.kv = self._store(config)
+        self.is_insecure = config.insecure
+        self.tls = self._tls(config)
         self._metrics = config.metrics
         self.processes = tuple(self._list_processes(config))
         self._check_ports()
@@ -125,6 +147,14 @@ class MachineConfig:
         if not path.is_absolute():
             raise self._wrong(f"{key} {text!r} is no absolute path")
         return path
+
+    def _tls(self, config: NodeConfig) -> TlsFiles | None:
+        """The files of the machine's certificates; None: without TLS."""
+        if config.tls is None:
+            return None
+        said = config.tls
+        found = (self._directory(f"tls.{key}", getattr(said, key)) for key in ("ca", "cert", "key"))
+        return TlsFiles(*map(str, found))
 
     def _store(self, config: NodeConfig) -> StoreLocation | None:
         if not config.kv:
@@ -236,6 +266,10 @@ class MachineConfig:
             command += ["--disk", str(disk)]
         if process.store is not None:
             command += ["--kv", str(process.store)]
+        if self.tls is not None:
+            command += ["--tls-ca", self.tls.ca, "--tls-cert", self.tls.cert, "--tls-key", self.tls.key]
+        if self.is_insecure:
+            command.append("--insecure")
         if process.role is not ServiceRole.mgmtd:
             command += ["--mgmtd", ",".join(self.managers)]
         return command
@@ -244,7 +278,10 @@ class MachineConfig:
 def load_node_config(path: Path) -> MachineConfig:
     """The file of a machine. FS3Error CONFIG naming the file and what is wrong in it: it cannot be read, is no TOML or only half
     of one, a key is unknown or missing, or what it says makes no sense."""
-    return MachineConfig(load_config(NodeConfig, path), str(path))
+    found = MachineConfig(load_config(NodeConfig, path), str(path))
+    if found.tls is not None:
+        remember_tls(found.managers, found.tls)
+    return found
 
 
 def _without_brackets(host: str) -> str:

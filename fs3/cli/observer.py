@@ -26,6 +26,7 @@ from fs3.model.slow import SlowReport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.audit import AuditLog
 from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
@@ -35,7 +36,7 @@ from fs3.runtime.tracing import Tracer
 from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
-from fs3.wire.process import metrics_to_pb, slow_to_pb
+from fs3.wire.process import connections_to_pb, metrics_to_pb, slow_to_pb
 from fs3.wire.process_spans import spans_to_pb, trace_id_from_pb
 
 log = logging.getLogger("fs3.metrics")
@@ -55,6 +56,8 @@ class ProcessObserver:
         self._exporter = SpanExporter.of_environment(options.role, options.name) if options.counting else None
         sinks = (self.spans,) if self._exporter is None else (self.spans, self._exporter)
         self.counts = RpcCounts(clock, self.slow, Tracer(clock, os.urandom, *sinks)) if options.counting else None
+        self.audit = AuditLog(options.data_dir / "audit.log", clock)
+        """Who did what in it, and what was refused."""
         self._options = options
         self._clock = clock
         self._alarm = Alarm(self._begin_window)
@@ -71,6 +74,7 @@ class ProcessObserver:
     def start(self, stack: AsyncExitStack) -> None:
         """Watch the running loop; `stack` ends that."""
         stack.callback(self._reader.shutdown)
+        stack.callback(self.audit.close)
         if self.counts is None:
             return
         self.monitor.start()
@@ -103,6 +107,7 @@ class ProcessObserver:
         return {
             PROCESS.GetMetrics: self._get_metrics,
             PROCESS.GetSlow: self._get_slow,
+            PROCESS.GetConnections: self._get_connections,
             PROCESS.GetSpans: self._get_spans,
         }
 
@@ -126,6 +131,12 @@ class ProcessObserver:
                     each.fail(Code.INTERNAL, f"the metrics cannot be read: {problem}")
 
         self._reader.run(read, answer)
+
+    def _get_connections(self, call: Call) -> None:
+        if self.counts is None:
+            call.fail(Code.UNSUPPORTED, f"{self._options.name} counts nothing, its connections neither (--no-counting)")
+        else:
+            call.reply(connections_to_pb(self.counts.open.report()))
 
     def _get_slow(self, call: Call) -> None:
         call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))

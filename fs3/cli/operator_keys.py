@@ -4,9 +4,11 @@ has joined, the one whose key is there. Who can read that key can read the store
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fs3.api.tls import choose_tls
 from fs3.base.errors import FS3Error
 from fs3.model.machine import MachineProof
 
@@ -38,9 +40,9 @@ def use_machine(proof: MachineProof) -> None:
     _Operator.machine = proof
 
 
-def operator_credentials() -> CredentialSource:
-    """What the command logs in with."""
-    from fs3.client.security.credentials import machine_credentials, node_credentials, token_credentials
+def operator_credentials(addresses: Sequence[str] = ()) -> CredentialSource:
+    """What the command logs in with, to the managers at "host:port"; where it has nothing else, with its TLS certificate."""
+    from fs3.client.security.credentials import machine_credentials, node_credentials, or_certificate, token_credentials
     from fs3.runtime.node_key import load_node_key
     from fs3.runtime.token_sources import EnvironmentToken
 
@@ -57,4 +59,5 @@ def operator_credentials() -> CredentialSource:
                 return None  # it is of a release that had none, or of another owner
         return found
 
-    return read
+    files = choose_tls(addresses)
+    return or_certificate(read) if files is not None and files.cert else read

@@ -12,12 +12,16 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli.machine_directory import MachineIdentity
 from fs3.cli.stores import StoreLocation
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.domain import NOWHERE, Domain
 
 STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
 METRICS_HOST = "127.0.0.1"
 """Where metrics are served when only a port is given: to what runs on this machine."""
+
+
+INSECURE_HELP = "listen on other addresses than loopback, although whatever reaches them may read and change everything"
 
 
 def parse_metrics_port(text: str) -> tuple[str, int]:
@@ -82,6 +86,10 @@ class ServeOptions:
     counting: bool = True
     """False: nothing is counted, and there are no metrics."""
     domain: Domain = NOWHERE
+    tls: TlsCredentials | None = None
+    """It speaks TLS to other machines; None: it does not."""
+    is_insecure: bool = False
+    """It may listen where other machines reach it although it believes every caller: that was said in writing."""
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     def store(self) -> StoreLocation:

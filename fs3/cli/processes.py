@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from fs3.api.tls import manager_wire
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
 from fs3.model.method import Method
@@ -34,13 +35,13 @@ class ClusterProcesses:
         from fs3.client.connector import Connector
         from fs3.client.mgmtd.client import MgmtdClient
         from fs3.client.security.session import LoginSession
-        from fs3.drivers.framed.tcp import TcpTransport
         from fs3.drivers.os.clock import OsClock
 
         clock = OsClock()
-        session = LoginSession(operator_credentials(), clock)
-        self._connector = Connector([TcpTransport(clock, tickets=session)], host="")
-        self.manager = MgmtdClient(self._connector, [f"tcp://{address}" for address in addresses], clock, session=session)
+        session = LoginSession(operator_credentials(addresses), clock)
+        wire, endpoints = manager_wire(addresses, clock, session)
+        self._connector = Connector([wire], host="")
+        self.manager = MgmtdClient(self._connector, endpoints, clock, session=session)
 
     async def __aenter__(self) -> Self:
         await self.manager.log_in()

@@ -14,17 +14,22 @@ from typing import Annotated
 
 import typer
 
+from fs3.api.tls import choose_tls, read_tls
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.machine_directory import load_identity
-from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.cli.options import INSECURE_HELP, STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.drivers.os.clock import OsClock
 from fs3.model.domain import Domain
 from fs3.runtime.logs import LogFormat, set_up_logging
+from fs3.runtime.private_files import PRIVATE_UMASK
 from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
+
+TLS_CA_HELP = "PEM file of the authorities that certificates of the cluster are of: TLS is spoken, and nothing else"
 
 
 def serve(
@@ -69,6 +74,10 @@ def serve(
     ] = LogFormat.text,
     zone: Annotated[str, typer.Option(help="storage: the room or power supply it stands in", envvar="FS3_ZONE")] = "",
     rack: Annotated[str, typer.Option(help="storage: the rack it stands in, within its zone", envvar="FS3_RACK")] = "",
+    tls_ca: Annotated[str, typer.Option(help=TLS_CA_HELP, envvar="FS3_TLS_CA")] = "",
+    tls_cert: Annotated[str, typer.Option(help="PEM file of the certificate of this machine", envvar="FS3_TLS_CERT")] = "",
+    tls_key: Annotated[str, typer.Option(help="PEM file of its key, for its owner alone", envvar="FS3_TLS_KEY")] = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help=INSECURE_HELP, envvar="FS3_INSECURE")] = False,
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
     lifeline_fd: Annotated[int | None, typer.Option(help="descriptor at whose end the process stops")] = None,
 ) -> None:
@@ -85,7 +94,9 @@ def serve(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
         stores.parse_store(kv) if kv else stores.store_in_config(config), tuple(disk or ()),
         load_identity(machine) if machine is not None else None, metrics_port, count, Domain(zone, rack),
+        read_tls(choose_tls((), tls_ca, tls_cert, tls_key), OsClock()), insecure,
     )  # fmt: skip
+    os.umask(PRIVATE_UMASK)
     set_up_logging(log_format, role, name)
     acquire_process_lock(
         data_dir / "process.lock"
@@ -104,6 +115,7 @@ def _serve_machine(config: Path | None, name: str, data_dir: Path | None, log_fo
     found = load_node_config(config or DEFAULT_PATH)
     identity = load_identity(found.data_dir)
     identity.require_cluster()
+    os.umask(PRIVATE_UMASK)
     acquire_process_lock(found.data_dir / "process.lock")
     set_up_logging(log_format, "machine", identity.name)
     run_machine(found)

@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.live import Live
 
+from fs3.api.tls import manager_wire
 from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
@@ -25,6 +26,7 @@ from fs3.cli.operator_keys import use_directory
 from fs3.cli.output import print_json, table_console
 from fs3.cli.status_view import render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
+from fs3.cli.transports import read_transports, render_transports
 from fs3.core.health.document import disk_documents, release_document, release_of, status_document
 from fs3.core.health.problems import HealthProblem, health_of, problems_of, with_verdict
 from fs3.model.cluster import ClusterInfo
@@ -41,6 +43,9 @@ def status(
     url: Annotated[str | None, typer.Argument(help=where.HELP, metavar="CLUSTER")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    transports: Annotated[
+        bool, typer.Option("--transports", help="show how payloads travel on each connection of its processes, and why")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="go on showing it until Ctrl-C")] = False,
     wait: Annotated[
         ClusterHealth | None, typer.Option("--wait", help="return once it is healthy (or degraded); see --timeout")
@@ -51,6 +56,15 @@ def status(
     if data_dir is None and url is not None and where.is_directory(url):
         data_dir = Path(url)
     addresses = addresses_of(url, data_dir)
+    if transports and (watch or wait is not None):
+        raise error(Code.INVALID, "--transports shows connections once: leave out --watch and --wait")
+    if transports:
+        found = read_transports(addresses)
+        if as_json:
+            print_json(found)
+        else:
+            table_console().print(render_transports(found))
+        return
     if wait is ClusterHealth.DOWN:
         raise error(Code.INVALID, "--wait down: wait for healthy or degraded")
     if wait is not None:
@@ -71,7 +85,7 @@ def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     """mgmtd addresses ("host:port") from what names a cluster, or its data directory. Raises FS3Error when there is none."""
     if data_dir is not None:
         use_directory(data_dir)
-        return manager_addresses(ClusterDirectory(data_dir).require()[0])
+        return where.addresses_in(ClusterDirectory(data_dir))
     return where.manager_addresses_of(url)
 
 
@@ -83,11 +97,10 @@ def manager_addresses(shape: Shape) -> list[str]:
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     """The primary's view as plain data. Raises Unreachable naming the addresses."""
     from fs3.client.connector import Connector
-    from fs3.drivers.framed.tcp import TcpTransport
     from fs3.drivers.os.clock import OsClock
 
     async with open_manager_client(addresses) as client, AsyncExitStack() as stack:
-        connector = Connector([TcpTransport(OsClock(), tickets=client.session)], host="")
+        connector = Connector([manager_wire(addresses, OsClock(), client.session)[0]], host="")
         stack.push_async_callback(connector.close)
         document = status_document(await client.status())
         answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))
@@ -179,7 +192,7 @@ def _unreachable_document(why: str) -> dict[str, Any]:
     problem = HealthProblem(HealthKind.UNREACHABLE, why).to_document()
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
-        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,
+        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", "secured": False, **empty,
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fs3.base.units import format_seconds, format_size
 from fs3.cli.supervision import RestartRecord, describe_restarts
+from fs3.core.health.problems import describe_security
 from fs3.model.health import ClusterHealth
 
 PROBLEMS_SHOWN_MAX = 20
@@ -27,6 +28,8 @@ def render(document: dict[str, Any]) -> RenderableType:
     parts += [table for table in (_chains(document), _resyncs(document), _scrubs(document)) if table.row_count]
     if document["store"]:
         parts.append(Text(f"store of the managers: {document['store']}"))
+    if document["managers"]:
+        parts.append(Text(describe_security(document)))
     if document["namespaces"]:
         parts.append(Text(f"namespaces: {document['namespaces']} (fs3 kv ls)"))
     if document.get("processes"):

@@ -19,6 +19,7 @@ import msgspec
 from fs3.base.backoff import Backoff
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.cli.directory import ClusterDirectory
+from fs3.runtime.private_files import open_private
 
 restart_wait_first_ns = 250 * MILLISECOND
 restart_wait_ns_max = 8 * SECOND
@@ -76,9 +77,9 @@ class SupervisedProcesses:
 
     def add(self, name: str) -> None:
         """A process was started on purpose: it is to run from now on, and what was before does not count."""
-        self._home.mkdir(exist_ok=True)
+        self._home.mkdir(mode=0o700, exist_ok=True)
         self._record_path(name).unlink(missing_ok=True)
-        self._path(name).touch()
+        self._path(name).touch(mode=0o600)
 
     def remove(self, name: str) -> None:
         """A process is stopped on purpose, or given up. Nothing happens when it was not to run."""
@@ -107,7 +108,8 @@ class SupervisedProcesses:
         path = self._record_path(name)
         new = path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            new.write_bytes(msgspec.json.encode(record))
+            with os.fdopen(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as out:
+                out.write(msgspec.json.encode(record))
             os.replace(new, path)
 
     def _path(self, name: str) -> Path:

@@ -14,8 +14,9 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.local_tls import client_files
 from fs3.cli.operator_keys import use_directory
-from fs3.cli.options import METRICS_HOST
+from fs3.cli.options import INSECURE_HELP, METRICS_HOST
 from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
 
@@ -47,6 +48,10 @@ def up(
     metrics_port: Annotated[
         int | None, typer.Option(help="first port of Prometheus metrics, one for each process, on 127.0.0.1; 0: none (0)")
     ] = None,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="speak TLS to other machines; certificates are made in DIR/tls (no)")
+    ] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure/--no-insecure", help=f"{INSECURE_HELP} (no)")] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
@@ -57,11 +62,13 @@ def up(
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
         "metas": metas, "advertise": advertise, "kv": kv, "metrics_port": metrics_port, "zones": zones,
+        "tls": tls, "insecure": insecure,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()
         shape = cluster.choose_shape(wanted, kept[0] if kept else None, data_dir)
         names = shape.names()
+        _check_wire(directory, kept[0] if kept else None, shape)
         if only is not None:
             cluster.check_name(shape, only, "--only")
             names = [only]
@@ -81,7 +88,7 @@ def up(
             from fs3.cli.status import manager_addresses, wait_until_healthy
 
             wait_until_healthy(manager_addresses(shape))
-    _show(shape, processes)
+    _show(directory, shape, processes)
     if not detach:
         _follow(directory, missing)
 
@@ -120,7 +127,17 @@ def restart(
             wait_until_healthy(manager_addresses(shape))
 
 
-def _show(shape: Shape, processes: dict[str, Process]) -> None:
+def _check_wire(directory: ClusterDirectory, kept: Shape | None, shape: Shape) -> None:
+    """Processes that speak TLS and others that do not cannot talk to each other: FS3Error BUSY while some run as before."""
+    if kept is None or kept.tls == shape.tls:
+        return
+    running = [name for name in kept.names() if directory.running_pid(name) is not None]
+    if running:
+        told = f"--{'tls' if shape.tls else 'no-tls'}: {', '.join(running)} run without that: stop them first, with `fs3 down`"
+        raise error(Code.BUSY, told, str(directory.path))
+
+
+def _show(directory: ClusterDirectory, shape: Shape, processes: dict[str, Process]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -128,14 +145,21 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
     for heading in ("process", "pid", "endpoint", "grpc"):
         table.add_column(heading)
     for process in processes.values():
-        table.add_row(process.name, str(process.pid), process.endpoints.get("tcp", ""), process.endpoints.get("grpc", ""))
+        table.add_row(process.name, str(process.pid), _of(process, "tcp", "tls"), _of(process, "grpc", "grpcs"))
     console = Console(highlight=False)
     console.print(table)
+    if shape.tls:
+        console.print(f"clients need FS3_TLS_CA={client_files(directory).ca}")
     console.print(f"serving fs3://{','.join(shape.manager_addresses())}/")
     if shape.metrics_port:
         ports = sorted(shape.metrics_port_of(name) for name in shape.names())
         console.print(f"metrics at http://{METRICS_HOST}:{ports[0]}/metrics, and so on up to port {ports[-1]}")
         console.print(f"page of the cluster at http://{METRICS_HOST}:{shape.metrics_port_of('mgmtd')}/")
+
+
+def _of(process: Process, *schemes: str) -> str:
+    """The endpoint that others reach it by on a wire."""
+    return next((process.endpoints[scheme] for scheme in schemes if scheme in process.endpoints), "")
 
 
 def _follow(directory: ClusterDirectory, names: list[str]) -> None:

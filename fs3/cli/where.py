@@ -10,9 +10,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+
+if TYPE_CHECKING:
+    from fs3.cli.directory import ClusterDirectory
 
 HELP = "fs3://host:port or host:port of managers, or the data directory of a cluster on this machine; FS3_CLUSTER when left out"
 
@@ -31,8 +35,20 @@ def manager_addresses_of(where: str | None) -> list[str]:
         if not (Path(where) / "cluster.json").exists():
             raise error(Code.INVALID, "neither fs3://host:port nor the data directory of a cluster", where)
         use_directory(Path(where))
-        return ClusterDirectory(Path(where)).require()[0].manager_addresses()
+        return addresses_in(ClusterDirectory(Path(where)))
     return cluster_addresses(where)
+
+
+def addresses_in(directory: ClusterDirectory) -> list[str]:
+    """The same, of a cluster on this machine; how they are spoken to is remembered."""
+    from fs3.api.tls import remember_tls
+    from fs3.cli.local_tls import command_files
+
+    shape, _ = directory.require()
+    addresses = shape.manager_addresses()
+    if shape.tls:
+        remember_tls(addresses, command_files(directory))
+    return addresses
 
 
 def is_directory(where: str) -> bool:

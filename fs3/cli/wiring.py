@@ -8,12 +8,14 @@ from functools import partial
 
 import msgspec
 
+from fs3.api.tls import framed_wire
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
+from fs3.cli.exposure import check_exposure
 from fs3.cli.observer import ProcessObserver
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.cli.stores import STORE_KEY, describe_store, open_store
@@ -27,13 +29,15 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.security.login import stored_of
 from fs3.core.security.state import SecurityState
 from fs3.drivers.chunks.store import FileChunkStore
+from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.rdma.paths import rdma_paths
+from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.activity import ActivityMeter
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.machine import MachineProof
@@ -42,7 +46,6 @@ from fs3.model.security import NodeKey
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
-from fs3.runtime.audit import AuditLog
 from fs3.runtime.config import load_config
 from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
@@ -70,7 +73,7 @@ SCHEMAS: dict[Role, type[msgspec.Struct]] = {Role.META: MetaConfig, Role.STORAGE
 
 async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
-    options.data_dir.mkdir(parents=True, exist_ok=True)
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     clock = OsClock()
     observer = ProcessObserver(options, clock)
     observer.start(stack)
@@ -89,15 +92,28 @@ class _Listeners:
     """The endpoints of one process, on every wire."""
 
     def __init__(
-        self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver, security: SecurityState
+        self,
+        options: ServeOptions,
+        stack: AsyncExitStack,
+        clock: OsClock,
+        observer: ProcessObserver,
+        security: SecurityState,
+        paths: BulkPaths | None = None,
     ) -> None:
         self._options = options
         self._stack = stack
-        counts, gate = observer.counts, TicketGate(security, clock)
+        counts, gate = observer.counts, TicketGate(security, clock, audit=observer.audit)
         observer.sources.add("tickets", gate.samples)
+        self._gate = gate
         self._transports: list[tuple[Transport, str]] = [
-            (TcpTransport(clock, counts=counts, gate=gate), f"tcp://{_host_port(options.listen, '--listen')}"),
-            (GrpcTransport(clock, counts=counts, gate=gate), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+            (
+                framed := framed_wire(options.tls, clock, counts=counts, gate=gate, paths=paths),
+                _endpoint(framed, options.listen, "--listen"),
+            ),
+            (
+                grpc := GrpcTransport(clock, counts=counts, gate=gate, credentials=options.tls),
+                _endpoint(grpc, options.grpc_listen, "--grpc-listen"),
+            ),
         ]
         if options.local_listen:
             self._transports.append((LocalTransport(clock, counts=counts, gate=gate), f"local://{options.local_listen}"))
@@ -105,6 +121,8 @@ class _Listeners:
     async def open(self, bindings: Bindings) -> dict[str, str]:
         """Listen; returns {scheme: endpoint others should use}."""
         endpoints = {}
+        for wanted in (self._options.listen, self._options.grpc_listen):
+            check_exposure(wanted, is_secured=self._gate.is_on, is_insecure=self._options.is_insecure)
         for transport, wanted in self._transports:
             listener = await transport.serve(wanted, bindings)
             self._stack.push_async_callback(listener.close, STOP_GRACE_NS)
@@ -115,6 +133,10 @@ class _Listeners:
         if scheme == "local" or not self._options.advertise:
             return endpoint
         return f"{scheme}://{host_port(self._options.advertise, int(endpoint.rpartition(':')[2]))}"
+
+
+def _endpoint(transport: Transport, address: str, option: str) -> str:
+    return f"{transport.scheme}://{_host_port(address, option)}"
 
 
 def _host_port(text: str, option: str) -> str:
@@ -129,11 +151,11 @@ async def _connect_mgmtd(
 ) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
-    endpoints = [manager_endpoint(address) for address in options.mgmtd]
+    endpoints = [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
     wires: list[Transport] = [
-        TcpTransport(clock, counts=counts, tickets=keys.session),
-        GrpcTransport(clock, counts=counts, tickets=keys.session),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session),
+        GrpcTransport(clock, counts=counts, tickets=keys.session, credentials=options.tls),
     ]
     connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
@@ -160,23 +182,31 @@ def _proof(options: ServeOptions) -> MachineProof | None:
     return options.machine.proof if options.machine is not None else None
 
 
-def manager_endpoint(address: str) -> str:
+def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
     """Where a manager is, as `--mgmtd` says it: host:port on the framed wire, or a URL. FS3Error INVALID for neither."""
     scheme, _, rest = address.rpartition("://")
-    if scheme not in ("", "tcp", "grpc"):
-        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by tcp:// or grpc://")
-    return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
+    framed, grpc = ("tls", "grpcs") if has_tls else ("tcp", "grpc")
+    if scheme not in ("", framed, grpc):
+        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by {framed}:// or {grpc}://")
+    return f"{scheme or framed}://{_host_port(rest, '--mgmtd')}"
 
 
 def _activity(observer: ProcessObserver) -> ActivityMeter | None:
     return ActivityMeter(observer.counts) if observer.counts is not None else None
 
 
-def _data_connector(stack: AsyncExitStack, clock: OsClock, counts: RpcCounts | None, keys: ServiceKeys) -> Connector:
+def _data_connector(
+    options: ServeOptions,
+    stack: AsyncExitStack,
+    clock: OsClock,
+    counts: RpcCounts | None,
+    keys: ServiceKeys,
+    paths: BulkPaths | None = None,
+) -> Connector:
     """Data between services travels on the framed wire."""
     wires = [
         LocalTransport(clock, counts=counts, tickets=keys.session),
-        TcpTransport(clock, counts=counts, tickets=keys.session),
+        framed_wire(options.tls, clock, counts=counts, tickets=keys.session, paths=paths),
     ]
     connector = Connector(wires, host_identity())
     stack.push_async_callback(connector.close)
@@ -196,8 +226,6 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
     stack.push_async_callback(scrub.stop)
     scrub.start()
     measure = partial(measure_space, [options.data_dir, *store.directories])
-    audit = AuditLog(options.data_dir / "audit.log", clock)
-    stack.callback(audit.close)
     node_key = NodeKey(options.name, stored_of(ensure_node_key(options.data_dir))) if options.machine is None else None
     service = MgmtdService(
         kv,
@@ -211,7 +239,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         describe_store=lambda: describe_store(store, kv),
         expected_cluster=_expected_cluster(options),
         keeps_events=True,
-        audit=audit,
+        audit=observer.audit,
         node_key=node_key,
     )
     observer.add_disks(measure)
@@ -229,7 +257,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
 
 def _dashboard_site(options: ServeOptions, clock: OsClock, observer: ProcessObserver, service: MgmtdService) -> DashboardSite:
     tickets = ManagerTickets(service.security, clock, options.name)
-    survey = ProcessSurvey(clock, lambda: Connector([TcpTransport(clock, tickets=tickets)], host=""), tickets)
+    survey = ProcessSurvey(clock, lambda: Connector([framed_wire(options.tls, clock, tickets=tickets)], host=""), tickets)
     feed = DashboardFeed(ServiceSource(service, clock), clock, survey, options.name)
     return DashboardSite(feed, observer.site_names())
 
@@ -244,10 +272,10 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     scrub.start()
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
-    connector = _data_connector(stack, clock, observer.counts, keys)
+    connector = _data_connector(options, stack, clock, observer.counts, keys)
     storage = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
-    service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
+    service = MetaService(kv, clock, mgmtd, storage, config, os.urandom, security=keys.state)
     observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))
     observer.sources.add("store", kv.samples)
     observer.sources.add("operations", MetaMetrics(service).samples)
@@ -278,13 +306,15 @@ async def _start_storage(
     disks = DataDirectories(directories, options.name)
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
-    connector = _data_connector(stack, clock, observer.counts, keys)
+    paths = rdma_paths(clock, allowed_devices())
+    connector = _data_connector(options, stack, clock, observer.counts, keys, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     proof, activity = _proof(options), _activity(observer)
     service = StorageService(disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity)
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
-    endpoints = await _Listeners(options, stack, clock, observer, keys.state).open({**service.bindings(), **observer.bindings()})
+    listeners = _Listeners(options, stack, clock, observer, keys.state, paths)
+    endpoints = await listeners.open({**service.bindings(), **observer.bindings()})
 
     async def stop() -> None:
         await service.stop(hand_over=options.shutdown.hand_over)

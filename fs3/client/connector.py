@@ -201,6 +201,11 @@ class _FallbackChannel:
         """As `Channel.activity`, on any way."""
         return sum(channel.activity for _, channel in self._ways)
 
+    @property
+    def connections(self) -> int:
+        """As `Channel.connections`, on any way."""
+        return sum(channel.connections for _, channel in self._ways)
+
     async def call(
         self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0
     ) -> Reply:

@@ -15,6 +15,7 @@ import threading
 from fs3.base.ids import NodeId
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
+from fs3.client.security.capabilities import Held
 from fs3.model.routing import Node
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BlockingChannel
@@ -35,6 +36,8 @@ class NodeChannels:
         self._timeout_ns = timeout_ns
         self._channels: dict[NodeId, tuple[tuple[str, ...], BlockingChannel | None]] = {}
         """With the endpoints of the node; None: no transport reaches it so."""
+        self.shown: dict[NodeId, tuple[BlockingChannel, set[Held]]] = {}
+        """What the connections to storage nodes were shown."""
 
     def channel(self, node: Node) -> BlockingChannel | None:
         """The connection to a node; None where no transport reaches it so. Raises OSError when no server listens."""
@@ -59,6 +62,7 @@ class NodeChannels:
             if channel is not None:
                 channel.close()
         self._channels.clear()
+        self.shown.clear()
 
 
 class DirectChannels:

@@ -170,7 +170,10 @@ class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
     """The id it was made with; 0: its own. To clear a namespace is to give it another id, under which there are no pages."""
     salt: bytes = b""
     """Random bytes that came with the id. Pages are hashed with both: should a manager's store that was put back from an old copy
-    give the id out again, the pages of the one are none of the other."""
+    give the id out again, the pages of the one are none of the other. A client of another tenant is not told them, and so cannot
+    name the page of a key."""
+    tenant: str = ""
+    """Whose it is: users of another tenant are refused whatever they want of it. "": of users that belong to none."""
 
     @property
     def made_as(self) -> int:
@@ -185,6 +188,8 @@ class NamespaceSettings(msgspec.Struct, frozen=True):
     ttl_ms: int | None = None
     pin_bytes: int | None = None
     owner: str | None = None
+    tenant: str | None = None
+    """For administrators."""
 
     def get_named(self) -> dict[str, int | str]:
         """Those that are named."""
@@ -193,6 +198,9 @@ class NamespaceSettings(msgspec.Struct, frozen=True):
 
 NO_SETTINGS: Final = NamespaceSettings()
 """None is named."""
+ANY_TENANT: Final = None
+"""Who asks may use the namespaces of every tenant: a service, an administrator, or anyone in a cluster without security. The
+manager's service says whose request it is; nothing on the wire does."""
 
 
 class ListNamespaces(msgspec.Struct, frozen=True):
@@ -204,6 +212,8 @@ class ListNamespaces(msgspec.Struct, frozen=True):
     """Start after this name."""
     limit: int = 0
     """0: as many as the manager likes."""
+    tenant: str | None = ANY_TENANT
+    """Only those of this one."""
 
 
 class NamespacePage(msgspec.Struct, frozen=True):
@@ -238,6 +248,7 @@ class DeleteNamespace(msgspec.Struct, frozen=True):
     name: str
     made_as: int
     """The id it was made with, whichever it has since it was cleared. When another namespace has the name, nothing happens."""
+    tenant: str | None = ANY_TENANT
 
 
 class ClearNamespace(msgspec.Struct, frozen=True):
@@ -246,6 +257,7 @@ class ClearNamespace(msgspec.Struct, frozen=True):
     name: str
     id: int
     """The one it has now. When it has another one already, nothing happens."""
+    tenant: str | None = ANY_TENANT
 
 
 class SetNamespace(msgspec.Struct, frozen=True):
@@ -253,6 +265,7 @@ class SetNamespace(msgspec.Struct, frozen=True):
 
     name: str
     settings: NamespaceSettings
+    tenant: str | None = ANY_TENANT
 
 
 class OpenNamespace(msgspec.Struct, frozen=True):
@@ -264,6 +277,7 @@ class OpenNamespace(msgspec.Struct, frozen=True):
     """0: whatever it has, or the cluster's default when it is made."""
     settings: NamespaceSettings = NO_SETTINGS
     """Of one that is made. One that is there keeps its own."""
+    tenant: str | None = ANY_TENANT
 
 
 class RoleConfig(msgspec.Struct, frozen=True, array_like=True):
@@ -413,3 +427,5 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     """Since this manager became the primary."""
     store: str = ""
     """Where its rows are, and how the engine there is, for people; empty when it does not say."""
+    is_secured: bool = False
+    """Connections have the rights that they have proved; False: it believes every caller."""

@@ -55,6 +55,8 @@ class OpenResult(msgspec.Struct, frozen=True, array_like=True):
     """The write session; 0 for a read open."""
     data: bytes | None = None
     """The bytes of an inline file, when they were asked for."""
+    capability: bytes = b""
+    """For storage nodes (`fs3.core.security.capability`). Added when it is answered, and never stored."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

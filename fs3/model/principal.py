@@ -26,8 +26,11 @@ class Right(IntFlag):
     count, except those of root. No method asks for it."""
 
 
-ALL_RIGHTS = Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR
-"""What every connection has in a cluster without security."""
+ALL_RIGHTS = int(Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR)
+"""What every connection has in a cluster without security. A plain number: it is compared for every request."""
+
+
+_ANYONE = int(Right.ANYONE)
 
 
 class PrincipalKind(IntEnum):
@@ -76,15 +79,26 @@ class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
 
-    __slots__ = ("capabilities", "failures", "on_lost", "peer", "principal", "rights", "share", "subject", "until")
+    __slots__ = (
+        "capabilities",
+        "capabilities_era",
+        "failures",
+        "on_lost",
+        "peer",
+        "principal",
+        "rights",
+        "share",
+        "subject",
+        "until",
+    )
 
     def __init__(self, rights: int = ALL_RIGHTS, principal: Principal | None = None, peer: str = "") -> None:
-        self.rights = rights
+        self.rights = int(rights)
         """`Right` bits; what a request is admitted by."""
         self.principal = principal
         """None: it has proved nothing, or the cluster has no security."""
-        self.subject = ""
-        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one."""
+        self.subject: str | None = None
+        """Whom its TLS certificate names, as RFC 4514 writes it ("CN=alice,O=physics"); "" without one, None without TLS."""
         self.until = NEVER
         """Monotonic nanoseconds of this process from which on `rights` are none but ANYONE's."""
         self.share: Share | None = None
@@ -93,6 +107,8 @@ class AuthContext:
         """Tickets that were refused on this connection."""
         self.capabilities: dict[int, object] = {}
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
+        self.capabilities_era = 0
+        """The keys and revocations by which they were looked at last: a number of the storage service's own."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []
@@ -103,7 +119,7 @@ class AuthContext:
 
     def lapse(self) -> None:
         """Take away everything that was proved."""
-        self.rights = Right.ANYONE
+        self.rights = _ANYONE
         self.capabilities.clear()
 
     def prove(self, principal: Principal, until: int) -> None:
@@ -112,5 +128,5 @@ class AuthContext:
         if held is not None and (held.kind, held.name) != (principal.kind, principal.name):
             self.capabilities.clear()
         self.principal = principal
-        self.rights = principal.rights | Right.ANYONE
+        self.rights = int(principal.rights) | _ANYONE
         self.until = until

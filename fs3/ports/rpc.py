@@ -148,6 +148,12 @@ class Channel(Protocol):
         """A number that rises whenever anything arrives from the server: part of a payload, the answer to any call."""
         ...
 
+    @property
+    def connections(self) -> int:
+        """How often it was connected: a request goes to another connection than the one before only when this has risen, or is
+        about to. 0: it never was, or the wire does not say."""
+        ...
+
     def start(
         self,
         method: Method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from fs3.base.status import Code
 from fs3.model.principal import AuthContext
 
 OnTicket = Callable[[], None]
@@ -18,9 +19,9 @@ class Gate(Protocol):
     """Decides for all listeners of a process what their connections have proved. In a cluster without security all of them have
     every right."""
 
-    def open(self, peer: str) -> AuthContext | None:
-        """The context of a new connection from `peer`: it has proved nothing yet, and is told of everything that changes.
-        None: there are too many connections from there that have proved nothing; it is closed."""
+    def open(self, peer: str) -> AuthContext:
+        """The context of a new connection from `peer`: it has proved nothing yet, and is told of everything that changes. When
+        there are too many that have proved nothing, the oldest of them ends."""
         ...
 
     def close(self, auth: AuthContext) -> None:
@@ -35,6 +36,10 @@ class Gate(Protocol):
     def recall(self, ticket: bytes, peer: str) -> AuthContext:
         """The context of a ticket that comes with a request, as on gRPC: verified once, then remembered; b"": there is none.
         Raises as `authenticate` does."""
+        ...
+
+    def note_denied(self, auth: AuthContext, what: str, code: Code) -> None:
+        """The connection has asked for a method of this name and may not call it."""
         ...
 
 

@@ -14,13 +14,15 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_durably(file: Path, content: bytes) -> None:
-    """Write a file anew: a reader finds all of the old or all of the new content, and the new one once this has returned.
+    """Write a file anew, for its owner alone: a reader finds all of the old or all of the new content, and the new one once this
+    has returned.
 
     A power loss may leave `<file>.new` behind; the next write takes its place. For one writer at a time. Raises OSError.
     """
     temporary = file.with_name(file.name + ".new")
     try:
-        with temporary.open("wb") as out:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())

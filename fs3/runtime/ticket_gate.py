@@ -10,7 +10,7 @@ Limits: it belongs to one event loop.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,7 @@ from fs3.base import limits
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER
+from fs3.core.security.certificates import may_act_as
 from fs3.core.security.cluster_time import ClusterTime
 from fs3.core.security.revocations import Revocations
 from fs3.core.security.seal import KeyRing, SealError
@@ -29,6 +30,7 @@ from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right, Share
 from fs3.ports.clock import Clock
+from fs3.runtime.audit import Audit, NoAudit
 
 authentication_failures_max = 8
 """A connection on which so many tickets were refused is closed."""
@@ -67,6 +69,8 @@ class TicketRefusal(StrEnum):
     REVOKED = "revoked"
     TIME_UNKNOWN = "time_unknown"
     """The manager was not heard for so long that this process cannot say what has expired."""
+    CERTIFICATE = "certificate"
+    """Of a node, on a TLS connection whose certificate is of another machine, or of none."""
     TOO_MANY = "too_many"
     """Connections of the principal, or of strangers."""
 
@@ -88,7 +92,11 @@ class GateLimits:
 class TicketGate:
     """`fs3.ports.security.Gate` of one process."""
 
-    def __init__(self, security: SecurityView, clock: Clock, bounds: GateLimits | None = None) -> None:
+    def __init__(
+        self, security: SecurityView, clock: Clock, bounds: GateLimits | None = None, audit: Audit | None = None
+    ) -> None:
+        """`audit`: where refusals are told."""
+        self._audit: Audit = audit or NoAudit()
         self._security = security
         self._now = clock.now
         self._bounds = bounds or GateLimits()
@@ -101,26 +109,40 @@ class TicketGate:
         self._shares: dict[tuple[PrincipalKind, str], Share] = {}
         """Of principals that have connections, or remembered tickets."""
         self._strangers = Share(self._bounds.stranger_calls_max)
-        self._origins: Counter[str] = Counter()
-        """Connections of strangers, by where they come from."""
+        self._waiting: dict[AuthContext, None] = {}
+        """Connections of strangers, the oldest first."""
+        self._origins: dict[str, dict[AuthContext, None]] = {}
+        """The same, by where they come from."""
         self.refused: dict[TicketRefusal, int] = dict.fromkeys(TicketRefusal, 0)
         security.subscribe(self._on_changed)
 
+    @property
+    def is_on(self) -> bool:
+        """Connections have to prove who they are."""
+        return self._security.is_on
+
     # --- the port ------------------------------------------------------------------------------------------------------
 
-    def open(self, peer: str) -> AuthContext | None:
+    def open(self, peer: str) -> AuthContext:
         """See `Gate.open`."""
-        bounds = self._bounds
-        if self._security.is_on and (
-            self._strangers.connections >= bounds.stranger_connections_max
-            or self._origins[origin_of(peer)] >= bounds.stranger_connections_per_origin_max
-        ):
-            self.refused[TicketRefusal.TOO_MANY] += 1
-            return None
         auth = AuthContext(peer=peer)
         self._tickets[auth] = b""
         self._decide(auth)
         return auth
+
+    def _make_room(self, origin: str) -> None:
+        """The stranger that has proved nothing for the longest time goes, when there are too many: one that means to prove
+        something does so with its first request, however many others there are."""
+        bounds, there = self._bounds, self._origins.get(origin, {})
+        if len(there) >= bounds.stranger_connections_per_origin_max:
+            oldest = next(iter(there))
+        elif self._strangers.connections >= bounds.stranger_connections_max:
+            oldest = next(iter(self._waiting))
+        else:
+            return
+        self.refused[TicketRefusal.TOO_MANY] += 1
+        self.close(oldest)
+        _lose(oldest)
 
     def close(self, auth: AuthContext) -> None:
         """See `Gate.close`."""
@@ -167,6 +189,11 @@ class TicketGate:
             self._recalled.popitem(last=False)
         return auth
 
+    def note_denied(self, auth: AuthContext, what: str, code: Code) -> None:
+        """See `Gate.note_denied`."""
+        who = auth.principal.name if auth.principal is not None else ""
+        self._audit.record(what, who=who, source=auth.peer, result=code.name)
+
     # --- decisions -----------------------------------------------------------------------------------------------------
 
     def _verify(self, ticket: bytes) -> tuple[Principal, int]:
@@ -193,7 +220,8 @@ class TicketGate:
     def _on_changed(self) -> None:
         """Everything is decided anew: a scan of all connections, which changes are rare enough for."""
         for auth in list(self._tickets):
-            self._decide(auth)
+            if auth in self._tickets:  # it may have made room for another one meanwhile
+                self._decide(auth)
         if self._security.is_on:
             _lose(self._everybody)
             self._everybody = AuthContext()
@@ -228,16 +256,21 @@ class TicketGate:
             auth.lapse()
             auth.principal = None
             auth.until = self._now() + self._bounds.authentication_ns
+            origin = origin_of(auth.peer)
+            self._make_room(origin)
             auth.share = self._strangers
             self._strangers.connections += 1
-            self._origins[origin_of(auth.peer)] += 1
+            self._waiting[auth] = None
+            self._origins.setdefault(origin, {})[auth] = None
         if was_known:
             _lose(auth)
 
     # --- shares --------------------------------------------------------------------------------------------------------
 
     def _enter(self, auth: AuthContext, principal: Principal) -> None:
-        """The connection is one of this principal's now. Raises FS3Error BUSY."""
+        """The connection is one of this principal's now. Raises FS3Error BUSY, NOT_AUTHENTICATED."""
+        if not may_act_as(auth, principal):
+            raise self._refuse(TicketRefusal.CERTIFICATE)
         share = self._share_of(principal)
         if auth.share is share:
             return
@@ -255,7 +288,8 @@ class TicketGate:
         share.connections -= 1
         if share is self._strangers:
             origin = origin_of(auth.peer)
-            self._origins[origin] -= 1
+            del self._waiting[auth]
+            del self._origins[origin][auth]
             if not self._origins[origin]:
                 del self._origins[origin]
 

@@ -18,6 +18,13 @@ Its server may then pass read-only ones, each with the first byte of a FILE fram
 number of the file on this connection, and answer by PLACES: as REPLY, but the payload lists ranges of such files
 (`fs3.wire.places`), which joined are the payload that the REPLY would have.
 
+Two hosts may have a better way for payloads than the stream (`fs3.model.rdma`). A client that looks for one sends
+`ASKS_PATH` in the code of a request; servers that know of none ignore it. PATH frames of both ends,
+whose header is a `PathMessage` and whose code a `PathStep`, agree on the path. Once it is up, an OFFERED_REQUEST or OFFERED_REPLY
+takes the place of a REQUEST or REPLY: its payload is empty, and before its protobuf stands where the bytes can be read
+(`fs3.wire.paths`). The receiver ends every offer by a TAKEN frame of the same request id, without header: code OK once it
+has the bytes; UNAVAILABLE has the sender send a REQUEST or REPLY in its place, with the same request id.
+
 An unknown magic, version or `kind`, or a length beyond the limits, ends the connection. Unless the peer is not one of ours at
 all (magic), it is told why first: by a REPLY to request 0, whose code is PROTOCOL.
 """
@@ -54,13 +61,23 @@ class FrameKind(IntEnum):
     """A descriptor of a file of this host comes with its first byte."""
     PLACES = 6
     """As REPLY, but the payload says where the bytes lie."""
+    PATH = 9
+    """A message about a path for payloads beside the stream."""
+    OFFERED_REQUEST = 10
+    """As REQUEST, but the payload is to be fetched by the path."""
+    OFFERED_REPLY = 11
+    """As REPLY, but the payload is to be fetched by the path."""
+    TAKEN = 12
+    """The receiver of an offer has done with it."""
 
 
-KIND_MAX = max(FrameKind).value
+_KINDS = frozenset(kind.value for kind in FrameKind)
 TAKES_PLACES = 1
 """In the code of a request: its client takes its answer as PLACES as well."""
 TRACED = 2
 """In the code of a request: the spans it belongs to end its header."""
+ASKS_PATH = 4
+"""In the code of a request: its client would like to have a path beside the stream."""
 
 
 class Frame(NamedTuple):
@@ -98,7 +115,7 @@ def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
     if (
         magic != MAGIC
         or version != PROTOCOL_VERSION
-        or not 1 <= kind <= KIND_MAX
+        or kind not in _KINDS
         or header_length > frame_header_bytes_max
         or payload_length > frame_payload_bytes_max
     ):
@@ -112,7 +129,7 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
         return f"not an fs3 frame (magic {magic:#06x})"
     if version != PROTOCOL_VERSION:
         return f"frame of protocol {version}, this side speaks {PROTOCOL_VERSION}"
-    if not 1 <= kind <= KIND_MAX:
+    if kind not in _KINDS:
         return f"unknown kind of frame {kind}"
     if header_length > frame_header_bytes_max:
         return f"header of {header_length} bytes, at most {frame_header_bytes_max} are allowed"

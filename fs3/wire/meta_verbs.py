@@ -16,6 +16,7 @@ from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
+from fs3.model.capabilities import GetCapabilities
 from fs3.model.inode import Dirent, Inode, Layout
 from fs3.model.lock import GetLock, Lock
 from fs3.model.method import Method
@@ -68,6 +69,12 @@ from fs3.wire.check import (
 )
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
+from fs3.wire.meta_capabilities import (
+    capabilities_from_pb,
+    fill_capabilities,
+    fill_get_capabilities,
+    get_capabilities_from_pb,
+)
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
 from fs3.wire.meta_locks import (
     fill_found_lock,
@@ -438,11 +445,13 @@ def _fill_opened(message: pb.OpenReply, opened: OpenResult, _room: int) -> None:
     message.session_id = opened.session
     if opened.data is not None:
         message.data = opened.data
+    if opened.capability:
+        message.capability = opened.capability
 
 
 def _opened(message: pb.OpenReply) -> OpenResult:
     data = message.data if message.HasField("data") else None
-    return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id), data)
+    return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id), data, message.capability)
 
 
 def _fill_removed(message: pb.RemoveReply, inode: InodeId, _room: int) -> None:
@@ -582,6 +591,14 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),
     Verb(Hold, META.Hold, "hold", fill_hold, hold_from_pb, _OPENED),
     Verb(Watch, META.Watch, "", fill_watch, watch_from_pb, AnswerCodec("", fill_news, news_from_pb)),
+    Verb(
+        GetCapabilities,
+        META.GetCapabilities,
+        "",
+        fill_get_capabilities,
+        get_capabilities_from_pb,
+        AnswerCodec("", fill_capabilities, capabilities_from_pb),
+    ),
     Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
     Verb(
         InspectInodes,

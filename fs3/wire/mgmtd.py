@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fs3.base.errors import InvalidArgument
 from fs3.base.ids import PAGE_SALT_BYTES, ChainId, NodeId, TableId
-from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max
+from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max, tenant_bytes_max
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.cluster import CacheNamespace, ManagerInfo, NamespaceSettings, RoutingUpdate
 from fs3.model.domain import Domain
@@ -189,6 +189,7 @@ def namespace_to_pb(namespace: CacheNamespace) -> pb.Namespace:
         owner=namespace.owner,
         first_id=namespace.first_id,
         salt=namespace.salt,
+        tenant=namespace.tenant,
     )
 
 
@@ -208,22 +209,29 @@ def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
         owner=message.owner,
         first_id=message.first_id,
         salt=message.salt,
+        tenant=message.tenant,
     )
 
 
 def settings_to_pb(settings: NamespaceSettings) -> pb.NamespaceSettings:
     """Settings of a KVCache namespace, those that are named."""
     return pb.NamespaceSettings(
-        budget_bytes=settings.budget_bytes, ttl_ms=settings.ttl_ms, pin_bytes=settings.pin_bytes, owner=settings.owner
+        budget_bytes=settings.budget_bytes,
+        ttl_ms=settings.ttl_ms,
+        pin_bytes=settings.pin_bytes,
+        owner=settings.owner,
+        tenant=settings.tenant,
     )
 
 
 def settings_from_pb(message: pb.NamespaceSettings, field: str) -> NamespaceSettings:
     """Settings of a KVCache namespace. What they may be is for the manager to say."""
-    if len(message.owner.encode()) > owner_bytes_max:
-        raise malformed(f"{field}.owner", f"longer than {owner_bytes_max} bytes")
-    if not message.owner.isprintable():
-        raise malformed(f"{field}.owner", f"{message.owner!r} has characters that cannot be printed")
+    for name, most in (("owner", owner_bytes_max), ("tenant", tenant_bytes_max)):
+        text = getattr(message, name)
+        if len(text.encode()) > most:
+            raise malformed(f"{field}.{name}", f"longer than {most} bytes")
+        if not text.isprintable():
+            raise malformed(f"{field}.{name}", f"{text!r} has characters that cannot be printed")
     named = {name: getattr(message, name) for name in NamespaceSettings.__struct_fields__ if message.HasField(name)}
     return NamespaceSettings(**named)
 

@@ -211,6 +211,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         clock_skew_ms=[_NO_SKEW if node.clock_skew_ms is None else node.clock_skew_ms for node in status.nodes],
         store=status.store,
         node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
+        is_secured=status.is_secured,
     )
 
 
@@ -273,6 +274,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
         epoch=message.epoch,
         primary_for_ns=message.primary_for_ms * MILLISECOND,
         store=message.store,
+        is_secured=message.is_secured,
     )
 
 

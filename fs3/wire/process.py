@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fs3.base.status import Code
 from fs3.base.units import MICROSECOND, MILLISECOND
+from fs3.model.connection import ConnectionInfo, ConnectionReport
 from fs3.model.slow import LoopStall, SlowOperation, SlowReport, Span
 from fs3.wire.pb import process_pb2 as pb
 
@@ -76,3 +77,25 @@ def slow_from_pb(message: pb.GetSlowReply) -> SlowReport:
             LoopStall(stall.wall_ms * MILLISECOND, stall.elapsed_us * MICROSECOND, tuple(stall.stack)) for stall in message.stalls
         ),
     )
+
+
+def connections_request_to_pb() -> pb.GetConnectionsRequest:
+    """GetConnections."""
+    return pb.GetConnectionsRequest()
+
+
+def connections_to_pb(report: ConnectionReport) -> pb.GetConnectionsReply:
+    """The answer to GetConnections."""
+    return pb.GetConnectionsReply(
+        connections=[
+            pb.ConnectionInfo(peer=one.peer, outgoing=one.is_outgoing, transport=one.transport, path=one.path, why=one.why)
+            for one in report.connections
+        ],
+        count=report.total,
+    )
+
+
+def connections_from_pb(message: pb.GetConnectionsReply) -> ConnectionReport:
+    """The answer to GetConnections."""
+    found = tuple(ConnectionInfo(one.peer, one.outgoing, one.transport, one.path, one.why) for one in message.connections)
+    return ConnectionReport(found, message.count)

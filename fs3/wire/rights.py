@@ -5,19 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fs3.core.security.capability import READ
 from fs3.model.method import Method
 from fs3.model.principal import Right
 from fs3.wire.methods import METHODS
+from fs3.wire.storage_needs import NEEDS, NO_NEED, OF_SERVICES
 
 _FORWARDED = "in the name of a target: from the node that has it, the present predecessor"
 _RESYNC = "from the node of the present predecessor of a syncing target"
+_OF_USERS, _EACH = "of users: a capability to", "each file or namespace that it names"
 _OWN_KEY = "of the node itself, by its own key"
+_TENANT = "of users: those of their tenant"
 _PERMISSIONS = "modes, ACLs, groups and root squash, by the user that has authenticated"
 
 CONDITIONS: Mapping[str, str] = {
     "Mgmtd.RegisterNode": _OWN_KEY,
     "Mgmtd.Heartbeat": _OWN_KEY,
     "Mgmtd.JoinCluster": "a token for machines",
+    "Mgmtd.OpenNamespace": _TENANT,
+    "Mgmtd.ListNamespaces": _TENANT,
+    "Mgmtd.ClearNamespace": _TENANT,
+    "Mgmtd.DeleteNamespace": _TENANT,
+    "Mgmtd.GetNamespaceCapabilities": _TENANT,
     "Mgmtd.MakeToken": "the key of a machine of the cluster",
     "Mgmtd.RevokeToken": "the key of a machine of the cluster",
     "Mgmtd.RemoveMachine": "the key of a machine of the cluster",
@@ -26,8 +35,8 @@ CONDITIONS: Mapping[str, str] = {
     "Meta.CheckPage": "as root",
     "Meta.Inspect": "as root",
     "Meta.Repair": "as root",
-    "Storage.Read": "for a repair: storage nodes only",
-    "Storage.Update": _FORWARDED,
+    "Storage.Read": f"{_OF_USERS} read {_EACH}; for a repair: storage nodes only",
+    "Storage.Update": f"{_OF_USERS} write {_EACH}; {_FORWARDED}",
     "Storage.ListChunks": f"with a fence: {_RESYNC}",
     "Storage.CompareRanges": _RESYNC,
     "Storage.MergeChannels": _RESYNC,
@@ -51,6 +60,8 @@ def condition_of(method: Method) -> str:
     found = CONDITIONS.get(method.full_name)
     if found is not None:
         return found
+    if (need := NEEDS.get(method)) is not None and need not in (NO_NEED, OF_SERVICES):
+        return f"{_OF_USERS} {'read' if need.right == READ else 'write'} {_EACH}"
     return _PERMISSIONS if method.service.endswith(".Meta") else ""
 
 

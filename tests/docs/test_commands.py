@@ -22,6 +22,7 @@ RUN_BY = {
     "docs/metadata-engines.md": "tests/processes/test_metas_on_etcd.py",
     "docs/quickstart.md": "tests/processes/test_quickstart.py",
     "docs/mount.md": "tests/processes/test_mount.py",
+    "docs/security.md": "tests/processes/test_readme.py",
     "docs/moves.md": "tests/processes/test_moves.py",
     "docs/metadata-recovery.md": "tests/processes/test_damaged_metadata.py",
 }

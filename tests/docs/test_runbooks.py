@@ -63,6 +63,7 @@ def document(targets: list[dict[str, Any]], nodes: list[dict[str, Any]] | None =
     slots = [{"target": each["target"], "node": each["node"], "state": each["public_state"]} for each in targets]
     made = {
         "managers": [],
+        "secured": False,
         "nodes": nodes if nodes is not None else [node("meta", role="meta"), *(node(each["node"]) for each in targets)],
         "targets": targets,
         "chains": [{"chain": 7, "targets": slots}],

@@ -193,6 +193,10 @@ def test_the_page_by_keyboard_and_for_readers(browser: Chromium) -> None:
         browser.press("Escape")
         browser.wait_for("!document.querySelector('#runbook').open")
         assert browser.evaluate("document.activeElement.textContent") == "What to do"
+        # It stays there while the sentence beside it is told anew.
+        said = browser.text('[data-code="node-dead"] ul')
+        browser.wait_for(f"document.querySelector('[data-code=\"node-dead\"] ul').textContent !== {json.dumps(said)}")
+        assert browser.evaluate("document.activeElement.textContent") == "What to do"
 
         # Canvases say what they show, as a whole and by piece.
         browser.evaluate("document.querySelector('#chain-map').focus()")

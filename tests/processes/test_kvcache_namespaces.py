@@ -195,6 +195,7 @@ def test_on_the_command_line(cluster: LocalCluster) -> None:
         "ttl": "1.5h",
         "pins": "1.0 MiB",
         "owner": "none",
+        "tenant": "none",
         "id": "",
     }
     assert kv(cluster, "show", "cli/new") == made
@@ -290,5 +291,5 @@ def test_names_that_cannot_be_keep_nothing_from_the_others(cluster: LocalCluster
 
 
 async def test_nothing_to_set(cluster: LocalCluster) -> None:
-    with pytest.raises(InvalidArgument, match="nothing to set: give budget_bytes, ttl, pin_bytes or owner"):
+    with pytest.raises(InvalidArgument, match="nothing to set: give budget_bytes, ttl, pin_bytes, owner or tenant"):
         await KVCache.set_namespace(cluster.url, "any")

@@ -42,7 +42,8 @@ class Lab:
         """A machine that is not started."""
         home = self.home / (directory or name)
         port = self.port + 2 + 2 * int(name[1:])
-        text = f'machine = "{name}"\ndata_dir = "{home}/lib"\naddress = "{address}"\nmanagers = ["{self.managers}"]\n{roles}'
+        text = f'machine = "{name}"\ndata_dir = "{home}/lib"\naddress = "{address}"\nmanagers = ["{self.managers}"]\n'
+        text += f"insecure = true\n{roles}"
         return LabMachine(home, f'{text}[[storage]]\nport = {port}\ndisks = ["{home}/d1", "{home}/d2"]\n')
 
     def status(self) -> dict:

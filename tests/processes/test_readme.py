@@ -40,7 +40,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def test_the_shell_commands(tmp_path: Path) -> None:
-    (script,) = [block for block in blocks("sh") if "fs3 up" in block and "fs3 mount" not in block]
+    (script,) = [block for block in blocks("sh") if "fs3 up" in block and not {"mount", "security"} & set(block.split())]
     port = str(free_ports(10))
     lines = [line for line in script.splitlines() if line and not line.startswith("pip install")]
     assert all(line.startswith("fs3 ") for line in lines)
@@ -51,6 +51,19 @@ def test_the_shell_commands(tmp_path: Path) -> None:
     finally:
         subprocess.run([str(BIN / "fs3"), "down", "--data-dir", str(tmp_path / "data")], check=False, capture_output=True)
     assert Path("/etc/hostname").read_text() in done.stdout
+
+
+def test_security(tmp_path: Path) -> None:
+    (script,) = [block for block in blocks("sh") if "fs3 security" in block]
+    assert script in (ROOT / "docs" / "security.md").read_text()
+    port = str(free_ports(10))
+    script = script.replace("/tmp/fs3-secure", str(tmp_path / "data")).replace(":8000", f":{port}")
+    try:
+        run(["bash", "-euxc", script.replace("fs3 up ", f"fs3 up --port {port} ")])
+        shown = run([str(BIN / "fs3"), "status", str(tmp_path / "data")]).stdout
+        assert "security: on; between machines, encrypted (TLS)" in shown
+    finally:
+        subprocess.run([str(BIN / "fs3"), "down", "--data-dir", str(tmp_path / "data")], check=False, capture_output=True)
 
 
 @pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}")

@@ -230,13 +230,40 @@ def test_every_wire_and_face_takes_a_token(cluster: LocalCluster, ann: str, tran
         assert pages.name == f"pages-{transport}"
 
 
-def test_what_happened_is_in_the_audit_log(cluster: LocalCluster, ann: str) -> None:
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="nothing can be mounted here")
+def test_a_mount_has_the_rights_of_its_token(cluster: LocalCluster, ann: str, tmp_path: Path) -> None:
+    file, point = tmp_path / "ann.token", tmp_path / "point"
+    point.mkdir()
+    file.touch(0o600)
+    file.write_text(ann)
+    alone = run("mount", cluster.url, str(point))
+    assert alone.returncode == 1
+    assert "the cluster asks who calls" in alone.stderr
+    done = run("mount", cluster.url, str(point), "--token-file", str(file))
+    assert done.returncode == 0, done.stderr
+    try:
+        assert sorted(os.listdir(point)) == sorted(
+            path.rpartition("/")[2] for path in open_as(cluster, ann).ls("/", detail=False)
+        )
+    finally:
+        assert run("umount", str(point)).returncode == 0
+    file.chmod(0o644)
+    assert "others can read the token" in run("mount", cluster.url, str(point), "--token-file", str(file)).stderr
+
+
+def test_what_happened_is_in_the_audit_log(cluster: LocalCluster, ann: str, tmp_path: Path) -> None:
+    file = tmp_path / "ann.token"
+    file.touch(0o600)
+    file.write_text(ann)
+    run("security", "rotate", cluster.address, token_file=file)
+    refusal_of(lambda: open_as(cluster, f"{ann[:14]}ffffffff{ann[22:]}").ls("/"))
     lines = [
         json.loads(line) for path in cluster.directory.path.glob("mgmtd*/audit.log") for line in path.read_text().splitlines()
     ]
     assert all({"time", "what", "who", "from", "result"} <= line.keys() for line in lines)
     told = {(line["what"], line["result"]) for line in lines}
     assert {("login", "ok"), ("login", "NOT_ADMITTED"), ("PutUser", "ok"), ("RevokeUser", "ok"), ("SetSecurity", "ok")} <= told
+    assert ("RotateKeys", "PERMISSION") in told
     assert any(line["what"] == "login" and line["who"] == "ann" and line["by"].startswith("token ") for line in lines)
 
 

@@ -33,7 +33,7 @@ reset_loop_after_fork()
 
 _OPTIONS = {
     "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size",
-    "token", "token_file",
+    "token", "token_file", "tls_ca", "tls_cert", "tls_key",
     # Of fsspec itself.
     "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths",
     "default_block_size", "default_cache_type", "default_fill_cache",
@@ -84,6 +84,9 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         block_size: int | None = None,
         token: str | Secret | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
         **options: Any,
     ) -> None:
         """No I/O happens here.
@@ -93,7 +96,8 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         `verify`: check every byte read against its checksum. `auto_mkdir`: writing creates missing parents, as object stores seem
         to. `chunk_size` (bytes) and `stripe`: of files created through this instance; None: as their directory says.
         `block_size`: bytes gathered by written files. `token`, `token_file`: of the user who asks, see `fs3.connect`; no pickle
-        has the token: a process that is not forked reads it from the file or from FS3_TOKEN. TypeError for other options.
+        has the token: a process that is not forked reads it from the file or from FS3_TOKEN. `tls_ca`, `tls_cert`, `tls_key`: see
+        `fs3.connect`. TypeError for other options.
         """
         check_options(options, _OPTIONS)
         super().__init__(**options)
@@ -122,7 +126,8 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
         if token and token_file:
             raise error(Code.INVALID, "token and token_file are given: one of them says who asks")
         secret = Secret(token) if isinstance(token, str) else token
-        make = _client_factory(self.embedded, ",".join(self.addresses), transport, verify, secret, token_file)
+        tls = tls_ca, tls_cert, tls_key
+        make = _client_factory(self.embedded, ",".join(self.addresses), transport, verify, secret, token_file, tls)
         self._pool = ClientPool(make)
         weakref.finalize(self, ClientPool.close_all, self._pool).atexit = False
 
@@ -267,8 +272,19 @@ def _client_factory(
     verify: bool,
     token: Secret | None,
     token_file: str | os.PathLike[str] | None,
+    tls: tuple[str | None, str | None, str | None],
 ) -> Callable[[], Coroutine[Any, Any, Client]]:
     """How a pool makes a client. It holds no reference to the filesystem, which would keep that alive."""
     if embedded is not None:
         return lambda: connect_embedded(embedded, verify=verify)
-    return lambda: connect(addresses, transport=transport, verify=verify, token=token, token_file=token_file)
+    ca, cert, key = tls
+    return lambda: connect(
+        addresses,
+        transport=transport,
+        verify=verify,
+        token=token,
+        token_file=token_file,
+        tls_ca=ca,
+        tls_cert=cert,
+        tls_key=key,
+    )

@@ -23,6 +23,7 @@ from fs3.base.limits import (
     page_lease_ms_max,
     pin_ms_max,
     replicas_max,
+    tenant_bytes_max,
     ttl_ms_max,
 )
 from fs3.base.status import Code
@@ -204,19 +205,26 @@ def check_timeout(timeout: Any) -> int:
 
 
 def check_settings(
-    *, budget_bytes: Any = None, ttl: Any = None, pin_bytes: Any = None, owner: Any = None, page_bytes: int = 1
+    *,
+    budget_bytes: Any = None,
+    ttl: Any = None,
+    pin_bytes: Any = None,
+    owner: Any = None,
+    tenant: Any = None,
+    page_bytes: int = 1,
 ) -> NamespaceSettings:
     """The settings of a namespace that are named: those that are not None. `page_bytes`: of its pages, as far as that is known.
 
     `budget_bytes`: one page or more; `math.inf`: none. `ttl`: seconds, more than 0; `math.inf`: none. `pin_bytes`: at most the
-    budget; 0: none. `owner`: printable text; "": none.
+    budget; 0: none. `owner`, `tenant`: printable text; "": none.
     """
     budget = None if budget_bytes is None else _budget(budget_bytes, page_bytes)
     return NamespaceSettings(
         budget_bytes=budget,
         ttl_ms=None if ttl is None else _ttl_ms(ttl),
         pin_bytes=None if pin_bytes is None else _integer(pin_bytes, "pin_bytes", 0, budget or cache_bytes_max),
-        owner=None if owner is None else _owner(owner),
+        owner=None if owner is None else _text(owner, "owner", owner_bytes_max),
+        tenant=None if tenant is None else _text(tenant, "tenant", tenant_bytes_max),
     )
 
 
@@ -244,15 +252,15 @@ def _ttl_ms(ttl: Any) -> int:
     return max(1, round(seconds * SECOND / MILLISECOND))
 
 
-def _owner(owner: Any) -> str:
-    if not isinstance(owner, str):
-        raise TypeError(f"owner is not str but {type(owner).__name__}")
-    length = len(_encode(owner, "owner"))
-    if length > owner_bytes_max:
-        raise _invalid(f"owner has {length} bytes; at most {owner_bytes_max} are allowed")
-    if not owner.isprintable():
-        raise _invalid(f"owner {owner!r} has characters that cannot be printed")
-    return owner
+def _text(value: Any, name: str, bytes_max: int) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not str but {type(value).__name__}")
+    length = len(_encode(value, name))
+    if length > bytes_max:
+        raise _invalid(f"{name} has {length} bytes; at most {bytes_max} are allowed")
+    if not value.isprintable():
+        raise _invalid(f"{name} {value!r} has characters that cannot be printed")
+    return value
 
 
 def check_lease_ms(lease_ms: Any) -> int:

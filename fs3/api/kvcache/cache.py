@@ -120,6 +120,9 @@ class KVCache(ListsPages, PageUpkeep):
         owner: str | None = None,
         token: str | Secret | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
@@ -127,7 +130,7 @@ class KVCache(ListsPages, PageUpkeep):
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
         (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
-        that is there already keeps its own. `token`, `token_file`: of the user who asks, as of `fs3.connect`.
+        that is there already keeps its own. `token`, `token_file`, `tls_ca`, `tls_cert` and `tls_key` are as of `fs3.connect`.
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
         page size or replica count, Unreachable when no manager answers.
@@ -137,7 +140,15 @@ class KVCache(ListsPages, PageUpkeep):
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
         settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
-        client = await connect(url, transport=transport, token=token, token_file=token_file)
+        client = await connect(
+            url,
+            transport=transport,
+            token=token,
+            token_file=token_file,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+        )
         try:
             return await cls._open(client, *wanted, settings, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:
@@ -238,17 +249,19 @@ class KVCache(ListsPages, PageUpkeep):
         ttl: float | None = None,
         pin_bytes: int | None = None,
         owner: str | None = None,
+        tenant: str | None = None,
     ) -> CacheNamespace:
         """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
-        0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
+        0 the hard pins, "" the owner. `tenant`: whose users may use it from now on. Returns it as it is then. `source`: a
+        client, or the cluster's URL. In a cluster with security this is for administrators.
 
         Raises TypeError or InvalidArgument when none is given and for what it cannot have (a budget below one page, or below what
         hard pins may hold), NotFound when there is none of this name, Unreachable when no manager answers.
         """
         check_name(name)
-        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, tenant=tenant)
         if settings == NamespaceSettings():
-            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes or owner", name)
+            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes, owner or tenant", name)
         async with client_of(source) as client:
             return await client.manager.set_namespace(name, settings)
 

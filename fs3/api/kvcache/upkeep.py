@@ -183,8 +183,13 @@ class PageUpkeep:
         """
         async with client_of(source) as client:
             namespaces = await list_namespaces(client, prefix)
-            report = await client.storage.page_usage()
-            return [usage_of(namespace, report, client.manager.routing) for namespace in namespaces]
+            storage, routing = client.storage, client.manager.routing
+            if storage.capabilities is None or not storage.capabilities.is_needed:
+                report = await storage.page_usage()
+                return [usage_of(namespace, report, routing) for namespace in namespaces]
+            # What users may ask for is one namespace at a time.
+            reports = await asyncio.gather(*(storage.page_usage(namespace.id) for namespace in namespaces))
+            return [usage_of(namespace, report, routing) for namespace, report in zip(namespaces, reports, strict=True)]
 
     def _count_lookup(self, found: LookupResult) -> None:
         there, unknown = found.hits, 0

@@ -38,6 +38,7 @@ from fs3.client.meta.readers import Readers
 from fs3.client.meta.remembered import RememberedAttributes
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
+from fs3.client.security.capabilities import Capabilities
 from fs3.model.inode import Inode, User
 from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
@@ -109,6 +110,9 @@ class MetaClient:
         self._sessions.on_return = self.readers.on_return
         self.remembered: RememberedAttributes | None = None
         """Attributes that need not be asked for; None: all are. See `remember_attributes`."""
+        self.capabilities: Capabilities | None = None
+        """Where those are kept that services answer with; None: in a cluster without security. To be set before there are views
+        of other users."""
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
         self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
 
@@ -233,7 +237,13 @@ class MetaClient:
             raise
         if changes:
             self._track_sessions(request, answer)
+        self._learn(answer)
         return reply, answer
+
+    def _learn(self, answer: Any) -> None:
+        """What was opened comes with what its opener may do."""
+        if self.capabilities is not None and type(answer) is OpenResult and answer.capability:
+            self.capabilities.learn(answer.capability)
 
     def submit(self, request: Request[R], done: OnAnswer[R]) -> None:
         """`ask` of a request that changes nothing, without a task where a service answers as it should. `done` gets the answer or
@@ -258,6 +268,7 @@ class MetaClient:
                         done(None, malformed)
                     else:
                         self._remember(turn, reply.message, request, answer)
+                        self._learn(answer)
                         done(answer, None)
                     return
                 assert why is not None
@@ -284,7 +295,9 @@ class MetaClient:
     def ask_directly(self, request: Request[R]) -> R | None:
         """`ask` of a request that changes nothing, on a thread that is not the loop's, which blocks meanwhile. None: not done,
         and `ask` has to be used."""
-        return self._direct.ask(request)
+        answer = self._direct.ask(request)
+        self._learn(answer)
+        return answer
 
     async def entries(self, path: str | PathRef, *, with_inodes: bool = False) -> AsyncIterator[Entry]:
         """A whole directory, page by page."""
@@ -378,6 +391,7 @@ class MetaClient:
                     break
             if waits:
                 for request, answer in zip(requests[:waits], answers, strict=False):
+                    self._learn(answer)
                     if request.mutates and not isinstance(answer, FS3Error):
                         self._track_sessions(request, answer)
                 return answers[:waits]

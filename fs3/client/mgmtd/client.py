@@ -73,6 +73,7 @@ from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
+from fs3.wire.mgmtd_capabilities import capabilities_reply_from_pb, namespace_capabilities_to_pb
 from fs3.wire.mgmtd_events import events_from_pb, list_events_to_pb
 from fs3.wire.mgmtd_machines import get_settings_to_pb, list_machines_to_pb, machines_from_pb, settings_history_from_pb
 from fs3.wire.mgmtd_queries import (
@@ -301,6 +302,12 @@ class MgmtdClient:
         """A KVCache namespace, made with these settings when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
         namespace: CacheNamespace = await self._ask(OpenNamespace(name, page_bytes, replicas, settings))
         return namespace
+
+    async def get_namespace_capabilities(self, namespaces: Sequence[int]) -> list[bytes | Code]:
+        """Capabilities of namespaces, by their ids; of each NO_NAMESPACE when it is not for this user, or BUSY."""
+        request = namespace_capabilities_to_pb(namespaces)
+        reply = await self._call(MGMTD.GetNamespaceCapabilities, request, call_timeout_ns, manager_read_ns)
+        return capabilities_reply_from_pb(reply, len(namespaces))
 
     async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
         """A page of the namespaces whose names begin with `prefix` and come after `after`, by name."""

@@ -51,6 +51,11 @@ def node_credentials(name: str, key: bytes) -> CredentialSource:
     return lambda: Credential(Claimant(LoginKind.NODE, name, name), key)
 
 
+def or_certificate(source: CredentialSource) -> CredentialSource:
+    """The same, and where there is nothing, the client certificate of the connection."""
+    return lambda: source() or CERTIFICATE
+
+
 def machine_credentials(proof: MachineProof, node: str = "") -> CredentialSource:
     """Of a machine that has joined, for one of its nodes; "": for who is root there."""
     return lambda: Credential(Claimant(LoginKind.NODE, proof.machine, node), proof.key)

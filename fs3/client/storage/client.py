@@ -11,6 +11,7 @@ from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_ma
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
+from fs3.client.security.capabilities import Capabilities
 from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
@@ -82,6 +83,15 @@ class StorageClient:
         self._host = host
         self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
+
+    def use_capabilities(self, capabilities: Capabilities) -> None:
+        """From now on requests show what this client may do: in a cluster with security."""
+        self._router.use_capabilities(capabilities)
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What requests show; None: nothing."""
+        return self._router.capabilities
 
     async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0, is_use: bool = True) -> list[ReadOutcome]:
         """Fill the buffers of these reads, one request per node. On anything but OK a buffer's content is undefined.
@@ -261,7 +271,7 @@ class StorageClient:
 
     def with_routing(self, routing: RoutingSource) -> StorageClient:
         """Another client on the same channels that follows other routing: tools look at one replica after another with it."""
-        return StorageClient(
+        other = StorageClient(
             routing,
             self._connector,
             self._clock,
@@ -270,6 +280,9 @@ class StorageClient:
             host=self._host,
             timeout_ns=self._timeout_ns,
         )
+        if self.capabilities is not None:
+            other.use_capabilities(self.capabilities)
+        return other
 
     async def close(self) -> None:
         """Take no more calls. The channels belong to the connector."""

@@ -7,15 +7,23 @@ been promised to any reader by then. The node answers as it does any read, under
 
 from __future__ import annotations
 
+from typing import Any
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import NodeId
 from fs3.base.limits import liveness_idle_ticks_max, liveness_tick_ns, small_read_bytes
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.direct_channels import DirectChannels, NodeChannels
+from fs3.client.security.capabilities import Capabilities
+from fs3.client.security.proving_channel import shown_max
 from fs3.client.storage.read_single import is_intact
 from fs3.client.storage.reads import ReadCounters
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.read_plan import ReadIO
+from fs3.core.security.capability import READ, subject_keys
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import BlockingChannel
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import single_read_reply_from_pb, single_read_request_to_pb
 
@@ -63,9 +71,15 @@ class DirectReads:
             channel = channels.channel(known)
             if channel is None:
                 return False
+            if router.capabilities is not None and not _show(router.capabilities, channels, node, channel, request, now):
+                return False
             message, got = channel.call(STORAGE.Read, request, buffer)
             answer = single_read_reply_from_pb(message)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as failure:
+            if isinstance(failure, FS3Error) and failure.code is Code.NO_CAPABILITY and router.capabilities is not None:
+                channels.shown.pop(node, None)
+                router.capabilities.doubt()
+                return False
             # A refusal of the whole request, or a connection that broke.
             self._channels.pause()
             return False
@@ -77,3 +91,26 @@ class DirectReads:
     def close(self) -> None:
         """Take no more reads; one that waits for its answer is broken off, and is not done."""
         self._channels.close()
+
+
+def _show(
+    capabilities: Capabilities, channels: NodeChannels, node: NodeId, channel: BlockingChannel, request: Any, now: int
+) -> bool:
+    """Put the capability for a read into its request, unless the connection has seen it. False: there is none, or it is to be
+    renewed, which is the loop's work."""
+    if not capabilities.is_needed:
+        return True
+    (key,) = subject_keys(request.chunks)
+    held = capabilities.find(key, READ)
+    if held is None or capabilities.is_due(held, now):
+        return False
+    known, seen = channels.shown.get(node, (None, set()))
+    if known is not channel:
+        seen = set()
+        channels.shown[node] = channel, seen
+    if held not in seen:
+        if len(seen) >= shown_max:
+            seen.clear()
+        request.capabilities.append(held.message)
+        seen.add(held)
+    return True

@@ -13,6 +13,8 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
+from fs3.client.security.capabilities import Capabilities
+from fs3.client.security.proving_channel import ProvingChannel
 from fs3.client.storage.health import UNRESPONSIVE, HealthProber
 from fs3.client.storage.hedged_reads import ReadHedger, Replicas
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth
@@ -56,6 +58,8 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self._prng = Prng(seed)
         self._routing = Routing()
         self._learned_at = clock.now()
+        self.capabilities: Capabilities | None = None
+        """What requests show; None: nothing."""
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
         self._prober = HealthProber(self)
@@ -101,8 +105,16 @@ class ReplicaRouter(ReplicaHealth, Replicas):
             known = self._routing.nodes.get(node)
             if known is None:
                 raise error(Code.UNAVAILABLE, f"node {node} is not in the routing info of version {self._routing.version}")
-            found = self._channels[node] = self._connector.channel(known.endpoints, known.host)
+            found = self._connector.channel(known.endpoints, known.host)
+            if self.capabilities is not None:
+                found = ProvingChannel(found, self.capabilities, self._clock)
+            self._channels[node] = found
         return found
+
+    def use_capabilities(self, capabilities: Capabilities) -> None:
+        """From now on requests show what this client may do."""
+        self.capabilities = capabilities
+        self._channels = {}
 
     def time_left(self, deadline: int) -> int:
         """Nanoseconds until a deadline. Raises FS3Error (DEADLINE) when there are none."""
@@ -157,6 +169,8 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self.note_routing_version(failure.routing_version)
         if failure.code in UNRESPONSIVE:
             self.on_unresponsive(node)
+        elif failure.code is Code.NO_CAPABILITY and isinstance(channel := self._channels.get(node), ProvingChannel):
+            channel.on_failure(failure)
 
     def report_bad(self, node: NodeId, chunk: ChunkId, chain: ChainId) -> None:
         """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. No read waits

@@ -66,6 +66,8 @@ class Refusal(Enum):
     BUSY = 3
     MOVED = 4
     """The node is not there, or must not answer: the chain is, or will be, another one than this client believes."""
+    UNPROVEN = 5
+    """The connection has not shown that this client may: what is shown with the next request may prove it."""
 
 
 class OtherReplica(Enum):
@@ -145,6 +147,7 @@ _ROWS = (
     _row("a write is under way here, the tail knows", RetryAction.TAIL, refusal=Refusal.DIRTY, asked=Asked.ELSE),
     _row("who was the tail is not any more", RetryAction.WAIT, refusal=Refusal.DIRTY, asked=Asked.TAIL),
     _row("too much to do there", RetryAction.WAIT, refusal=Refusal.BUSY, other=_NONE),
+    _row("the capability is shown again, or a newer one", RetryAction.WAIT, refusal=Refusal.UNPROVEN),
     _row(
         "it may have happened and must not happen twice",
         RetryAction.FAIL, refusal=_MOVED, other=_NONE, again=Repetition.UNSAFE,
@@ -180,6 +183,8 @@ def _refusal_of(it: Situation) -> Refusal:
         return Refusal.DIRTY
     if it.code is Code.BUSY:
         return Refusal.BUSY
+    if it.code is Code.NO_CAPABILITY:
+        return Refusal.UNPROVEN
     return Refusal.FINAL if it.code.retry is Retry.NEVER else Refusal.MOVED
 
 

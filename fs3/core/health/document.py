@@ -32,6 +32,7 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
         "epoch": status.epoch,
         "primary_for_ms": status.primary_for_ns // MILLISECOND,
         "store": status.store,
+        "secured": status.is_secured,
         "managers": [
             {
                 "name": manager.name,

@@ -68,7 +68,7 @@ def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
         ),
         *_of_clocks(document["nodes"]),
         *_of_tables(document["tables"]),
-        *_of_listening([*document["managers"], *document["nodes"]]),
+        *([] if document["secured"] else _of_listening([*document["managers"], *document["nodes"]])),
     ]
     if not document["tables"]:
         found.append(HealthProblem(HealthKind.NO_CHAINS, "there is no chain table yet: storage nodes are missing"))
@@ -181,7 +181,7 @@ def _of_tables(tables: list[dict[str, Any]]) -> list[HealthProblem]:
 
 
 def _of_listening(processes: list[dict[str, Any]]) -> list[HealthProblem]:
-    """No wire of this version knows who calls: a process that others reach is open to whatever reaches it."""
+    """In a cluster without security a process that others reach is open to whatever reaches it."""
     names = [process["name"] for process in processes if any(_is_reachable(endpoint) for endpoint in process["endpoints"])]
     if not names:
         return []
@@ -190,7 +190,20 @@ def _of_listening(processes: list[dict[str, Any]]) -> list[HealthProblem]:
 
 def _is_reachable(endpoint: str) -> bool:
     scheme, _, address = endpoint.partition("://")
-    return scheme in ("tcp", "grpc") and not address.strip("[").startswith(_LOOPBACK)
+    return scheme in ("tcp", "tls", "grpc", "grpcs") and not address.strip("[").startswith(_LOOPBACK)
+
+
+def describe_security(document: dict[str, Any]) -> str:
+    """Who may use the cluster, for people."""
+    processes = [*document["managers"], *document["nodes"]]
+    schemes = {endpoint.partition("://")[0] for each in processes for endpoint in each["endpoints"]}
+    travels = "encrypted (TLS)" if "tls" in schemes and "tcp" not in schemes else "not encrypted"
+    if document["secured"]:
+        return f"security: on; between machines, {travels}"
+    reached = [each["name"] for each in processes if any(_is_reachable(endpoint) for endpoint in each["endpoints"])]
+    if reached:
+        return f"security: off; open to whatever reaches {_list_names(reached)}; between machines, {travels}"
+    return "security: off; open to every program on its machine"
 
 
 def _etas(document: dict[str, Any]) -> dict[int, float]:

@@ -24,6 +24,7 @@ from fs3.base.limits import (
     namespaces_per_page_max,
     owner_bytes_max,
     page_bytes_max,
+    tenant_bytes_max,
     ttl_ms_max,
 )
 from fs3.base.status import Code
@@ -31,6 +32,7 @@ from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.chain import ChainTable
 from fs3.model.cluster import (
+    ANY_TENANT,
     CacheNamespace,
     ClearNamespace,
     DeleteNamespace,
@@ -53,6 +55,8 @@ class Namespaces:
         """`entropy`: random bytes that no other term of a manager has."""
         self._ledger = ledger
         self._entropy = entropy
+        self._by_id: tuple[int, dict[int, CacheNamespace]] | None = None
+        """Those of the list that had been changed so often."""
 
     @property
     def count(self) -> int:
@@ -63,7 +67,24 @@ class Namespaces:
         """A page of the stored ones, by name."""
         limit = min(wanted.limit or namespaces_per_page_max, namespaces_per_page_max)
         found, more = self._ledger.list_namespaces(wanted.prefix, wanted.after, limit)
+        if wanted.tenant is not ANY_TENANT:
+            page, found = found, []
+            while True:
+                found += [namespace for namespace in page if namespace.tenant == wanted.tenant]
+                if not more or len(found) >= limit:
+                    break
+                page, more = self._ledger.list_namespaces(wanted.prefix, page[-1].name, limit)
+            more = more or len(found) > limit
+            found = found[:limit]
         return NamespacePage(tuple(found), more, *self._version_and_next_id())
+
+    def find_by_id(self, number: int, tenant: str | None) -> CacheNamespace | None:
+        """The stored one with this id, if the tenant may use it."""
+        change = self._ledger.durable_counters.namespace_change
+        if self._by_id is None or self._by_id[0] != change:
+            self._by_id = change, {namespace.id: namespace for namespace in self._ledger.durable_namespaces.values()}
+        found = self._by_id[1].get(number)
+        return found if found is not None and _may_use(found, tenant) else None
 
     def find_ids(self, ids: Collection[int]) -> dict[int, CacheNamespace]:
         """Those of the stored ones that have one of these ids now. May be called from any thread."""
@@ -90,6 +111,8 @@ class Namespaces:
         if found is None:
             self._check_new(wanted)
             return None
+        if not _may_use(found, wanted.tenant):
+            raise RequestRejected(Code.ACCESS, f"the name {wanted.name!r} is taken by a namespace of another tenant")
         if wanted.page_bytes != found.page_bytes:
             raise RequestRejected(
                 Code.NAMESPACE_DIFFERS,
@@ -105,6 +128,7 @@ class Namespaces:
         if not 1 <= wanted.page_bytes <= page_bytes_max:
             raise RequestRejected(Code.INVALID, f"page_bytes is {wanted.page_bytes}, must be 1 to {page_bytes_max}")
         check_settings(wanted.settings, wanted.page_bytes)
+        _check_tenant(wanted.settings, wanted.tenant)
         if len(self._ledger.state.namespaces) >= namespaces_max:
             raise RequestRejected(
                 Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have; delete those of no more use"
@@ -120,6 +144,8 @@ class Namespaces:
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""
         named = wanted.settings.get_named()
+        if wanted.tenant is not ANY_TENANT:
+            named["tenant"] = wanted.tenant
         number = self._next_id()
         salt = self._make_salt(number)
         made = CacheNamespace(number, wanted.name, wanted.page_bytes, table.replicas, table.id, salt=salt, **named)  # type: ignore[arg-type]
@@ -128,10 +154,11 @@ class Namespaces:
 
     def set(self, wanted: SetNamespace) -> CacheNamespace:
         """Change the settings that are named."""
-        found = self._get(wanted.name)
+        found = self._get(wanted.name, wanted.tenant)
+        _check_tenant(wanted.settings, wanted.tenant)
         changed = msgspec.structs.replace(found, **wanted.settings.get_named())
         # What is not named has to fit what is.
-        whole = NamespaceSettings(changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner)
+        whole = NamespaceSettings(changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner, changed.tenant)
         check_settings(whole, found.page_bytes)
         if changed != found:
             self._ledger.put_namespace(changed)
@@ -139,7 +166,7 @@ class Namespaces:
 
     def clear(self, wanted: ClearNamespace) -> CacheNamespace:
         """Give it another id, unless it has another one than the client knows of."""
-        found = self._get(wanted.name)
+        found = self._get(wanted.name, wanted.tenant)
         if found.id != wanted.id:
             return found
         self._check_ids()
@@ -154,7 +181,7 @@ class Namespaces:
         with."""
         state = self._ledger.state
         found = state.namespaces.get(wanted.name)
-        if found is not None and found.made_as == wanted.made_as:
+        if found is not None and found.made_as == wanted.made_as and _may_use(found, wanted.tenant):
             self._ledger.forget_namespace(found)
         elif not 1 <= wanted.made_as <= state.counters.namespace:
             raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.made_as}")
@@ -168,11 +195,22 @@ class Namespaces:
     def _make_salt(self, number: int) -> bytes:
         return blake2b(number.to_bytes(8, "little"), key=self._entropy, digest_size=PAGE_SALT_BYTES).digest()
 
-    def _get(self, name: str) -> CacheNamespace:
+    def _get(self, name: str, tenant: str | None) -> CacheNamespace:
+        """Raises the same for one of another tenant as for one that there is not."""
         found = self._ledger.state.namespaces.get(name)
-        if found is None:
+        if found is None or not _may_use(found, tenant):
             raise RequestRejected(Code.NO_NAMESPACE, f"there is no such namespace: {name!r}")
         return found
+
+
+def _may_use(namespace: CacheNamespace, tenant: str | None) -> bool:
+    return tenant is ANY_TENANT or namespace.tenant == tenant
+
+
+def _check_tenant(settings: NamespaceSettings, tenant: str | None) -> None:
+    """RequestRejected when a user says whose a namespace is to be, and that is not its own tenant."""
+    if settings.tenant is not None and not (tenant is ANY_TENANT or settings.tenant == tenant):
+        raise RequestRejected(Code.PERMISSION, "only an administrator says which tenant a namespace belongs to")
 
 
 def check_settings(settings: NamespaceSettings, page_bytes: int) -> None:
@@ -190,3 +228,5 @@ def check_settings(settings: NamespaceSettings, page_bytes: int) -> None:
         raise RequestRejected(Code.INVALID, f"pin_bytes is {pins}, must be at most {of}")
     if len(owner.encode()) > owner_bytes_max:
         raise RequestRejected(Code.INVALID, f"owner has {len(owner.encode())} bytes, must have at most {owner_bytes_max}")
+    if len(tenant := (settings.tenant or "").encode()) > tenant_bytes_max:
+        raise RequestRejected(Code.INVALID, f"tenant has {len(tenant)} bytes, must have at most {tenant_bytes_max}")

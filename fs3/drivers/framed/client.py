@@ -20,12 +20,15 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.offers import ClientOffers
 from fs3.drivers.framed.passed_files import PassedFiles
 from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.model.connection import ConnectionInfo
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.ports.security import TicketSource
@@ -37,14 +40,21 @@ from fs3.wire.trace_context import with_contexts
 log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
-_FILE, _PLACES = FrameKind.FILE.value, FrameKind.PLACES.value
+_FILE, _PLACES, _PATH = FrameKind.FILE.value, FrameKind.PLACES.value, FrameKind.PATH.value
 
 
 class ClientConnection(Connection):
     """A server, as its client sees it."""
 
     def __init__(
-        self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: StreamSocket, clock: Clock, *, takes_files: bool
+        self,
+        channel: FramedChannel,
+        loop: asyncio.AbstractEventLoop,
+        sock: StreamSocket,
+        clock: Clock,
+        *,
+        takes_files: bool,
+        paths: BulkPaths | None = None,
     ) -> None:
         self._channel = channel
         self._pending = channel.pending
@@ -59,9 +69,20 @@ class ClientConnection(Connection):
         self._files = PassedFiles(sock) if takes_files and isinstance(sock, socket.socket) else None
         if self._files is not None:
             self._recv_staged = self._files.recv_into
+        self._is_plain = isinstance(sock, socket.socket)
+        path = None if paths is None or not self._is_plain else paths.client(channel.endpoint, self._send_path)
+        self.offers = None if path is None else ClientOffers(self, channel, path)
+        if channel.counts is not None:
+            channel.counts.open.add(self)
 
     def __repr__(self) -> str:
         return f"<connection to {self._channel.endpoint}>"
+
+    def describe(self) -> ConnectionInfo:
+        """See `Describable.describe`."""
+        path = None if self.offers is None else self.offers.path
+        endpoint, passes, plain = self._channel.endpoint, self._files is not None, self._is_plain
+        return describe_connection(endpoint, endpoint, path, passes=passes, out=True, plain=plain)
 
     def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         kind, _, code, request_id, _, length, _ = frame
@@ -86,8 +107,11 @@ class ClientConnection(Connection):
                 self._receive_message(call, header)
         elif kind == _FILE and self._files is not None and not length:
             self._files.on_file(request_id)
-        else:
+        elif self.offers is None or not self.offers.on_frame(frame, header):
             raise FrameError(f"a server sends no frames of kind {kind}")
+
+    def _send_path(self, step: int, header: bytes) -> None:
+        self.send(pack(_PATH, 0, 0, len(header), 0, step) + header)
 
     @property
     def code_of_requests(self) -> int:
@@ -235,6 +259,10 @@ class ClientConnection(Connection):
         self._sink = self._message = self._payload = self._places = None
         if self._files is not None:
             self._files.close()
+        if self.offers is not None:
+            self.offers.close()
+        if self._channel.counts is not None:
+            self._channel.counts.open.discard(self)
         self._channel.on_connection_lost(self, self._code, reason)
 
 
@@ -249,8 +277,10 @@ class FramedChannel(ClientChannel):
         calls_max: int = calls_per_connection_max,
         counts: RpcCounts | None = None,
         tickets: TicketSource | None = None,
+        paths: BulkPaths | None = None,
     ) -> None:
         super().__init__(endpoint, clock, calls_max, counts, tickets)
+        self._paths = paths
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
         self._sockets = sockets
@@ -281,7 +311,7 @@ class FramedChannel(ClientChannel):
         else:
             assert self._loop is not None
             takes_files = self._sockets.may_pass_files(sock)
-            self._connection = ClientConnection(self, self._loop, sock, self._clock, takes_files=takes_files)
+            self._connection = ClientConnection(self, self._loop, sock, self._clock, takes_files=takes_files, paths=self._paths)
             self._sweep_later()
             self._on_connected()
 
@@ -306,8 +336,18 @@ class FramedChannel(ClientChannel):
         data, length = call.data, call.length
         # Only what has a buffer for its bytes is large enough to be worth it.
         code = 0 if call.into is None else connection.code_of_requests
+        offers = connection.offers
+        if offers is not None:
+            code |= offers.code_of_requests
         if call.span is not None:
             data, code = with_contexts(data, call.span.contexts, code)
+        if offers is not None and length:
+            offer = offers.offer(call, data, code, min(timeout_ms, TIMEOUT_MS_MAX))
+            if offer is not None:
+                connection.send(offer)
+                call.data = b""
+                call.parts = ()
+                return
         head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, code, min(timeout_ms, TIMEOUT_MS_MAX)) + data
         if not length:
             connection.send(head)

@@ -117,10 +117,6 @@ class FramedListener:
                 continue
             gate = self._admission.gate
             auth = AuthContext() if gate is None else gate.open(peer)
-            if auth is None:
-                self._context.peer_log.warning("%s has too many connections of %s that prove nothing", self.endpoint, peer)
-                secured.close()
-                continue
             connection = ServerConnection(self, self._context, secured, peer, auth)
             self._connections[connection] = None
             if not connection.is_secured:

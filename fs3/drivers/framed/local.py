@@ -9,9 +9,10 @@ import socket
 import stat
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.framed.listener import FramedListener
@@ -20,6 +21,7 @@ from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Listener
+from fs3.runtime.private_files import check_own_directory
 from fs3.wire.endpoints import parse_socket_path, strip_scheme
 
 __all__ = ["EmbeddedTransport", "LocalTransport"]
@@ -54,6 +56,9 @@ class LocalTransport(FramedTransport):
         path = parse_socket_path(endpoint)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            check_own_directory(Path(path).parent)
+            # The file is made with it: there is no moment at which others could connect.
+            os.fchmod(sock.fileno(), self._mode)
             try:
                 sock.bind(path)
             except OSError as problem:
@@ -61,14 +66,30 @@ class LocalTransport(FramedTransport):
                     raise
                 _remove_stale(path, endpoint)
                 sock.bind(path)
-            # Before the listener is made: until it listens, no client gets in.
-            os.chmod(path, self._mode)
+            if self._mode & 0o077:
+                os.chmod(path, self._mode)  # whatever the umask has taken away
             return LocalListener(sock, self._server_context(endpoint, bindings), path)
         except OSError as problem:
             sock.close()
-            if isinstance(problem, type(error(Code.EXISTS, ""))):
+            if isinstance(problem, FS3Error) and problem.code is not Code.NOT_FOUND:
                 raise
             raise error(Code.INVALID, f"cannot listen at {endpoint}: {problem.strerror}") from None
+
+    async def dial(self, endpoint: str) -> StreamSocket:
+        """See `StreamSockets.dial`. UNAVAILABLE when another user listens there, who is neither this one nor root."""
+        sock = await self._dial(endpoint)
+        return self._check_listener(endpoint, sock)
+
+    def _secure_blocking(self, endpoint: str, sock: socket.socket) -> StreamSocket:
+        return self._check_listener(endpoint, sock)
+
+    @staticmethod
+    def _check_listener(endpoint: str, sock: socket.socket) -> socket.socket:
+        uid = _credentials(sock)[1]
+        if uid not in (os.geteuid(), 0):
+            sock.close()
+            raise error(Code.UNAVAILABLE, f"{endpoint}: another user (uid {uid}) listens there, and is not believed")
+        return sock
 
     def _tune(self, sock: socket.socket) -> None:
         # The default of 208 KiB makes sender and receiver take turns: 3 GB/s. With room for a megabyte they overlap: 14 GB/s.

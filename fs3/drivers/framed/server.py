@@ -12,7 +12,9 @@ from typing import Protocol
 from fs3.base import limits
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
+from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.passed_files import FilePasser, places_bytes_min
 from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
@@ -22,12 +24,13 @@ from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.drivers.tls.socket import PlainPeer, TlsError
+from fs3.model.connection import ConnectionInfo
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
+from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
 from fs3.wire.trace_context import unpack_contexts
 
 log = logging.getLogger("fs3.transport")
@@ -76,6 +79,8 @@ class ServerContext:
     replies: ReplyBudget
     peer_log: RateLimitedLog
     sockets: StreamSockets
+    paths: BulkPaths | None = None
+    """None: no client gets one."""
 
 
 class ConnectionOwner(Protocol):
@@ -131,6 +136,13 @@ class FramedCall(ServerCall):
 
     def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
         connection = self._connection
+        offer = connection.offers.offer(self, data, parts, length) if length else None
+        if offer is not None:
+            connection.send(offer)
+            connection.on_answered(self)
+            if on_sent is not None:
+                run_guarded(on_sent)
+            return
         head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
         if not length:
             connection.send(head)
@@ -216,8 +228,11 @@ class ServerConnection(Connection):
         self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
-        passes_files = isinstance(sock, socket.socket) and context.sockets.may_pass_files(sock)
+            self._admission.counts.open.add(self)
+        is_plain = isinstance(sock, socket.socket)
+        passes_files = is_plain and context.sockets.may_pass_files(sock)
         self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
+        self.offers = ServerOffers(self, context.paths, is_plain=is_plain)
         super().__init__(context.loop, sock)
         if self._tls is not None:
             self._tls.on_ready = self._on_secured
@@ -225,10 +240,17 @@ class ServerConnection(Connection):
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
 
+    def describe(self) -> ConnectionInfo:
+        """See `Describable.describe`."""
+        endpoint, offers = self._admission.endpoint, self.offers
+        passes, plain = self._passer is not None, offers.is_plain
+        return describe_connection(self.peer, endpoint, offers.path, passes=passes, out=False, plain=plain)
+
     @property
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
-        return not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+        is_idle = not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
+        return is_idle and self.offers.is_idle
 
     @property
     def is_secured(self) -> bool:
@@ -246,25 +268,48 @@ class ServerConnection(Connection):
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_reception()
-        kind, method_id, code, request_id, _, length, timeout_ms = frame
+        kind, _, code, request_id, _, length, _ = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
-                raise FrameError(f"a client sends no frames of kind {kind}")
+                if not self.offers.on_frame(frame, header):
+                    raise FrameError(f"a client sends no frames of kind {kind}")
+                return
             if length:
                 raise FrameError(f"a CANCEL with a payload of {length} bytes")
             cancelled = self._calls.pop(request_id, None)
             if cancelled is not None:
                 cancelled.cancel()
+            else:
+                self.offers.cancel(request_id)
             return
-        if request_id in self._calls or not request_id:
+        if code & ASKS_PATH:
+            self.offers.is_asked = True
+        found = self.begin_call(frame, header, length)
+        if found is None:
+            return
+        if self.offers.is_asked:
+            self.offers.on_asked()
+        call, binding = found
+        if length:
+            self._incoming = found
+            self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(call.request)))
+        else:
+            self._admit(call, binding, call.arrived_at)
+
+    def begin_call(self, frame: Frame, header: bytes | bytearray, length: int) -> tuple[FramedCall, MethodBinding] | None:
+        """The call that a request with a payload of `length` bytes begins. None: it was declined. Raises FrameError."""
+        request_id = frame.request_id
+        if request_id in self._calls or not request_id or self.offers.is_fetching(request_id):
             raise FrameError(f"request id {request_id} is under way already")
         now = self._now()
         try:
-            binding, request = self._admission.admit(method_id, header, length, self._open_calls, self.auth, now)
+            open_calls = self._open_calls + self.offers.fetching_count
+            binding, request = self._admission.admit(frame.method, header, length, open_calls, self.auth, now)
         except RequestRefused as refusal:
             self._decline(frame, refusal)
-            return
-        deadline = now + timeout_ms * MILLISECOND if timeout_ms else NEVER
+            return None
+        code = frame.code
+        deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
         takes_places = code & TAKES_PLACES != 0 and self._passer is not None
         if code & TRACED and binding.tracer is not None:
             traced = TracedFramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
@@ -273,11 +318,13 @@ class ServerConnection(Connection):
         else:
             call = FramedCall(self, binding.method, request, deadline, request_id, takes_places=takes_places)
         call.arrived_at = now
-        if length:
-            self._incoming = (call, binding)
-            self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(request)))
-        else:
-            self._admit(call, binding, now)
+        return call, binding
+
+    def on_offer_ended(self) -> None:
+        """A reply that was offered was fetched, or is queued now."""
+        self.check_queue()
+        if self._admission.is_closing:
+            self._owner.on_progress()
 
     def _decline(self, frame: Frame, refusal: RequestRefused) -> None:
         """Answer without a handler, and throw the payload away."""
@@ -344,6 +391,10 @@ class ServerConnection(Connection):
         assert self._incoming is not None
         (call, binding), self._incoming = self._incoming, None
         call.payload, self._destination, self._reception = self._destination, None, None
+        self.admit_arrived(call, binding)
+
+    def admit_arrived(self, call: FramedCall, binding: MethodBinding) -> None:
+        """The payload of a request is there."""
         now = self._now()
         if now >= call.deadline:
             # The client has given the call up: the work would be for nothing.
@@ -395,15 +446,18 @@ class ServerConnection(Connection):
     def _release_reception(self) -> None:
         reception, self._reception, self._destination = self._reception, None, None
         if reception is not None:
-            self._on_released(reception.length)
+            self.on_released(reception.length)
             reception.release()
 
     def release_payload(self, payload: memoryview) -> None:
         """The handler of a call needs the payload no longer."""
-        self._on_released(len(payload))
+        if self.offers.release(payload):
+            return
+        self.on_released(len(payload))
         self.pool.release(payload)
 
-    def _on_released(self, length: int) -> None:
+    def on_released(self, length: int) -> None:
+        """So much of what is held was released."""
         self.held_bytes -= length
         budget = self._postponed
         if budget is not None and not self.is_closed:
@@ -533,6 +587,8 @@ class ServerConnection(Connection):
             self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
+        elif self.offers.is_stalled(now):
+            self._give_up(f"it has said of no offer for {bounds.send_stall_ns / SECOND:.3g} s that it has the bytes")
         elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
         elif now >= self.auth.until:
@@ -594,6 +650,7 @@ class ServerConnection(Connection):
         self._rate_since += gap_ns
         self._taken_since += gap_ns
         self._sent_since += gap_ns
+        self.offers.moved_at += gap_ns
 
     def _give_up(self, reason: str) -> None:
         self._context.peer_log.warning("%s disconnects %s: %s", self._admission.endpoint, self.peer, reason)
@@ -603,6 +660,7 @@ class ServerConnection(Connection):
         log.debug("%s: %s has gone: %s", self._admission.endpoint, self.peer, reason)
         self._incoming = self._postponed = None
         self._release_reception()
+        self.offers.close()
         unserved, self._unserved = self._unserved, None
         if unserved is not None:
             self._replies.cancel(self)
@@ -610,6 +668,7 @@ class ServerConnection(Connection):
         self._count_replies(0)
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
+            self._admission.counts.open.discard(self)
         if self._admission.gate is not None:
             self._admission.gate.close(self.auth)
         self.auth.on_lost.clear()

@@ -13,6 +13,7 @@ from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.framed.blocking import BlockingConnection
+from fs3.drivers.framed.bulk_path import BulkPaths
 from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.server import ServerContext, ServerLimits
 from fs3.drivers.framed.sockets import StreamSocket
@@ -45,11 +46,12 @@ class FramedTransport:
         counts: RpcCounts | None = None,
         gate: Gate | None = None,
         tickets: TicketSource | None = None,
+        paths: BulkPaths | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`, `replies`: memory of servers for
         requests and replies; by default all listeners of a loop share one of each. `counts`: where calls are counted; None: they
         are not. `gate`: what the connections of its listeners have to prove; None: nothing. `tickets`: what its channels prove
-        themselves with."""
+        themselves with. `paths`: how payloads travel beside the stream; None: they do not."""
         self._clock = clock
         self._calls_max = calls_max
         self._bounds = bounds or ServerLimits()
@@ -58,6 +60,7 @@ class FramedTransport:
         self._counts = counts
         self._gate = gate
         self._tickets = tickets
+        self._paths = paths
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
@@ -86,7 +89,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts, self._tickets)
+        return FramedChannel(endpoint, self._clock, self, self._calls_max, self._counts, self._tickets, self._paths)
 
     def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
         """See `fs3.ports.rpc.BlockingTransport.connect_blocking`."""
@@ -169,4 +172,5 @@ class FramedTransport:
             replies=self._replies if self._replies is not None else reply_budget_of(loop),
             peer_log=RateLimitedLog(self._clock),
             sockets=self,
+            paths=self._paths,
         )

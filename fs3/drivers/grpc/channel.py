@@ -67,6 +67,7 @@ class GrpcChannel(ClientChannel):
     def _finish_dial(self) -> None:
         if not self._is_closed:
             self._on_connected()
+            self.connections = 0  # the library connects anew when it likes, and does not say
 
     def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
         assert self._loop is not None

@@ -124,9 +124,6 @@ class MemoryChannel(ClientChannel):
         self._end_dial()
         gate = listener.admission.gate
         auth = AuthContext() if gate is None else gate.open(f"memory:{self.host or 'client'}")
-        if auth is None:
-            self._on_connect_failed(error(Code.UNAVAILABLE, f"{self.endpoint} accepts no more connections from {self.host!r}"))
-            return
         self._connection = MemoryConnection(self._network, self, listener, auth)
         self._on_connected()
 

@@ -39,7 +39,7 @@ class SpaceReserve:
             if self._file.stat().st_size >= self._size_bytes:
                 return
         try:
-            handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return
         try:

@@ -16,6 +16,8 @@ from fs3.ports.security import Gate
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import authenticated_to_pb
 
+_STORAGE = int(Right.STORAGE)
+
 
 class RequestRefused(Exception):
     """A request that does not reach a handler; the server answers it with `code` and `message`."""
@@ -76,7 +78,7 @@ class RequestAdmission:
             request = binding.parse(data)
         except DecodeError as problem:
             raise self._refuse(Code.INVALID, f"the request of {binding.method!r} cannot be read: {problem}") from problem
-        if not auth.rights & Right.STORAGE and binding.method.is_forward(request):
+        if not auth.rights & _STORAGE and binding.method.is_forward(request):
             # Here, since what comes from storage nodes has memory of its own, which its payload would take next.
             raise self._refuse(Code.PERMISSION, f"{binding.method!r} in the name of a target is for storage nodes")
         return binding, request
@@ -88,7 +90,10 @@ class RequestAdmission:
             auth.lapse()
         if binding.rights & auth.rights:
             return
-        if auth.principal is None or has_lapsed:
+        code = Code.NOT_AUTHENTICATED if auth.principal is None or has_lapsed else Code.PERMISSION
+        if self.gate is not None and not has_lapsed:
+            self.gate.note_denied(auth, binding.method.name, code)
+        if code is Code.NOT_AUTHENTICATED:
             raise self._refuse(Code.NOT_AUTHENTICATED, f"{binding.method!r} is for those who have authenticated")
         raise self._refuse(Code.PERMISSION, f"{binding.method!r} is not for this caller")
 

@@ -229,14 +229,16 @@ class ClientChannel:
         self._shown = b""
         """The ticket that was sent last on this connection."""
         self._unsubscribe: EndSubscription | None = None
-        self._counts = counts
+        self.counts = self._counts = counts
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
         """Calls without a place, oldest first; some of them may have ended."""
         self.activity = 0
         """See `fs3.ports.rpc.Channel.activity`; the wire counts it up."""
-        self._now = clock.now
+        self.connections = 0
+        """See `fs3.ports.rpc.Channel.connections`."""
+        self.now = self._now = clock.now
         self._calls_max = calls_max
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -474,6 +476,7 @@ class ClientChannel:
     def _on_connected(self) -> None:
         self._is_opening = False
         self._is_open = True
+        self.connections += 1
         self._connect_error = None
         self._backoff_ns = connect_backoff_min_ns
         if self._tickets is not None:

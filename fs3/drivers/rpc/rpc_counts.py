@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fs3.base.counting import OTHER_CODE, CallCounts, Histogram
 from fs3.base.status import Code
+from fs3.drivers.rpc.open_connections import OpenConnections
 from fs3.model.method import Method, PayloadSide
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import HistogramReading, Metric, Sample
@@ -29,6 +30,8 @@ class RpcCounts:
         """Requests that did not reach a handler."""
         self.connections = 0
         """Of clients, open now."""
+        self.open = OpenConnections()
+        """On the framed wire, of clients and to servers."""
 
     def of_served(self, method: Method) -> CallCounts:
         """The counts of a method that is served here."""

@@ -115,6 +115,13 @@ class TlsSocket:
         done = 0
         self._is_drained = False
         while done < wanted and self._failure is None:
+            if not self._incoming.pending and not self._tls.pending():  # cheaper to ask than to have it say so by an exception
+                if done and (self._is_drained or self._is_blocking):
+                    break
+                try:
+                    self._fill()
+                except BlockingIOError:
+                    break
             try:
                 got: int = self._tls.read(wanted - done, view[done:])  # type: ignore[assignment]
             except ssl.SSLWantReadError:

@@ -136,6 +136,13 @@ DISK_WAIT = Metric(
 DISK_GROUPED = Metric("fs3_disk_write_updates_total", _C, "Updates in those groups.", ("target",), _STORAGE)
 COLD_SECONDS = Metric("fs3_disk_read_seconds", _H, "How long reads of what is not in memory took.", ("target",), _STORAGE)
 READS = Metric("fs3_read_ios_total", _C, "Pieces that were read: warm from memory, cold from a disk.", ("temperature",), _STORAGE)
+CAPABILITIES = Metric(
+    "fs3_capabilities_total",
+    _C,
+    "Capabilities that clients have shown, taken and refused, and requests that were refused for the want of one.",
+    ("outcome",),
+    _STORAGE,
+)
 COLD_WAITING = Metric("fs3_cold_reads_waiting", _G, "Requests that wait for memory to read what is cold.", (), _STORAGE)
 ROWS_CACHED = Metric("fs3_index_rows_cached", _G, "Rows of the chunk index in memory.", ("target",), _STORAGE)
 ROWS_LOGGED = Metric("fs3_index_rows_in_log", _G, "Rows that only the log has durably.", ("target",), _STORAGE)

@@ -15,20 +15,24 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.problems import describe
 from fs3.core.meta.operations import OPERATIONS
+from fs3.core.meta.ops.get_capabilities import find_rights
 from fs3.core.meta.ops.hold import find_unnamed
 from fs3.core.meta.ops.statfs import statfs
+from fs3.core.security.issue import holder_for
 from fs3.core.txn import KVRowDamaged, ReadTxn
+from fs3.model.capabilities import GetCapabilities
 from fs3.model.lock import Lock
 from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
 from fs3.model.remembered import REMEMBERED, inodes_told
-from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
+from fs3.model.requests import Append, Caller, KeepAlive, Open, Repair, Request, StatFs
 from fs3.model.trace import CallSpan
 from fs3.model.watch import Watch, WatchNews
 from fs3.ports.kv import KV, OnDone
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
+from fs3.services.meta.capability_issuer import CapabilityIssuer
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
 from fs3.services.meta.contexts import RequestContexts, caller_of
@@ -39,7 +43,7 @@ from fs3.wire.methods import META
 
 log = logging.getLogger("fs3.meta")
 
-assert set(OPERATIONS) == set(VERBS) - {StatFs, KeepAlive, Watch}, "a verb has no operation"
+assert set(OPERATIONS) == set(VERBS) - {StatFs, KeepAlive, Watch, GetCapabilities}, "a verb has no operation"
 
 _REPLY_FULL = MetaError(Code.TOO_LARGE, "the answers before this one fill the reply; ask again for the rest")
 
@@ -60,6 +64,7 @@ class VerbHandlers:
         locks: LockQueue,
         capacity: CapacityCache,
         leases: AttributeLeases,
+        issuer: CapabilityIssuer,
     ) -> None:
         self._kv = kv
         self._contexts = contexts
@@ -70,6 +75,7 @@ class VerbHandlers:
         self.operations: dict[type[Any], int] = dict.fromkeys(VERBS, 0)
         """How many of each kind were asked for, those in batches included."""
         self._leases = leases
+        self._issuer = issuer
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
@@ -78,6 +84,7 @@ class VerbHandlers:
         found[META.KeepAlive] = self._keep_alive
         found[META.Watch] = self._watch
         found[META.Batch] = self._batch
+        found[META.GetCapabilities] = self._get_capabilities
         return found
 
     # --- single requests ----------------------------------------------------------------------------------------------
@@ -88,6 +95,7 @@ class VerbHandlers:
         is_repair = verb.record is Repair
         counted, record = self.operations, verb.record
         leases, is_remembered = self._leases, verb.record in REMEMBERED
+        issuer = self._issuer
 
         def handle(call: Call) -> None:
             counted[record] += 1
@@ -106,6 +114,8 @@ class VerbHandlers:
                     return
                 if is_repair and answer.done:
                     log.warning("repaired for user %d: %s; %s", ctx.user.uid, describe(request.problem), answer.what)
+                if call.auth.principal is not None and type(answer) is OpenResult:
+                    answer = issuer.complete(call.auth, ctx.user, answer, write=opens_to_write(request))
                 reply = verb.reply_to_pb(answer)
                 if is_remembered and is_at_once:
                     reply.watch = leases.note(ctx.client, inodes_told(request, answer))
@@ -187,6 +197,36 @@ class VerbHandlers:
 
         self._kv.submit_read(lambda txn: find_unnamed(txn, request), found)
 
+    def _get_capabilities(self, call: Call) -> None:
+        """What the caller had is renewed at once; the rows say what it may do with the rest."""
+        self.operations[GetCapabilities] += 1
+        try:
+            ctx = self._contexts.context_of(caller_of(call), mutates=False)
+            request: GetCapabilities = VERBS[GetCapabilities].request_from_pb(call.request)
+        except FS3Error as why:
+            call.fail(why.code, why.strerror or "")
+            return
+        auth, issuer = call.auth, self._issuer
+        if not holder_for(auth):
+            call.fail(Code.UNSUPPORTED, "this caller needs no capabilities")
+            return
+        answers = [issuer.renew(auth, wanted) for wanted in request.wanted]
+        left = [index for index, answer in enumerate(answers) if answer is None]
+        asked = GetCapabilities(tuple(request.wanted[index] for index in left))
+
+        def done(found: list[int | Code] | None, why: BaseException | None) -> None:
+            if why is not None or found is None:
+                _fail(call, ctx, why, "")
+                return
+            for index, granted in zip(left, found, strict=True):
+                answers[index] = granted if isinstance(granted, Code) else issuer.seal(auth, request.wanted[index], granted)
+            call.reply(VERBS[GetCapabilities].reply_to_pb(answers))
+
+        if left:
+            self._kv.submit_read(lambda txn: find_rights(txn, ctx, asked), done)
+        else:
+            done([], None)
+
     # --- many at once -------------------------------------------------------------------------------------------------
 
     def _batch(self, call: Call) -> None:
@@ -235,7 +275,7 @@ class VerbHandlers:
             if why is not None or outcomes is None:
                 _fail(call, whole, why, "")
             else:
-                _answer_batch(call, whole, items, outcomes)
+                self._answer_batch(call, whole, items, outcomes)
 
         self._kv.submit_read(op, done)
 
@@ -254,7 +294,7 @@ class VerbHandlers:
             if begun == len(items):
                 if call.span is not None:
                     call.span.part("commit", began_at, self._contexts.now())
-                _answer_batch(call, whole, items, outcomes)
+                self._answer_batch(call, whole, items, outcomes)
             else:
                 submit()
 
@@ -282,6 +322,23 @@ class VerbHandlers:
 
         submit()
 
+    def _answer_batch(self, call: Call, whole: OpContext, items: BatchItems, outcomes: Outcomes) -> None:
+        answers = list(outcomes)
+        is_proved = call.auth.principal is not None
+        for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
+            if isinstance(outcome, BaseException):
+                named = "" if isinstance(item, FS3Error) else item.request.error_path
+                answers[index] = error(*_explain(whole, outcome, named))
+            elif is_proved and type(outcome) is OpenResult and not isinstance(item, FS3Error):
+                write = opens_to_write(item.request)
+                answers[index] = self._issuer.complete(call.auth, whole.user, outcome, write=write)
+        call.reply(batch_reply_to_pb(items, answers))
+
+
+def opens_to_write(request: Request[Any]) -> bool:
+    """Of a request that is answered as an open is."""
+    return isinstance(request, Open) and request.write
+
 
 def _timed(span: CallSpan, contexts: RequestContexts, done: OnDone[Any]) -> OnDone[Any]:
     """`done` of a change whose operation is traced."""
@@ -292,15 +349,6 @@ def _timed(span: CallSpan, contexts: RequestContexts, done: OnDone[Any]) -> OnDo
         done(answer, why)
 
     return timed
-
-
-def _answer_batch(call: Call, whole: OpContext, items: BatchItems, outcomes: Outcomes) -> None:
-    answers = list(outcomes)
-    for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
-        if isinstance(outcome, BaseException):
-            named = "" if isinstance(item, FS3Error) else item.request.error_path
-            answers[index] = error(*_explain(whole, outcome, named))
-    call.reply(batch_reply_to_pb(items, answers))
 
 
 def _fail(call: Call, ctx: OpContext, why: BaseException | None, named: str) -> None:

@@ -17,6 +17,7 @@ from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.lease_giver import GIVER_BYTES
+from fs3.core.security.state import SecurityState
 from fs3.core.txn import Txn
 from fs3.model.cluster import RoleConfig
 from fs3.model.inode import Inode, User
@@ -26,6 +27,7 @@ from fs3.ports.rpc import Bindings
 from fs3.runtime.config import parse_config
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
+from fs3.services.meta.capability_issuer import CapabilityIssuer
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.chunk_client import ChunkClient
@@ -60,8 +62,10 @@ class MetaService:
         entropy: Callable[[int], bytes],
         *,
         owner: User | None = None,
+        security: SecurityState | None = None,
     ) -> None:
         """`storage` removes chunks; `owner` gets the root directory when it is created: by default the user of this process.
+        `security`: what capabilities are sealed with, for callers that have proved who they are.
 
         The KV store belongs to the caller, who closes it after `stop`.
         """
@@ -79,7 +83,10 @@ class MetaService:
         self._contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._appends = AppendQueue(self._changes)
         self._locks = LockQueue(kv, clock, self._changes)
-        self._handlers = VerbHandlers(kv, self._contexts, self._changes, self._appends, self._locks, self._capacity, self.leases)
+        self.issuer = CapabilityIssuer(security or SecurityState(), clock)
+        self._handlers = VerbHandlers(
+            kv, self._contexts, self._changes, self._appends, self._locks, self._capacity, self.leases, self.issuer
+        )
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)

@@ -41,14 +41,30 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.security import bundle_of, revocations_of
 from fs3.core.membership.state import FORMAT, ClusterRow, State
+from fs3.core.security.capability import READ, TRUSTED, WRITE, Subject, SubjectKind
+from fs3.core.security.issue import holder_for, issue
 from fs3.core.security.login import Entropy, ring_of
 from fs3.core.security.state import SecurityState
 from fs3.model.activity import ToldActivity
-from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, Heartbeat, ManagerInfo, RegisterNode, SetConfig
+from fs3.model.cluster import (
+    ANY_TENANT,
+    ClearNamespace,
+    ClusterInfo,
+    ClusterStatus,
+    DeleteNamespace,
+    DiskSpace,
+    GetRouting,
+    Heartbeat,
+    ManagerInfo,
+    OpenNamespace,
+    RegisterNode,
+    SetConfig,
+    SetNamespace,
+)
 from fs3.model.event import ClusterEvent
 from fs3.model.machine import JoinCluster, MakeToken
 from fs3.model.moves import MoveOverview
-from fs3.model.principal import PrincipalKind, Right
+from fs3.model.principal import AuthContext, PrincipalKind, Right
 from fs3.model.routing import Delta
 from fs3.model.security import AddUserToken, KeyBundle, NodeKey, SecurityPhase, SecurityRow
 from fs3.model.settings import SetSettings
@@ -67,6 +83,7 @@ from fs3.services.mgmtd.watchers import Watchers
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting
+from fs3.wire.mgmtd_capabilities import capabilities_reply_to_pb, namespace_capabilities_from_pb
 from fs3.wire.mgmtd_events import events_to_pb, list_events_from_pb
 from fs3.wire.mgmtd_machines import machines_to_pb, settings_history_to_pb
 from fs3.wire.mgmtd_queries import (
@@ -96,6 +113,8 @@ manager_terms_failed_max = 5
 
 _CLUSTER_ID_BYTES = 16
 _INSTANCE_BYTES = 8
+_NO_TENANT = "\0"
+"""Of a connection that has proved nothing: no namespace has it."""
 
 
 SpaceMeter = Callable[[], Sequence[DiskSpace]]
@@ -130,6 +149,13 @@ def describe_nothing() -> str:
 def measure_nothing() -> Sequence[DiskSpace]:
     """The `SpaceMeter` of a process without disks."""
     return ()
+
+
+def tenant_of(auth: AuthContext) -> str | None:
+    """Whose namespaces a connection may use."""
+    if auth.rights & TRUSTED:
+        return ANY_TENANT
+    return auth.principal.tenant if auth.principal is not None else _NO_TENANT
 
 
 class MgmtdService:
@@ -199,7 +225,7 @@ class MgmtdService:
         self._node_key = node_key
         self._logins = Logins(clock, entropy, self._audit)
         self.security = SecurityState()
-        """What connections to this process must prove."""
+        """What connections to this process must prove, and capabilities of namespaces are sealed with."""
         self._security_version = 0
         """Of the bundle in `security`, while this is the primary."""
         self._manager: Manager | None = None
@@ -283,6 +309,7 @@ class MgmtdService:
             MGMTD.ReadStatus: self._read_status,
             MGMTD.ListNamespaces: self._list_namespaces,
             MGMTD.ListNamespaceChanges: self._list_namespace_changes,
+            MGMTD.GetNamespaceCapabilities: self._get_namespace_capabilities,
             MGMTD.ListMachines: self._list_machines,
             MGMTD.GetSettings: self._get_settings,
             MGMTD.ListEvents: self._list_events,
@@ -428,6 +455,8 @@ class MgmtdService:
                     check_config(self._schemas, body)
                 elif isinstance(body, JoinCluster | MakeToken | SetSettings | AddUserToken):
                     body = msgspec.structs.replace(body, at_ms=self._clock.wall() // MILLISECOND)
+                elif isinstance(body, OpenNamespace | SetNamespace | ClearNamespace | DeleteNamespace):
+                    body = msgspec.structs.replace(body, tenant=tenant_of(call.auth))
                 elif isinstance(body, RegisterNode):
                     body = msgspec.structs.replace(body, is_proved=_is_proved(call, body))
             except FS3Error as wrong:
@@ -482,6 +511,7 @@ class MgmtdService:
             epoch=self.epoch,
             primary_for_ns=now - self._primary_since,
             store=self._describe_store(),
+            is_secured=self.security.is_on,
         )
 
     def _refuse_unless_primary(self, call: Call) -> bool:
@@ -593,10 +623,36 @@ class MgmtdService:
         except FS3Error as wrong:
             call.fail(wrong.code, str(wrong))
             return
+        wanted = msgspec.structs.replace(wanted, tenant=tenant_of(call.auth))
         call.reply(namespace_page_to_pb(self._manager.namespaces.list(wanted)))
 
+    def _get_namespace_capabilities(self, call: Call) -> None:
+        """A namespace is one tenant's, and each of its users may read and write its pages."""
+        if self._refuse_unless_primary(call):
+            return
+        assert self._manager is not None
+        try:
+            wanted = namespace_capabilities_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, str(wrong))
+            return
+        holder, tenant = holder_for(call.auth), tenant_of(call.auth)
+        if not holder:
+            call.fail(Code.UNSUPPORTED, "this caller needs no capabilities")
+            return
+        now, find = self._clock.now(), self._manager.namespaces.find_by_id
+        answers = [
+            issue(self.security, now, holder, Subject(SubjectKind.NAMESPACE, number), READ | WRITE)
+            if find(number, tenant) is not None
+            else Code.NO_NAMESPACE
+            for number in wanted
+        ]
+        call.reply(capabilities_reply_to_pb(answers))
+
     def _list_namespace_changes(self, call: Call) -> None:
-        if not self._refuse_unless_primary(call):
+        if tenant_of(call.auth) is not ANY_TENANT:
+            call.fail(Code.PERMISSION, "changes of the list of namespaces are for services")
+        elif not self._refuse_unless_primary(call):
             assert self._manager is not None
             since = list_namespace_changes_from_pb(call.request)
             call.reply(namespace_changes_to_pb(self._manager.namespaces.list_changes(since)))

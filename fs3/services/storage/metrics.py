@@ -63,6 +63,10 @@ class StorageMetrics:
         yield Sample(catalogue.READS, ("warm",), reads.ios - reads.cold_ios)
         yield Sample(catalogue.READS, ("cold",), reads.cold_ios)
         yield Sample(catalogue.COLD_WAITING, (), reads.cold.waiting_count)
+        guard = service.guard
+        yield Sample(catalogue.CAPABILITIES, ("taken",), guard.shown_taken)
+        yield Sample(catalogue.CAPABILITIES, ("refused",), guard.shown_refused)
+        yield Sample(catalogue.CAPABILITIES, ("missing",), guard.requests_refused)
         held = service.held()
         yield Sample(catalogue.MEMORY, ("update payloads",), held.payload_bytes)
         yield Sample(catalogue.MEMORY, ("cold reads",), held.cold_bytes)

@@ -12,7 +12,6 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.client.routing import RoutingSource
 from fs3.core.security.peers import speaks_for
-from fs3.model.principal import Right
 from fs3.ports.rpc import Call, Handler
 from fs3.services.storage.target_map import TargetMap
 
@@ -55,17 +54,6 @@ class PeerGuard:
         def guarded(call: Call) -> None:
             fence = call.request.fence
             if self._speaks_for(call, fence.from_target, (fence.chain,)):
-                handler(call)
-
-        return guarded
-
-    def reads(self, handler: Handler) -> Handler:
-        """In front of Read: those for a repair, which no chain version fences, are for storage nodes."""
-
-        def guarded(call: Call) -> None:
-            if call.request.repair_version and not call.auth.rights & Right.STORAGE:
-                call.fail(Code.PERMISSION, "reads for a repair are for storage nodes")
-            else:
                 handler(call)
 
         return guarded

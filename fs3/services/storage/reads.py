@@ -28,6 +28,7 @@ from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.core.craq.block_lease import grant_block_lease_ms
+from fs3.model.principal import Right
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
 from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
@@ -280,6 +281,9 @@ class ReadHandler:
     def _read_for_repair(self, call: Call, chains: Sequence[int], chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
         """Bytes for a target of the same chain that knows what they must be. No gate: it compares them with its own checksums, so
         neither lease nor chain version nor whether they are committed here makes a difference."""
+        if not call.auth.rights & Right.STORAGE:
+            call.fail(Code.PERMISSION, "reads for a repair are for storage nodes")
+            return
         shell = self._by_chain.get(chains[0]) if len(chains) == 1 else None
         if shell is None or shell.failure:
             call.fail(Code.NO_SUCH_TARGET, "a read for a repair names one chunk of a chain that has a target here")

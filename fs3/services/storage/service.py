@@ -20,9 +20,12 @@ from fs3.client.mgmtd.member import ActivitySource, Member
 from fs3.client.security.keys import ServiceKeys
 from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
+from fs3.core.security.capability import TRUSTED
+from fs3.core.security.state import SecurityState
 from fs3.model.cluster import LeaveRequest, RoleConfig
 from fs3.model.domain import NOWHERE, Domain
 from fs3.model.machine import MachineProof
+from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.ports.clock import Clock
@@ -33,6 +36,7 @@ from fs3.services.storage.cache.event_feed import EventFeed
 from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.page_questions import PageQuestions
 from fs3.services.storage.cache.usage import UsageQueries
+from fs3.services.storage.capability_guard import CapabilityGuard
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
@@ -48,6 +52,7 @@ from fs3.services.storage.target_map import TargetMap
 from fs3.services.storage.updates import UpdateHandler
 from fs3.services.storage.upkeep.duties import Duties
 from fs3.wire.methods import STORAGE
+from fs3.wire.storage_needs import NEEDS
 from fs3.wire.storage_upkeep import accept_loss_reply_to_pb
 
 log = logging.getLogger("fs3.storage")
@@ -97,10 +102,14 @@ class StorageService:
         domain: Domain = NOWHERE,
         keys: ServiceKeys | None = None,
         activity: ActivitySource | None = None,
+        security: SecurityState | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
-        `proof`, `keys`, `activity`: see `Member`. `domain`: where the node stands."""
+        `proof`, `keys`, `activity`: see `Member`. `domain`: where the node stands. `security`: what capabilities are checked by,
+        of connections that need some; None: what `keys` know."""
+        if security is None:
+            security = keys.state if keys is not None else SecurityState()
         self.clock = clock
         self.config = config
         """In force."""
@@ -134,6 +143,8 @@ class StorageService:
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
+        self.guard = CapabilityGuard(security, clock)
+        """What checks capabilities, to be looked at."""
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
@@ -222,31 +233,34 @@ class StorageService:
 
     def bindings(self) -> Bindings:
         """The handlers of every method of storage.proto."""
-        guard = PeerGuard(self._target_map, self._mgmtd)
-        return {
-            STORAGE.Read: self._when_serving(guard.reads(self._read)),
-            STORAGE.Update: guard.updates(self._update),
-            STORAGE.Push: guard.sends(self._push),
-            STORAGE.Find: self._when_serving(self._queries.find),
-            STORAGE.Contains: self._when_serving(self._queries.contains),
-            STORAGE.ListChunks: self._when_serving(guard.resyncs(self._list_chunks)),
-            STORAGE.GetSpace: self._when_serving(self._queries.get_space),
-            STORAGE.CompareRanges: self._when_serving(guard.resyncs(self._sink.compare)),
-            STORAGE.MergeChannels: self._when_serving(guard.resyncs(self._sink.merge)),
-            STORAGE.FinishResync: self._when_serving(guard.resyncs(self._sink.finish)),
-            STORAGE.Scrub: self._when_serving(self._duties.scrub),
-            STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
-            STORAGE.Resync: self._when_serving(self._duties.resync),
-            STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
-            STORAGE.Lease: self._when_serving(self._page_questions.lease),
-            STORAGE.Release: self._when_serving(self._page_questions.release),
-            STORAGE.Pin: self._when_serving(self._page_questions.pin),
-            STORAGE.TouchPages: self._when_serving(self._page_questions.touch),
-            STORAGE.CacheUsage: self._when_serving(self._usage.read),
-            STORAGE.ReportLookups: self._when_serving(self._usage.count_reported),
-            STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
-            STORAGE.ShareTouches: self._when_serving(guard.sends(self._caches.share_touches)),
+        peers = PeerGuard(self._target_map, self._mgmtd)
+        serving: dict[Method, Handler] = {
+            STORAGE.Read: self._read,
+            STORAGE.Find: self._queries.find,
+            STORAGE.Contains: self._queries.contains,
+            STORAGE.ListChunks: peers.resyncs(self._list_chunks),
+            STORAGE.GetSpace: self._queries.get_space,
+            STORAGE.CompareRanges: peers.resyncs(self._sink.compare),
+            STORAGE.MergeChannels: peers.resyncs(self._sink.merge),
+            STORAGE.FinishResync: peers.resyncs(self._sink.finish),
+            STORAGE.Scrub: self._duties.scrub,
+            STORAGE.ReportBad: self._duties.report_bad,
+            STORAGE.Resync: self._duties.resync,
+            STORAGE.AcceptLoss: self._accept_loss,
+            STORAGE.Lease: self._page_questions.lease,
+            STORAGE.Release: self._page_questions.release,
+            STORAGE.Pin: self._page_questions.pin,
+            STORAGE.TouchPages: self._page_questions.touch,
+            STORAGE.CacheUsage: self._usage.read,
+            STORAGE.ReportLookups: self._usage.count_reported,
+            STORAGE.CacheEvents: self._event_feed.read,
+            STORAGE.ShareTouches: peers.sends(self._caches.share_touches),
         }
+        guard = self.guard.guard
+        bindings: dict[Method, Handler] = {method: self._when_serving(method, handler) for method, handler in serving.items()}
+        bindings[STORAGE.Update] = guard(STORAGE.Update, peers.updates(self._update))
+        bindings[STORAGE.Push] = guard(STORAGE.Push, peers.sends(self._push))
+        return bindings
 
     # --- what others may look at -------------------------------------------------------------------------------------
 
@@ -306,10 +320,13 @@ class StorageService:
 
     # --- methods -----------------------------------------------------------------------------------------------------
 
-    def _when_serving(self, handler: Handler) -> Handler:
+    def _when_serving(self, method: Method, handler: Handler) -> Handler:
+        admits, need = self.guard.admits, NEEDS[method]
+
         def guarded(call: Call) -> None:
             if self._accepting and not self._stopping and not self._member.is_superseded:
-                handler(call)
+                if call.auth.rights & TRUSTED or admits(call, need):
+                    handler(call)
             else:
                 self._refuse(call)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from fs3.api.client import Client
+from fs3.api.proving import start_proving
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
@@ -20,6 +21,7 @@ from fs3.client.storage.client import StorageClient
 from fs3.core.files.hedging import HedgePolicy
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.state import State
+from fs3.core.security.state import SecurityState
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
@@ -34,6 +36,7 @@ from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
+from fs3.sim.ring2.authority import Authority, HostSecurity
 from fs3.sim.ring2.clock import SimClock, draw_clock
 from fs3.sim.ring2.disk import OnCommit, SimDisk, SimDisks
 from fs3.sim.ring2.kv import SimKVEngine
@@ -60,6 +63,8 @@ class Host:
         )
         self.process: SimProcess | None = None
         """None: nothing runs here."""
+        self.security: HostSecurity | None = None
+        """Of its process, in a cluster that has security."""
         self.starts = 0
         self.is_powered_off = False
         """It lost its power and the others were not told."""
@@ -87,9 +92,17 @@ class Host:
     def transport(self) -> MemoryTransport:
         """The network as seen from here."""
         cluster = self._cluster
+        if self.security is not None:
+            gate, wallet = self.security.gate, self.security.wallet
+            return MemoryTransport(cluster.network, self.name, pool=ReceivePool(), gate=gate, tickets=wallet)
         if cluster.last_release is None:
             return MemoryTransport(cluster.network, self.name, pool=ReceivePool())
         return MixedTransport(cluster.network, self.name, cluster.last_release, cluster.is_old, ReceivePool())
+
+    @property
+    def security_state(self) -> SecurityState | None:
+        """What its process knows of the cluster's security; None: there is none."""
+        return self.security.state if self.security is not None else None
 
     def open_kv(self, engine: SimKVEngine) -> KV:
         """A store, for its process."""
@@ -142,6 +155,7 @@ class Host:
 
     async def _run(self) -> None:
         self._stopping = asyncio.Event()
+        self.security = self._cluster.join_security(self)
         async with AsyncExitStack() as stack:
             await self._start_service(self, stack)
             self._cluster.story.say(self.name, "serves")
@@ -189,6 +203,9 @@ class Cluster:
         self.network = MemoryNetwork(SimClock(loop), self.links)
         self.mgmtd_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
         self.meta_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.authority: Authority | None = None
+        if swarm.has_security:
+            self.authority = Authority(loop, Prng(prng.next()), SimClock(loop), self._is_cut_off)
         self.last_release = LastRelease() if swarm.upgrades else None
         """None: every process runs this one."""
         self.hosts: dict[str, Host] = {}
@@ -219,6 +236,15 @@ class Cluster:
         """Whether a host runs the last release."""
         host = self.hosts.get(name)
         return host is not None and host.is_old
+
+    def join_security(self, host: Host) -> HostSecurity | None:
+        """A process proves who it is, in a cluster that has security."""
+        return self.authority.join(host.name, host.clock, self._user_of(host)) if self.authority is not None else None
+
+    def _is_cut_off(self, name: str) -> bool:
+        """No manager is heard by a host."""
+        managers = [other for other in self.hosts if other.startswith("mgmtd")]
+        return name not in managers and all(self.links.is_blocked(manager, name) for manager in managers)
 
     def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.hosts[name] = Host(self, name, start_service)
@@ -271,8 +297,16 @@ class Cluster:
         kv = host.open_kv(self.mgmtd_kv)
         stack.push_async_callback(kv.close)
         service = MgmtdService(
-            kv, host.clock, config, host.prng.bytes, name=host.name, endpoints=[host.endpoint], sole=swarm.mgmtds == 1
+            kv,
+            host.clock,
+            config,
+            host.prng.bytes,
+            name=host.name,
+            endpoints=[host.endpoint],
+            sole=swarm.mgmtds == 1,
         )
+        if host.security is not None:
+            service.security = host.security.state
         await service.start()
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
@@ -294,7 +328,8 @@ class Cluster:
             sessions_interval_ms=1000,
             inline_bytes=self.swarm.inline_bytes,
         )
-        service = MetaService(kv, host.clock, mgmtd, storage, config, host.prng.bytes, owner=User(0, 0))
+        security = host.security_state
+        service = MetaService(kv, host.clock, mgmtd, storage, config, host.prng.bytes, owner=User(0, 0), security=security)
         await service.start()
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
@@ -318,7 +353,8 @@ class Cluster:
             cache_exchange_ms=self.swarm.cache_exchange_ms,
         )
         domain = Domain(f"zone-{int(host.name.rpartition('-')[2]) % self.swarm.zones}") if self.swarm.zones else NOWHERE
-        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain)
+        security = host.security_state
+        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain, security=security)
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
         stack.push_async_callback(service.stop)
@@ -336,6 +372,8 @@ class Cluster:
         async def nothing() -> None:
             return None
 
+        if host.security is not None:
+            stack.push_async_callback(start_proving(host.clock, mgmtd, meta, storage, host.security.wallet).close)
         client = Client(mgmtd, meta, storage, nothing)
         stack.push_async_callback(client.aclose)
         self.clients[host.name] = client

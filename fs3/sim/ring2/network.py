@@ -73,6 +73,10 @@ class SimLinks:
         """Nothing gets from one host to another one; the other direction is another matter."""
         self._blocked[source, target] = self._blocked.get((source, target), 0) + 1
 
+    def is_blocked(self, source: str, target: str) -> bool:
+        """Nothing gets through, for now."""
+        return (source, target) in self._blocked or source in self._powered_off or target in self._powered_off
+
     def unblock(self, source: str, target: str) -> None:
         """Take one `block` back. The network must be asked to `release` afterwards."""
         left = self._blocked.get((source, target), 0) - 1

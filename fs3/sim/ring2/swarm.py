@@ -79,6 +79,8 @@ class ClusterSwarm:
     """Answers after which late reads of clients are hedged; 0: as in production, which is more than most runs have."""
     zones: int = 0
     """Storage nodes stand in so many zones, by turns; 0: they say nothing. Likewise."""
+    has_security: bool = False
+    """Processes prove who they are, and clients what they may do. Likewise."""
 
     spares: int = 0
     """Storage nodes that are added while there is trouble."""

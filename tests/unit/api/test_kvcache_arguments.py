@@ -160,6 +160,7 @@ def test_settings() -> None:
         ({"budget_bytes": 1000, "pin_bytes": 1001}, "pin_bytes 1001: 0 to 1000"),
         ({"owner": "\u00e9" * 128}, "owner has 256 bytes"),
         ({"owner": "a\nb"}, "owner .* cannot be printed"),
+        ({"tenant": "x" * 256}, "tenant has 256 bytes"),
         ({"owner": "\udcff"}, "owner .*has no UTF-8"),
     ],
 )

@@ -9,6 +9,7 @@ from fs3.base.ids import InodeId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max
 from fs3.base.names import to_text
 from fs3.base.status import Code
+from fs3.model.capabilities import GetCapabilities, WantedCapability
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.inode import AppendTurn, Dirent, Inode, InodeType, Layout, User
 from fs3.model.lock import GetLock, HeldLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
@@ -148,12 +149,16 @@ ALONE = {
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
     Repair: st.builds(Repair, PROBLEM),
+    GetCapabilities: st.builds(
+        GetCapabilities,
+        st.lists(st.builds(WantedCapability, ID, st.integers(1, 3), st.binary(max_size=9)), max_size=4).map(tuple),
+    ),
 }
 """Requests that are in no batch."""
 CALLER = Caller(b"sixteen bytes id", User(1, 2, (3,)), 0)
 ANSWERS = {
     "inode": INODE,
-    "open": st.builds(OpenResult, INODE, U64, maybe(st.binary(max_size=9))),
+    "open": st.builds(OpenResult, INODE, U64, maybe(st.binary(max_size=9)), st.binary(max_size=9)),
     "remove": ID,
     "lookup": st.builds(Dirent, ID, TYPE),
     "list": st.builds(Listing, st.lists(ENTRY, max_size=4) | st.lists(ENTRY_WITH_INODE, max_size=4), FLAG),
@@ -177,6 +182,7 @@ ANSWERS_ALONE = {
     ),
     InspectInodes: st.builds(Inspection, U64, st.just([])),
     Repair: st.builds(RepairResult, FLAG, UTF8),
+    GetCapabilities: st.lists(st.binary(max_size=9) | st.sampled_from([Code.NOT_FOUND, Code.ACCESS, Code.BUSY]), max_size=4),
 }  # fmt: skip
 
 

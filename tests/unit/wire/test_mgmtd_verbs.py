@@ -157,7 +157,9 @@ TARGETS = (TargetId(5), TargetId(7))
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
-NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt")
+NAMESPACE = CacheNamespace(
+    11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt", tenant="t"
+)
 PROOF = MachineProof("h1", b"k" * 32)
 TOKEN = JoinToken("0123abcd", b"", 3, 9000, 1000, ("h2", "h3"), revoked=True)
 REQUESTS = [
@@ -292,6 +294,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.ReadStatus,
         MGMTD.ListNamespaces,
         MGMTD.ListNamespaceChanges,
+        MGMTD.GetNamespaceCapabilities,
         MGMTD.ListMachines,
         MGMTD.GetSettings,
         MGMTD.ListEvents,
@@ -349,6 +352,7 @@ STATUS = ClusterStatus(
     managers=MANAGERS,
     epoch=4,
     primary_for_ns=5 * SECOND,
+    is_secured=True,
 )
 
 

@@ -62,7 +62,9 @@ export function showHealth(state) {
     $("announce").dataset.words = words;
     say($("announce"), words);
   }
-  keep($("problems"), groups, (each) => each.code, problem);
+  const rows = $("problems");
+  keep(rows, groups, (each) => each.code, problem, ({ severity, what, runbook }) => `${severity} ${what} ${runbook}`);
+  for (const each of groups) updateProblem(rows.kept.get(each.code).node, each);
   showCounts(state);
 }
 
@@ -77,28 +79,42 @@ export function showCounts(state) {
     el("div", {}, el("dt", {}, word), el("dd", {}, part, el("small", {}, ` of ${all}`)))));
 }
 
+/** The row of one kind of problem. It stays while the numbers in it change, so that its buttons keep the focus. */
 function problem(found) {
-  const severity = found.severity;
-  const list = el("ul");
-  const more = found.texts.length - TEXTS_SHOWN;
-  const shown = opened.has(found.code) ? found.texts : found.texts.slice(0, TEXTS_SHOWN);
-  list.append(...shown.map((text) => el("li", {}, text)));
+  const { code, severity, what } = found;
+  const count = el("span", { class: "count" });
+  const eta = el("span", { class: "chip" });
+  const hope = el("span", { class: "count" }, "may pass by itself");
+  const list = el("ul", { tabindex: "-1" });
+  const more = el("button", { type: "button", class: "quiet more", onclick: () => {
+    opened.add(code);
+    updateProblem(row, row.found);
+    list.focus();
+  } });
+  const help = el("button", { type: "button", onclick: () => openRunbook(found.runbook), "aria-label": `What to do: ${what}` }, "What to do");
+  const head = el("h3", {}, el("span", { class: `word is-${severity}` }, severity), what, count, eta, hope);
+  const row = el("li", { "data-code": code, "data-severity": severity }, icon(severity), el("div", {}, head, list, more), help);
+  row.parts = { count, eta, hope, list, more };
+  return row;
+}
+
+function updateProblem(row, found) {
+  const { count: times, eta, hope, list, more } = row.parts;
+  row.found = found;
+  const isOpened = opened.has(found.code);
+  const shown = isOpened ? found.texts : found.texts.slice(0, TEXTS_SHOWN);
   const rest = found.count - shown.length;
-  if (more > 0 && !opened.has(found.code)) {
-    const button = el("button", { type: "button", class: "quiet more", onclick: () => {
-      opened.add(found.code);
-      list.replaceChildren(...found.texts.map((text) => el("li", {}, text)), ...(found.count > found.texts.length
-        ? [el("li", { class: "dim" }, `and ${count(found.count - found.texts.length, "other", "others")}`)] : []));
-      button.remove();
-    } }, `Show ${count(rest, "other", "others")}`);
-    list.append(el("li", {}, button));
-  } else if (rest > 0) list.append(el("li", { class: "dim" }, `and ${count(rest, "other", "others")}`));
-  const eta = found.eta_seconds === null ? null : el("span", { class: "chip" }, `at most ${span(found.eta_seconds)} left`);
-  const head = el("h3", {}, el("span", { class: `word is-${severity}` }, severity), found.what,
-    found.count > 1 ? el("span", { class: "count" }, `× ${group(found.count)}`) : null, eta,
-    found.eta_seconds === null && found.passes && severity !== "notice" ? el("span", { class: "count" }, "may pass by itself") : null);
-  const what = el("button", { type: "button", onclick: () => openRunbook(found.runbook), "aria-label": `What to do: ${found.what}` }, "What to do");
-  return el("li", { "data-code": found.code, "data-severity": severity }, icon(severity), el("div", {}, head, list), what);
+  const canOpen = !isOpened && found.texts.length > shown.length;
+  say(times, `× ${group(found.count)}`);
+  times.hidden = found.count === 1;
+  say(eta, found.eta_seconds === null ? "" : `at most ${span(found.eta_seconds)} left`);
+  eta.hidden = found.eta_seconds === null;
+  hope.hidden = found.eta_seconds !== null || !found.passes || found.severity === "notice";
+  const others = count(rest, "other", "others");
+  keep(list, [...shown, ...(rest > 0 && !canOpen ? [`and ${others}`] : [])].map((text, place) => ({ place, text })), ({ place }) => place,
+    ({ place, text }) => el("li", { class: place < shown.length ? "" : "dim" }, text));
+  say(more, `Show ${others}`);
+  more.hidden = !canOpen;
 }
 
 // --- load

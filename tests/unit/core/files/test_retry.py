@@ -44,6 +44,8 @@ def test_every_row_is_reached():
         (Situation(Code.NO_SPACE, 1, OLD, read=False), RetryAction.FAIL),
         (Situation(Code.STALE_UPDATE, 1, OLD, read=False), RetryAction.FAIL),
         (Situation(Code.REPLICAS_DISAGREE, 1, OLD, read=False), RetryAction.FAIL),
+        (Situation(Code.NO_CAPABILITY, 1, OLD, others=True), RetryAction.WAIT),
+        (Situation(Code.NO_CAPABILITY, 9, NEW, read=False, repeatable=False), RetryAction.WAIT),
         (Situation(Code.DISCONNECTED, 1, OLD, others=True), RetryAction.OTHER),
         (Situation(Code.DISCONNECTED, 1, OLD), RetryAction.REFRESH),
         (Situation(Code.DISCONNECTED, 1, NEW), RetryAction.WAIT),

@@ -13,7 +13,7 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.units import MILLISECOND, SECOND, format_size
 from fs3.cli.status_view import PROBLEMS_SHOWN_MAX, render
 from fs3.core.health.document import status_document
-from fs3.core.health.problems import health_of, problems_of, with_verdict
+from fs3.core.health.problems import describe_security, health_of, problems_of, with_verdict
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import ClusterStatus, DiskSpace, ManagerInfo, NodeStatus, TargetStatus
 from fs3.model.health import ENGINE_PROBLEM, ClusterHealth, HealthKind
@@ -215,6 +215,24 @@ def test_a_notice_leaves_the_cluster_healthy_and_comes_last() -> None:
     found = problems_of(status_document(replace(well, managers=managers)))
     assert health_of(found) is ClusterHealth.HEALTHY
     assert [problem.kind for problem in found] == [HealthKind.UNSECURED]
+
+
+def test_who_may_use_the_cluster_is_said() -> None:
+    def said(secured: bool, *endpoints: str) -> str:
+        made = replace(reply(WELL, WELL, WELL), is_secured=secured)
+        managers = tuple(replace(manager, endpoints=endpoints) for manager in made.managers)
+        document = status_document(replace(made, managers=managers))
+        assert (HealthKind.UNSECURED in [problem.kind for problem in problems_of(document)]) == (
+            "whatever" in describe_security(document)
+        )
+        return describe_security(document)
+
+    assert said(False, "tcp://127.0.0.1:1", "local:///x") == "security: off; open to every program on its machine"
+    assert "security: off; open to whatever reaches" in said(False, "tls://10.0.0.1:1")
+    assert said(False, "grpcs://10.0.0.1:1").endswith("between machines, not encrypted")
+    assert said(False, "tls://10.0.0.1:1").endswith("between machines, encrypted (TLS)")
+    assert said(True, "tcp://10.0.0.1:1") == "security: on; between machines, not encrypted"
+    assert said(True, "tls://10.0.0.1:1") == "security: on; between machines, encrypted (TLS)"
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:1", "grpc://[::1]:1", "tcp://localhost:1", "local:///run/x", "memory://a"])

@@ -134,7 +134,7 @@ async def answers(endpoint: str, credentials: TlsCredentials) -> bool:
 
 
 async def test_the_subject_of_a_client_is_passed_on(authority: Authority, server: TlsCredentials) -> None:
-    seen: list[str] = []
+    seen: list[str | None] = []
 
     def tell(call: Call) -> None:
         seen.append(call.auth.subject)
@@ -221,13 +221,13 @@ async def test_a_handshake_that_never_finishes_ends(
     authority: Authority, server: TlsCredentials, caplog: pytest.LogCaptureFixture, first: bytes
 ) -> None:
     async with (
-        serving(server, tls_handshake_ns=50 * MILLISECOND) as listener,
+        serving(server, tls_handshake_ns=400 * MILLISECOND) as listener,
         connected(listener.endpoint, authority.client()) as channel,
     ):
         await channel.call(PLAIN, ping(1))
         with silent_clients(listener.endpoint, 1, first) as (client,):
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
-        assert "its TLS handshake is not done after 0.05 s" in caplog.text
+        assert "its TLS handshake is not done after 0.4 s" in caplog.text
         await channel.call(PLAIN, ping(2))  # one that is done may rest
 
 

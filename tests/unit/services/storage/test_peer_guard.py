@@ -63,7 +63,6 @@ def serve(request: Any, auth: AuthContext) -> AskedCall:
         pb.UpdateRequest: guard.updates,
         pb.PushRequest: guard.sends,
         pb.ShareTouchesRequest: guard.sends,
-        pb.ReadRequest: guard.reads,
     }.get(type(request), guard.resyncs)
     call: Any = AskedCall(request, auth)
     wrap(handle)(call)
@@ -99,13 +98,6 @@ def test_each_chain_of_a_request_is_looked_at() -> None:
 
 def test_clients_write_and_read_as_themselves() -> None:
     assert serve(pb.UpdateRequest(chains=[1]), USER).served
-    assert serve(pb.ReadRequest(chains=[1]), USER).served
-
-
-def test_reads_for_a_repair_are_for_storage_nodes() -> None:
-    request = pb.ReadRequest(chains=[1], repair_version=4)
-    assert serve(request, node(2)).served
-    assert serve(request, USER).code is Code.PERMISSION
 
 
 def test_every_method_for_storage_nodes_alone_has_its_guard() -> None:

@@ -1,0 +1,73 @@
+"""`fs3 certs`: a private authority for those who have none, and what it issues."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.cli.local_tls import SERVICES
+from fs3.cli.output import print_json
+from fs3.drivers.tls import private_authority
+
+app = typer.Typer(name="certs", help="Certificates for TLS, for those who have no authority of their own.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Argument(metavar="DIR", help="where the authority is: ca.crt and ca.key")]
+
+
+@app.command()
+def init(
+    directory: Home,
+    name: Annotated[str, typer.Option(help="of the authority, for people")] = "fs3",
+    days: Annotated[int, typer.Option(help="how long it is believed")] = private_authority.AUTHORITY_DAYS,
+) -> None:
+    """Make an authority. Its key (ca.key) makes certificates that the whole cluster believes: keep it off the machines."""
+    _check_days(days)
+    made = private_authority.make_authority(directory, name, days)
+    sys.stdout.write(f"{made} is what every machine and client is given; {private_authority.CA_KEY} stays where it is\n")
+
+
+@app.command()
+def issue(
+    directory: Home,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the machine (as in node.toml), or of the user")],
+    address: Annotated[
+        list[str] | None, typer.Option(help="name or address by which others reach the machine; may be repeated")
+    ] = None,
+    user: Annotated[bool, typer.Option("--user", help="of a user: it logs a client in, and serves nothing")] = False,
+    organization: Annotated[str, typer.Option(help="of a user, as its subject names it")] = "",
+    out: Annotated[Path | None, typer.Option(help="directory to write NAME.crt and NAME.key to; DIR when left out")] = None,
+    days: Annotated[int, typer.Option(help="how long it is believed")] = private_authority.CERTIFICATE_DAYS,
+) -> None:
+    """Make a certificate and its key; what was issued for the same name before is replaced, and goes on being believed."""
+    _check_days(days)
+    if user == bool(address):
+        raise error(Code.INVALID, "--address says by what a machine is reached, --user that it is of none: one of the two")
+    if organization and not user:
+        raise error(Code.INVALID, "--organization is of users; that of machines is fixed")
+    named = organization if user else SERVICES
+    made = private_authority.issue(directory, out or directory, name, address or [], organization=named, days=days)
+    sys.stdout.write(f"{made} and {made.with_suffix('.key').name} are made\n")
+
+
+@app.command()
+def show(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="PEM files of certificates")],
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Say what certificates are of, for which addresses, and how long."""
+    found = [{"file": str(file)} | said for file in files for said in private_authority.describe(file)]
+    if as_json:
+        print_json(found)
+        return
+    for said in found:
+        sys.stdout.write("".join(f"{key:<11} {value}\n" for key, value in said.items() if value) + "\n")
+
+
+def _check_days(days: int) -> None:
+    if not 1 <= days <= 36500:
+        raise error(Code.INVALID, f"--days {days}: 1 to 36500")

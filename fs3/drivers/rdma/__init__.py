@@ -1,0 +1,1 @@
+"""Payloads by RDMA beside a framed connection."""
