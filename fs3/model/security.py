@@ -55,6 +55,8 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     certificates: tuple[str, ...] = ()
     """Subjects of TLS client certificates that are this user."""
     tokens: tuple[UserToken, ...] = ()
+    since: int = 0
+    """See `fs3.model.principal.Principal.since`."""
 
 
 class NodeKey(msgspec.Struct, frozen=True, array_like=True):

@@ -230,13 +230,14 @@ class Security:
             raise _no_user(event.name)
         if known is None and len(self._state.users) >= users_max:
             raise RequestRejected(Code.TOO_LARGE, f"there are {users_max} users, the most there can be")
-        user = msgspec.structs.replace(known or Account(event.name, event.uid or 0, event.gid or 0), **_given(event))
+        user = msgspec.structs.replace(known or Account(event.name, 0, 0, since=self._row.epoch), **_given(event))
         self._check(user)
         if user == known:
             return user
         self._begin(now)
         if known is not None and any(getattr(user, name) != getattr(known, name) for name in _IDENTITY):
             self._revoke(now, PrincipalKind.USER, user.name)
+            user = msgspec.structs.replace(user, since=self._row.epoch)
         self._store(known, user)
         return user
 
@@ -296,14 +297,15 @@ class Security:
             self._revoke(now, PrincipalKind.SERVICE, event.name)
             return self._row.epoch
         user = self._find(event.name)
+        tokens = user.tokens
         if event.token:
             if all(token.id != event.token for token in user.tokens):
                 raise RequestRejected(Code.NOT_FOUND, f"user {user.name!r} has no token {event.token!r}")
             tokens = tuple(
                 msgspec.structs.replace(token, revoked=True) if token.id == event.token else token for token in user.tokens
             )
-            self._store(user, msgspec.structs.replace(user, tokens=tokens))
         self._revoke(now, PrincipalKind.USER, user.name)
+        self._store(user, msgspec.structs.replace(user, tokens=tokens, since=self._row.epoch))
         return self._row.epoch
 
     def _revoke(self, now: int, kind: PrincipalKind, name: str) -> None:
@@ -445,7 +447,7 @@ def _principal_of(user: Account) -> Principal:
         rights |= Right.ADMIN
     if user.acts_for_others:
         rights |= Right.ACT_FOR
-    return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant)
+    return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant, since=user.since)
 
 
 def _is_node_of(name: str, machine: str, role: Role) -> bool:

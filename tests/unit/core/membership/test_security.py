@@ -14,6 +14,7 @@ from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.membership.security import Security, bundle_of, revocations_of, tokens_per_user_max
 from fs3.core.membership.state import FORMAT, ClusterRow, State
+from fs3.core.security.capability import holder_of
 from fs3.core.security.identity import user_of
 from fs3.core.security.login import ring_of
 from fs3.core.security.seal import SealError
@@ -163,6 +164,32 @@ def test_one_that_acts_for_others_is_believed_who_they_are(bench: Bench) -> None
         assert mount.rights == Right.ANYONE | Right.USER | Right.ACT_FOR
         assert user_of(mount, other, Right.USER) == other
         assert user_of(mount, User(0, 0), Right.USER).uid != 0
+
+
+def test_what_a_user_was_given_before_it_was_changed_or_revoked_is_anothers(bench: Bench) -> None:
+    holders = []
+
+    def note() -> None:
+        bench.store()
+        holders.append(holder_of(bench.check(bench.ticket(bench.security.admit(claim(), 0)))))
+
+    note()
+    bench.put(PutUser("ann", must_be_new=False, is_service=True))
+    bench.put(PutUser("bob", must_be_new=True, uid=5))
+    bench.security.revoke(bench.now, RevokeUser("bob"))
+    note()
+    assert holders[0] == holders[1]
+    bench.put(PutUser("ann", must_be_new=False, groups=()))
+    note()
+    bench.security.revoke(bench.now, RevokeUser("ann"))
+    note()
+    bench.security.remove_user(bench.now, RemoveUser("ann"))
+    bench.put(ADD_ANN)
+    bench.add_token()
+    note()
+    assert len(set(holders)) == 4
+    again = Bench(bench.stored)
+    assert holder_of(again.security.admit(claim(), 0)) == holders[-1]
 
 
 def test_one_that_is_removed_has_nothing_left(bench: Bench) -> None:
