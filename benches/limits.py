@@ -244,16 +244,17 @@ def _chain_stream(connection: socket.socket, path: Path, size: int, next_port: i
         os.close(file)
 
 
-def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float:
-    """Bytes/s of user data through three processes that each receive it, pass it on, and write and fdatasync it to a file.
+def raw_chain(directory: Path, size: int, count: int, streams: int = 1, hops: int = 3) -> float:
+    """Bytes/s of user data through `hops` processes, one after the other, that each receive it, pass it on, and write and
+    fdatasync it to a file.
 
-    No protocol: a block is acknowledged once all three have it on disk. `streams` blocks are under way at once. The hops work
+    No protocol: a block is acknowledged once all have it on disk. `streams` blocks are under way at once. The hops work
     side by side (a hop passes a block on before it writes it), so this is an upper bound for chains that write first.
     """
     with ExitStack() as stack:
         port = 0
-        for name in ("tail", "middle", "head"):
-            port = stack.enter_context(_process(_chain_hop, str(directory), f"raw-{name}", size, port, streams))
+        for hop in range(hops):
+            port = stack.enter_context(_process(_chain_hop, str(directory), f"raw-{hop}", size, port, streams))
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(streams)]
         data = os.urandom(size)
 

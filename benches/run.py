@@ -40,6 +40,7 @@ NAMES = (
 ONLY_NAMED = (
     "failover",
     "rolling",
+    "moves",
     "kv_evict",
     "kv_budget",
     "kv_warmth",
@@ -52,7 +53,7 @@ ONLY_NAMED = (
 """Benches that take minutes and are run when they are named."""
 SECONDS = 20.0
 """See `Context.seconds`. With it a run ends in time on a machine that has other work, too."""
-OWN_CLUSTERS = ("incast", "lookup", "failover", "rolling", "kv_warmth", "etcd", "security")
+OWN_CLUSTERS = ("incast", "lookup", "failover", "rolling", "moves", "kv_warmth", "etcd", "security")
 """Benches that make clusters of their own: to break them, or of another shape."""
 
 

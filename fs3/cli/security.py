@@ -108,6 +108,8 @@ def status(where: Where = None, as_json: AsJson = False) -> None:
         sys.stdout.write(f"key {key.id} is {(found.now_ms - key.made_ms) // 1000} s old and {role}\n")
     rows = [(node.name, "yes" if node.is_alive else "no", "yes" if node.version else "no") for node in found.nodes]
     print_table(("node", "alive", "has keys"), rows)
+    if found.other_keys:
+        sys.stdout.write(f"keys that no node has: {', '.join(found.other_keys)}; managers log in with theirs\n")
 
 
 @app.command()
@@ -166,4 +168,5 @@ def security_document(found: SecurityStatus) -> dict[str, Any]:
             for key in found.keys
         ],
         "nodes": [{"name": node.name, "alive": node.is_alive, "has_keys": bool(node.version)} for node in found.nodes],
+        "other_keys": list(found.other_keys),
     }

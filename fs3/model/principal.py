@@ -61,6 +61,9 @@ class Principal(msgspec.Struct, frozen=True, array_like=True):
     """Of the cluster's time (`fs3.core.security.cluster_time`)."""
     epoch: int = 0
     """Revocation epoch when the ticket was made: tickets of earlier epochs than a user's own last revocation are refused."""
+    since: int = 0
+    """Revocation epoch since which a user is what it is: it was made, changed or revoked then. What it was given before is not
+    renewed."""
 
 
 class Share:
@@ -125,7 +128,7 @@ class AuthContext:
     def prove(self, principal: Principal, until: int) -> None:
         """From now on, until `until`, it is this principal that asks. Capabilities of another one go."""
         held = self.principal
-        if held is not None and (held.kind, held.name) != (principal.kind, principal.name):
+        if held is not None and (held.kind, held.name, held.since) != (principal.kind, principal.name, principal.since):
             self.capabilities.clear()
         self.principal = principal
         self.rights = int(principal.rights) | _ANYONE

@@ -55,6 +55,8 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     certificates: tuple[str, ...] = ()
     """Subjects of TLS client certificates that are this user."""
     tokens: tuple[UserToken, ...] = ()
+    since: int = 0
+    """See `fs3.model.principal.Principal.since`."""
 
 
 class NodeKey(msgspec.Struct, frozen=True, array_like=True):
@@ -223,7 +225,8 @@ class UserPage(msgspec.Struct, frozen=True):
 
 
 class RevokeUser(msgspec.Struct, frozen=True):
-    """The tickets that a user or a node has do not count any more; with a token, that one does not either. Answered with None."""
+    """The tickets that a user or a node has do not count any more; with a token, that one does not either; nor does a key whose
+    name no node has. Answered with None."""
 
     name: str
     token: str = ""
@@ -272,3 +275,5 @@ class SecurityStatus(msgspec.Struct, frozen=True):
     newest: int
     nodes: tuple[NodeSecurity, ...]
     users: int
+    other_keys: tuple[str, ...] = ()
+    """Names by whose keys one may log in although no node has them: managers, nodes that have not come yet."""

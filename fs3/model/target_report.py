@@ -10,7 +10,8 @@ from fs3.model.generation import Generation
 
 
 class UpkeepProgress(msgspec.Struct, frozen=True):
-    """How far a target is with bringing its successor up to date and with verifying itself. For people; decides nothing."""
+    """How far a target is with bringing its successor up to date and with verifying itself. For people; only `bad_blocks` decides
+    something: what may leave its chain."""
 
     resync_target_id: int = 0
     """The syncing successor; 0: none. The other resync figures are then of the last resync."""

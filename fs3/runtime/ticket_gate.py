@@ -104,6 +104,8 @@ class TicketGate:
         """Connection -> the ticket it has shown last; b"": none."""
         self._recalled: OrderedDict[bytes, AuthContext] = OrderedDict()
         """Tickets that came with requests, the newest last."""
+        self._everybody = AuthContext()
+        """Of all calls that bring their tickets with them, while the cluster has no security."""
         self._shares: dict[tuple[PrincipalKind, str], Share] = {}
         """Of principals that have connections, or remembered tickets."""
         self._strangers = Share(self._bounds.stranger_calls_max)
@@ -167,7 +169,7 @@ class TicketGate:
     def recall(self, ticket: bytes, peer: str) -> AuthContext:
         """See `Gate.recall`. A ticket that does not count is as none: those without may log in."""
         if not self._security.is_on:
-            return AuthContext(peer=peer)
+            return self._everybody
         found = self._recalled.get(ticket)
         if found is not None and self._now() < found.until:
             self._recalled.move_to_end(ticket)
@@ -220,6 +222,9 @@ class TicketGate:
         for auth in list(self._tickets):
             if auth in self._tickets:  # it may have made room for another one meanwhile
                 self._decide(auth)
+        if self._security.is_on:
+            _lose(self._everybody)
+            self._everybody = AuthContext()
         recalled, self._recalled = self._recalled, OrderedDict()
         for ticket, auth in recalled.items():
             try:

@@ -319,6 +319,7 @@ def security_status_to_pb(status: SecurityStatus, routing: EncodedRouting | None
         newest_key=status.newest,
         nodes=[pb.NodeSecurity(name=node.name, alive=node.is_alive, version=node.version) for node in status.nodes],
         users=status.users,
+        other_keys=status.other_keys,
     )
 
 
@@ -333,6 +334,7 @@ def security_status_from_pb(message: pb.SecurityStatus) -> SecurityStatus:
         message.newest_key,
         tuple(NodeSecurity(node.name, node.alive, node.version) for node in message.nodes),
         message.users,
+        tuple(message.other_keys),
     )
 
 

@@ -253,6 +253,19 @@ async def test_without_security_every_connection_may_ask_everything(scene: Scene
         assert (await failure(stat(stranger))).code is Code.NOT_AUTHENTICATED
 
 
+@pytest.mark.parametrize("wire", ["tcp", "local", "grpc"])
+async def test_streams_of_strangers_end_when_the_cluster_gets_security(tmp_path: Path, wire: str) -> None:
+    scene = Scene(wire, tmp_path)
+    scene.security.update(is_on=False, ring=RING, revoked=Revocations())
+    async with scene.serving():
+        stream = asyncio.ensure_future(anext(scene.client().stream(WATCH, mgmtd_pb2.GetRoutingRequest())))
+        await eventually(lambda: bool(scene._streams))
+        scene.security.update(is_on=True, ring=RING, revoked=Revocations())
+        scene.clock.ahead_ns = 11 * SECOND
+        async with asyncio.timeout(5):
+            await failure(stream)
+
+
 async def test_a_process_that_hears_nothing_of_the_manager_takes_no_tickets(scene: Scene) -> None:
     async with scene.serving():
         scene.clock.ahead_ns = 3600 * SECOND
@@ -308,6 +321,29 @@ async def test_a_principal_has_so_many_requests_under_way_over_all_its_connectio
         scene._streams[0].fail(Code.CANCELLED, "")
         await stat(third)
         streams[1].cancel()
+
+
+@pytest.mark.parametrize("wire", ["tcp", "local", "memory"])
+async def test_a_connection_says_who_asks_however_busy_its_caller_or_strangers_are(tmp_path: Path, wire: str) -> None:
+    scene = Scene(wire, tmp_path, GateLimits(stranger_calls_max=2, principal_calls_max=3))
+    held: list[Call] = []
+    scene.bindings = lambda: {MGMTD.GetCluster: held.append, META.Stat: held.append}  # type: ignore[method-assign]
+    async with scene.serving():
+        stranger, wallet = scene.client(), Wallet(seal_ticket(RING, ANN))
+        asked = [stranger.start(MGMTD.GetCluster, mgmtd_pb2.GetClusterRequest()) for _ in range(2)]
+        await eventually(lambda: len(held) == 2)
+        assert (await failure(stranger.call(MGMTD.GetCluster, mgmtd_pb2.GetClusterRequest()))).code is Code.BUSY
+        ann = scene.client(wallet)
+        asked += [ann.start(META.Stat, meta_pb2.StatRequest()) for _ in range(3)]
+        await eventually(lambda: len(held) == 5)
+        assert (await failure(stat(ann))).code is Code.BUSY
+        scene.security.time.learn(2_000, scene.clock.now())
+        wallet.put(seal_ticket(RING, Principal(ANN.kind, "ann", Right.USER, expires_ms=90_000, epoch=5)))
+        assert (await failure(stat(ann))).code is Code.BUSY
+        assert held[-1].auth.until - scene.clock.now() > 60 * SECOND, "it was renewed all the same"
+        for call in held:
+            call.reply(call.method.reply())
+        await asyncio.gather(*asked)
 
 
 async def test_a_connection_that_proves_nothing_is_closed_in_time(tmp_path: Path) -> None:

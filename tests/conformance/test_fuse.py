@@ -47,7 +47,8 @@ def test_the_helper_mounts_and_unmounts(tmp_path: Path, monkeypatch: pytest.Monk
 
 UNPRIVILEGED = """
 import asyncio, os, sys
-import encodings.ascii, encodings.utf_8
+# What is imported late could not be read by then.
+import concurrent.futures.thread, encodings.ascii, encodings.utf_8
 from fs3.drivers.fuse.mount import is_privileged, mount, unmount
 from fs3.drivers.fuse.records import MountOptions
 from fs3.drivers.fuse.session import Session

@@ -211,8 +211,7 @@ class Machines:
         self._check_proof(event.proof)
         if event.machine not in self._state.machines:
             raise RequestRejected(Code.NOT_FOUND, f"there is no machine {event.machine!r}; `fs3 cluster machines` lists them")
-        names = {f"{event.machine}-{role.name.lower()}" for role in Role}
-        nodes = [node for node in self._state.nodes.values() if re.sub(r"-[0-9]+$", "", node.name) in names]
+        nodes = self.nodes_of(event.machine)
         holding = self._find_holders(nodes)
         if holding and not event.comes_back:
             told = (
@@ -226,6 +225,11 @@ class Machines:
             raise RequestRejected(Code.BUSY, told)
         self._ledger.remove_machine(event.machine)
         return 0
+
+    def nodes_of(self, machine: str) -> Sequence[Node]:
+        """The nodes that are called as those of a machine."""
+        names = {node_name(machine, role) for role in Role}
+        return [node for node in self._state.nodes.values() if re.sub(r"-[0-9]+$", "", node.name) in names]
 
     def _find_holders(self, nodes: Iterable[Node]) -> Sequence[str]:
         """Names of the nodes that have a target of a chain."""

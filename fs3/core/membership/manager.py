@@ -171,6 +171,7 @@ class Manager:
                     answer = self.machines.revoke_token(wish)
                 case RemoveMachine() as wish:
                     answer = self.machines.remove(wish)
+                    self.security.on_removed(now, [wish.machine, *(node.name for node in self.machines.nodes_of(wish.machine))])
                 case SetSettings() as change:
                     answer = self.settings.set(change)
                     self._take_settings(now)
@@ -478,6 +479,7 @@ class Manager:
         """See `ChainEditor`."""
         self._bytes -= routing_bytes([node])
         self._ledger.remove_node(node, removed)
+        self.security.on_removed(self._last_step_at, [node.name])
         self._names.pop(node.name, None)
         self._targets_by_node.pop(node.id, None)
 

@@ -29,11 +29,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.limits import repair_retry_max_ns
 from fs3.base.units import MIB, SECOND
 from fs3.core.membership.balance import Balance, ChainLoad, MoveChoice, NodeLoad
 from fs3.core.membership.lease_health import LeaseHealth
@@ -45,10 +46,23 @@ from fs3.model.routing import Node, Role
 
 joiner_patience_ns = 60 * SECOND
 """A joiner that is dead or does not work for so long is given up; a process that is started again is back sooner."""
+damage_stands_ns = 2 * repair_retry_max_ns
+"""Damage that was as it is for so long, while all targets of a move were there to repair it from, is there to stay."""
 plan_again_ns = 5 * SECOND
 """After which the manager looks again for a node that takes what none could take."""
 _EMPTY_BYTES = MIB
 """What a target counts for beside its chunks, so that empty ones are spread as well."""
+
+
+class _Damage(NamedTuple):
+    """Of a chain."""
+
+    blocks: tuple[int, ...]
+    """How many each of its targets has, as reported."""
+    since: int
+    """When that was seen first."""
+    stands: bool
+    """For `damage_stands_ns` by now."""
 
 
 class ChainEditor(Protocol):
@@ -84,6 +98,8 @@ class Moves:
         self._offline_since: dict[TargetId, int] = {}
         """Joiners that are OFFLINE, and since when."""
         self._backoff = MoveBackoff()
+        self._damage: dict[ChainId, _Damage] = {}
+        """Of chains of which a target moves, as long as there is some."""
         self._place_at: dict[ChainId, int] = {}
         """Moves of single targets that no node could take, and when to look again."""
         self._plan_at = 0
@@ -102,6 +118,8 @@ class Moves:
         if not (state.moves or state.departing):
             return
         self._balance = None
+        for number in [number for number in self._damage if number not in state.moves]:
+            del self._damage[number]
         self._remove_empty()
         self._plan_departing(now)
         busy = Counter(node for move in state.moves.values() if move.joiner for node in self._nodes_of(move))
@@ -166,15 +184,33 @@ class Moves:
         return _serves(chain, move.joiner) and not self._is_spare(chain, move)
 
     def _is_spare(self, chain: Chain, move: Move) -> bool:
-        """No target that serves lacks the good copy of a chunk that the leaver may have. What is damaged on the leaver as well is
-        lost, and nothing to wait for; nor is a node that does not come back."""
+        """No target that serves lacks the good copy of a chunk that the leaver may have. What is damaged on the leaver as well,
+        and was not repaired for long, is lost, and nothing to wait for; nor is a node that does not come back."""
         leaver = chain.slot(move.leaver)
         if leaver is None or self._is_forgotten(leaver):
             return True
-        own = self._health.report(leaver.node, leaver.target)
-        most = own.upkeep.bad_blocks if own is not None else 0
+        most = 0
+        damage = self._damage.get(move.chain)
+        # Until then the leaver may be damaged in other chunks than they are: each has what the other lacks.
+        if damage is not None and damage.stands:
+            own = self._health.report(leaver.node, leaver.target)
+            most = own.upkeep.bad_blocks if own is not None else 0
         reports = [self._health.report(slot.node, slot.target) for slot in chain.serving_slots() if slot.target != move.leaver]
         return all(report is not None and report.upkeep.bad_blocks <= most for report in reports)
+
+    def _note_damage(self, now: int, chain: Chain, move: Move) -> None:
+        reports = [self._health.report(slot.node, slot.target) for slot in chain.slots]
+        blocks = tuple(report.upkeep.bad_blocks if report is not None else 0 for report in reports)
+        known = self._damage.get(chain.id)
+        if not any(blocks):
+            self._damage.pop(chain.id, None)
+        elif known is None or known.blocks != blocks or not self._is_there(now, chain.slot(move.leaver)):
+            self._damage[chain.id] = _Damage(blocks, now, stands=False)
+        elif now - known.since >= damage_stands_ns:
+            self._damage[chain.id] = known._replace(stands=True)
+
+    def _is_there(self, now: int, slot: Slot | None) -> bool:
+        return slot is not None and slot.node in self._state.nodes and self._health.is_alive(now, slot.node)
 
     def _begin(self, now: int, move: Move, busy: Counter[NodeId]) -> None:
         state, chain = self._state, self._state.chains[move.chain]
@@ -203,6 +239,7 @@ class Moves:
 
     def _go_on(self, now: int, move: Move) -> None:
         chain = self._state.chains[move.chain]
+        self._note_damage(now, chain, move)
         joiner, leaver = chain.slot(move.joiner), chain.slot(move.leaver)
         if joiner is None or joiner.state is not PublicState.OFFLINE:
             self._offline_since.pop(move.joiner, None)

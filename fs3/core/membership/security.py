@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
@@ -205,8 +206,9 @@ class Security:
             for node in sorted(self._state.nodes.values(), key=lambda node: node.name)
         )
         keys = tuple(msgspec.structs.replace(key, key=b"") for key in row.keys)
+        others = tuple(sorted(self._state.node_keys.keys() - {node.name for node in nodes}))
         return SecurityStatus(
-            row.phase, row.version, row.epoch, self.now_ms(now), keys, row.newest, nodes, len(self._state.users)
+            row.phase, row.version, row.epoch, self.now_ms(now), keys, row.newest, nodes, len(self._state.users), others
         )
 
     # --- what services are given -------------------------------------------------------------------------------------
@@ -228,13 +230,14 @@ class Security:
             raise _no_user(event.name)
         if known is None and len(self._state.users) >= users_max:
             raise RequestRejected(Code.TOO_LARGE, f"there are {users_max} users, the most there can be")
-        user = msgspec.structs.replace(known or Account(event.name, event.uid or 0, event.gid or 0), **_given(event))
+        user = msgspec.structs.replace(known or Account(event.name, 0, 0, since=self._row.epoch), **_given(event))
         self._check(user)
         if user == known:
             return user
         self._begin(now)
         if known is not None and any(getattr(user, name) != getattr(known, name) for name in _IDENTITY):
             self._revoke(now, PrincipalKind.USER, user.name)
+            user = msgspec.structs.replace(user, since=self._row.epoch)
         self._store(known, user)
         return user
 
@@ -287,19 +290,22 @@ class Security:
     def revoke(self, now: int, event: RevokeUser) -> int:
         """End what a user or a node has proved, and perhaps a token; the epoch of it."""
         if event.is_node:
-            if event.name not in self._state.node_keys and all(each.name != event.name for each in self._state.nodes.values()):
-                raise RequestRejected(Code.NOT_FOUND, f"there is no node {event.name!r}")
+            if all(each.name != event.name for each in self._state.nodes.values()):
+                if event.name not in self._state.node_keys:
+                    raise RequestRejected(Code.NOT_FOUND, f"there is no node {event.name!r}")
+                self._ledger.remove_node_key(event.name)
             self._revoke(now, PrincipalKind.SERVICE, event.name)
             return self._row.epoch
         user = self._find(event.name)
+        tokens = user.tokens
         if event.token:
             if all(token.id != event.token for token in user.tokens):
                 raise RequestRejected(Code.NOT_FOUND, f"user {user.name!r} has no token {event.token!r}")
             tokens = tuple(
                 msgspec.structs.replace(token, revoked=True) if token.id == event.token else token for token in user.tokens
             )
-            self._store(user, msgspec.structs.replace(user, tokens=tokens))
         self._revoke(now, PrincipalKind.USER, user.name)
+        self._store(user, msgspec.structs.replace(user, tokens=tokens, since=self._row.epoch))
         return self._row.epoch
 
     def _revoke(self, now: int, kind: PrincipalKind, name: str) -> None:
@@ -308,6 +314,18 @@ class Security:
         epoch = row.epoch + 1
         until = self.now_ms(now) + ticket_lifetime_ms + key_settle_ms
         self._put(row, epoch=epoch, revoked={**row.revoked, revocation_name(kind, name): (epoch, until)})
+
+    def on_removed(self, now: int, names: Iterable[str]) -> None:
+        """Nodes or machines of these names are of the cluster no more: what they have proved does not count, and another key
+        seals as soon as it has settled, for they know those that do now."""
+        if not self._row.keys:
+            return
+        for name in names:
+            self._revoke(now, PrincipalKind.SERVICE, name)
+        row = self._row
+        # Also in the place of a key that is about to seal: they may know that one as well.
+        kept = tuple(key for key in row.keys if key.id <= row.newest)
+        self._put(row, keys=(*kept, self._make_key(row.keys[-1].id + 1, self.now_ms(now))))
 
     def list_users(self, wanted: ListUsers) -> UserPage:
         """A page of users by name, without the digests of their tokens."""
@@ -424,8 +442,12 @@ def without_digests(user: Account) -> Account:
 def _principal_of(user: Account) -> Principal:
     if user.is_disabled:
         raise RequestRejected(Code.NOT_ADMITTED, f"user {user.name!r} is disabled")
-    rights = Right.ANYONE | Right.USER | (Right.ADMIN if user.is_admin else 0)
-    return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant)
+    rights = Right.ANYONE | Right.USER
+    if user.is_admin:
+        rights |= Right.ADMIN
+    if user.acts_for_others:
+        rights |= Right.ACT_FOR
+    return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant, since=user.since)
 
 
 def _is_node_of(name: str, machine: str, role: Role) -> bool:

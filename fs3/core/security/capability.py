@@ -65,7 +65,7 @@ class Capability(NamedTuple):
     expires_ms: int
     """Of the cluster's time: from then on it opens nothing."""
     holder: str
-    """Name of the user whose connections it is for."""
+    """The user whose connections it is for; see `holder_of`."""
     lifetime_ms: int = capability_lifetime_ms
     """How long it was to live when it was sealed: what a client renews it by, and no check looks at."""
     key: int = 0
@@ -114,8 +114,11 @@ def subject_of_key(key: int) -> Subject:
 
 
 def holder_of(principal: Principal) -> str:
-    """The name that capabilities of a principal are made out to; "" for one that gets none: services need none."""
-    return principal.name if principal.kind is PrincipalKind.USER else ""
+    """What capabilities of a principal are made out to: its name, and since when it is what it is, so that those from before are
+    another's. "" for one that gets none: services need none."""
+    if principal.kind is not PrincipalKind.USER:
+        return ""
+    return f"{principal.name} {principal.since}" if principal.since else principal.name
 
 
 def seal_capability(ring: KeyRing, capability: Capability) -> bytes:

@@ -101,17 +101,22 @@ def decode_grant(body: bytes) -> Grant:
 
 
 def lock(key: bytes, body: bytes) -> bytes:
-    """Encrypt and authenticate with a key that is used once: keyed BLAKE2b of a counter hides, and of the result marks."""
-    hidden = _xor(body, _stream(_derive(key, b"fs3 hide"), len(body)))
-    return hidden + _tag(key, hidden)
+    """Encrypt and authenticate: keyed BLAKE2b of the body marks it, and of a counter, under that mark, hides it.
+
+    The mark stands in for a nonce (as in AES-SIV, RFC 5297). A login that is repeated, by anyone who has seen it, is answered
+    with another ticket under the same key: two bodies must not be hidden by the same bytes.
+    """
+    tag = _tag(key, body)
+    return _hide(key, tag, body) + tag
 
 
 def unlock(key: bytes, locked: bytes) -> bytes:
     """The same, back. Raises LoginError."""
     hidden, tag = locked[:-_TAG_BYTES], locked[-_TAG_BYTES:]
-    if len(locked) < _TAG_BYTES or not hmac.compare_digest(tag, _tag(key, hidden)):
+    body = _hide(key, tag, hidden)
+    if len(locked) < _TAG_BYTES or not hmac.compare_digest(tag, _tag(key, body)):
         raise LoginError("what answers is no manager of this cluster: it does not know the secret either")
-    return _xor(hidden, _stream(_derive(key, b"fs3 hide"), len(hidden)))
+    return body
 
 
 class Challenges:
@@ -162,8 +167,13 @@ def _derive(key: bytes, what: bytes) -> bytes:
     return blake2b(what, key=key, digest_size=32).digest()
 
 
-def _tag(key: bytes, hidden: bytes) -> bytes:
-    return blake2b(hidden, key=_derive(key, b"fs3 mark"), digest_size=_TAG_BYTES).digest()
+def _tag(key: bytes, body: bytes) -> bytes:
+    return blake2b(body, key=_derive(key, b"fs3 mark"), digest_size=_TAG_BYTES).digest()
+
+
+def _hide(key: bytes, tag: bytes, body: bytes) -> bytes:
+    """Its own inverse."""
+    return _xor(body, _stream(_derive(key, b"fs3 hide" + tag), len(body)))
 
 
 def _stream(key: bytes, length: int) -> bytes:

@@ -258,11 +258,14 @@ class GrpcListener:
         def end() -> None:
             call.fail(Code.NOT_AUTHENTICATED, "the ticket of this call has lapsed")
 
-        lapse = asyncio.get_running_loop().call_later(max(0, auth.until - now) / SECOND, end)
+        lapse = None
+        if auth.until < NEVER:
+            lapse = asyncio.get_running_loop().call_later(max(0, auth.until - now) / SECOND, end)
         auth.on_lost.append(end)
 
         def forget(_: object) -> None:
-            lapse.cancel()
+            if lapse is not None:
+                lapse.cancel()
             auth.on_lost.remove(end)
 
         context.add_done_callback(forget)
@@ -335,7 +338,7 @@ class GrpcListener:
             context.add_done_callback(lambda _: call.hold_reply(0))
             await call.reserve_reply(length)
         self._calls[peer] += 1
-        if method.streaming and auth.until < NEVER:
+        if method.streaming and self._admission.gate is not None:
             # Nothing renews what a call has said: a stream ends with its ticket, and its reader begins another.
             self._end_with_ticket(call, context, auth, now)
         if binding.counts is not None:

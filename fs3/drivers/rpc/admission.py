@@ -28,6 +28,11 @@ class RequestRefused(Exception):
         self.message = message
 
 
+def _is_served_at_once(binding: MethodBinding) -> bool:
+    """It takes no place: however busy its caller or all strangers are, a connection may say who asks."""
+    return binding.method is PROCESS.Authenticate
+
+
 class RequestAdmission:
     """What one listener requires of a request before its handler sees it."""
 
@@ -62,10 +67,10 @@ class RequestAdmission:
             self._check_rights(binding, auth, now)
         if payload_length and not binding.takes_payload:
             raise self._refuse(Code.INVALID, f"requests of {binding.method!r} carry no payload")
-        if open_calls >= self._calls_max:
+        if open_calls >= self._calls_max and not _is_served_at_once(binding):
             raise self._refuse(Code.BUSY, f"{open_calls} calls of this connection are under way")
         share = auth.share
-        if share is not None and share.calls >= share.calls_max:
+        if share is not None and share.calls >= share.calls_max and not _is_served_at_once(binding):
             raise self._refuse(Code.BUSY, f"{share.calls} calls of this caller are under way")
         if self.is_closing:
             raise self._refuse(Code.SHUTTING_DOWN, f"{self.endpoint} is shutting down")

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import msgspec
 
 from fs3.base.errors import FS3Error
+from fs3.base.limits import stranger_calls_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, MINUTE, SECOND
 from fs3.core.membership.manager import Manager
@@ -29,8 +30,9 @@ from fs3.ports.rpc import Call
 from fs3.runtime.audit import Audit
 from fs3.wire.mgmtd_security import begin_login_from_pb, challenge_to_pb, grant_to_pb, login_from_pb
 
-refusals_waiting_max = 1024
-"""Answers to failed logins that are kept back at one time; further ones are given at once, as BUSY."""
+refusals_waiting_max = stranger_calls_max // 2
+"""Answers to failed logins that are kept back at one time; further ones are given at once, as BUSY. Each is a request of a
+stranger under way: who fails to log in leaves places to those that do not."""
 
 login_told_ns = 10 * MINUTE
 logins_told_max = 4096

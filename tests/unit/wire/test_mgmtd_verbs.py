@@ -240,6 +240,7 @@ SECURITY = SecurityStatus(
     2,
     (NodeSecurity("meta", is_alive=True, version=7), NodeSecurity("storage-1", is_alive=False, version=0)),
     2,
+    ("mgmtd", "storage-9"),
 )
 MOVES = MoveOverview(
     MoveSettings(is_paused=True, per_node=3, forget_after_ns=90 * SECOND),

@@ -23,6 +23,7 @@ from fs3.model.machine import (
     RevokeToken,
 )
 from fs3.model.routing import Role
+from fs3.model.security import RotateKeys
 from tests.unit.core.membership.test_manager import CLUSTER, Cluster
 
 SECRET = "0" * 32
@@ -157,7 +158,9 @@ def test_a_machine_that_was_removed_is_refused() -> None:
     cluster.beat(1)
     cluster.pass_time(10 * SECOND)
     assert not cluster.manager.published.nodes[NodeId(1)].alive
+    cluster.ask(ManagerRequest(2, RotateKeys(at_once=False)))
     assert cluster.ask(ManagerRequest(2, removal)) == 0
+    assert set(cluster.stored.security.revoked) == {"node h2", "node h2-storage-2"}, "what it has proved does not count"
     refused(cluster.register("h2-storage-2", proof=proof, incarnation=2), Code.NOT_ADMITTED, "or was removed")
     refused(cluster.ask(ManagerRequest(3, removal)), Code.NOT_FOUND, "no machine 'h2'")
     cluster.restart()

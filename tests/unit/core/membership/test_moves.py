@@ -20,6 +20,7 @@ from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.cluster import DiskSpace, EnsureTable, HeartbeatAck, RegistrationAck
 from fs3.model.domain import Domain
 from fs3.model.moves import ListMoves, MoveAction, MoveOverview, MoveReason, PlanMoves, SetMoves
+from fs3.model.security import RotateKeys
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from tests.unit.core.membership.test_manager import Cluster
@@ -203,6 +204,19 @@ def test_a_target_stays_while_others_lack_a_good_copy_that_it_may_have() -> None
     fleet.turns(60)
     assert fleet.counts()[2] == 6
     fleet.damaged.add(2)
+    # It may be another chunk than theirs, which they have repaired from each other in a moment.
+    fleet.turns(60)
+    assert fleet.counts()[2] == 6
+    fleet.until(lambda: fleet.counts()[2] == 0, turns=2000)
+
+
+def test_targets_that_are_damaged_in_different_chunks_repair_them_before_one_goes() -> None:
+    fleet = Fleet()
+    fleet.damaged = {1, 2, 3, 4}
+    fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
+    fleet.turns(100)
+    assert fleet.counts()[2] == 6
+    fleet.damaged.clear()
     fleet.until(lambda: fleet.counts()[2] == 0)
 
 
@@ -320,8 +334,10 @@ def test_a_drained_node_is_removed_and_told_so() -> None:
     )
     fleet.ask_moves(plan(MoveAction.DRAIN, "storage-2"))
     fleet.until(lambda: fleet.counts()[2] == 0)
+    fleet.ask(ManagerRequest(fleet.next_token(), RotateKeys(at_once=False)))
     fleet.ask_moves(plan(MoveAction.REMOVE, "storage-2"))
     assert NodeId(2) not in fleet.routing.nodes
+    assert list(fleet.stored.security.revoked) == ["node storage-2"], "what it has proved does not count"
     fleet.turns()
     assert 2 not in fleet.alive, "its heartbeats are refused"
     told = fleet.register("storage-2", cluster=fleet.manager.cluster, incarnation=2)

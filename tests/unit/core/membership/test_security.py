@@ -14,10 +14,13 @@ from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.membership.security import Security, bundle_of, revocations_of, tokens_per_user_max
 from fs3.core.membership.state import FORMAT, ClusterRow, State
+from fs3.core.security.capability import holder_of
+from fs3.core.security.identity import user_of
 from fs3.core.security.login import ring_of
 from fs3.core.security.seal import SealError
 from fs3.core.security.tickets import open_ticket
 from fs3.model.cluster import RegisterNode
+from fs3.model.inode import User
 from fs3.model.machine import Machine
 from fs3.model.moves import RemovedNode
 from fs3.model.principal import Principal, PrincipalKind, Right
@@ -150,6 +153,43 @@ def test_what_is_changed_of_a_user_ends_the_tickets_from_before(bench: Bench) ->
     bench.put(PutUser("ann", must_be_new=False, is_disabled=True))
     with pytest.raises(RequestRejected, match="disabled"):
         bench.security.admit(claim(), 0)
+
+
+def test_one_that_acts_for_others_is_believed_who_they_are(bench: Bench) -> None:
+    other = User(4000, 4000, (4001,))
+    ann = bench.security.admit(claim(), 0)
+    assert user_of(ann, other, Right.USER) == User(1000, 100, (7,))
+    bench.put(PutUser("ann", must_be_new=False, acts_for_others=True, certificates=("CN=ann",)))
+    for mount in (bench.security.admit(claim(), 0), bench.security.admit_certificate("CN=ann")):
+        assert mount.rights == Right.ANYONE | Right.USER | Right.ACT_FOR
+        assert user_of(mount, other, Right.USER) == other
+        assert user_of(mount, User(0, 0), Right.USER).uid != 0
+
+
+def test_what_a_user_was_given_before_it_was_changed_or_revoked_is_anothers(bench: Bench) -> None:
+    holders = []
+
+    def note() -> None:
+        bench.store()
+        holders.append(holder_of(bench.check(bench.ticket(bench.security.admit(claim(), 0)))))
+
+    note()
+    bench.put(PutUser("ann", must_be_new=False, is_service=True))
+    bench.put(PutUser("bob", must_be_new=True, uid=5))
+    bench.security.revoke(bench.now, RevokeUser("bob"))
+    note()
+    assert holders[0] == holders[1]
+    bench.put(PutUser("ann", must_be_new=False, groups=()))
+    note()
+    bench.security.revoke(bench.now, RevokeUser("ann"))
+    note()
+    bench.security.remove_user(bench.now, RemoveUser("ann"))
+    bench.put(ADD_ANN)
+    bench.add_token()
+    note()
+    assert len(set(holders)) == 4
+    again = Bench(bench.stored)
+    assert holder_of(again.security.admit(claim(), 0)) == holders[-1]
 
 
 def test_one_that_is_removed_has_nothing_left(bench: Bench) -> None:
@@ -314,6 +354,50 @@ def test_what_is_stored_of_a_node_goes_with_it() -> None:
     bench.store()
     assert bench.stored.node_keys == {}
     assert bench.security.stored_for(Claimant(LoginKind.NODE, "storage-1")) is None
+
+
+def test_keys_that_no_node_has_are_shown_and_revoked(bench: Bench) -> None:
+    keys = tuple(NodeKey(name, b"k" * 32) for name in ("storage-1", "mgmtd-7", "mgmtd"))
+    bench.ledger.put_node(Node(NodeId(1), "storage-1", Role.STORAGE, (), "", 1, alive=True))
+    assert bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, keys)).other_keys == ("mgmtd", "mgmtd-7")
+    planted = Claimant(LoginKind.NODE, "mgmtd-7")
+    ticket = bench.ticket(bench.security.admit(planted, 0))
+    for name in ("mgmtd-7", "storage-1"):
+        bench.security.revoke(bench.now, RevokeUser(name, is_node=True))
+    bench.store()
+    assert bench.security.status(bench.now).other_keys == ("mgmtd",)
+    assert bench.security.stored_for(planted) is None
+    assert sorted(bench.stored.node_keys) == ["mgmtd", "storage-1"], "a node that is there may log in again, as users may"
+    with pytest.raises(SealError, match="revoked"):
+        bench.check(ticket)
+    with pytest.raises(RequestRejected, match="no node 'mgmtd-7'"):
+        bench.security.revoke(bench.now, RevokeUser("mgmtd-7", is_node=True))
+
+
+def test_a_node_that_was_removed_has_nothing_left_and_its_keys_soon_seal_nothing(bench: Bench) -> None:
+    bench.security.set_phase(bench.now, SetSecurity(SecurityPhase.OFF, (NodeKey("storage-1", b"k" * 32),)))
+    bench.security.rotate(bench.now, RotateKeys(at_once=False))
+    bench.store()
+    node = bench.security.admit(Claimant(LoginKind.NODE, "storage-1"), 0)
+    ticket, known = bench.ticket(node), bench.security.bundle()
+    ann = bench.ticket(bench.security.admit(claim(), 0))
+    bench.security.on_removed(bench.now, ["storage-1"])
+    bench.store()
+    with pytest.raises(SealError, match="revoked"):
+        bench.check(ticket)
+    bench.check(ann)
+    for _ in range((ticket_lifetime_ms + 2 * key_settle_ms) // 5_000 + 1):
+        bench.run(5_000)
+        bench.check(bench.ticket(bench.security.admit(claim(), 0)))
+    # Whatever it makes with what it knew, for however long.
+    assert not set(known.keys.values()) & set(bench.security.bundle().keys.values())
+
+
+def test_nodes_go_from_a_cluster_that_has_no_keys() -> None:
+    bench = Bench()
+    bench.security.on_removed(0, ["storage-1"])
+    bench.store()
+    assert bench.security.version == 0
 
 
 def test_a_node_says_its_key_while_the_cluster_is_open_and_then_only_as_itself(bench: Bench) -> None:

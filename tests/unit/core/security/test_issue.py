@@ -86,6 +86,16 @@ def test_what_proves_nothing_is_not_renewed(security: SecurityState, rights: int
     assert renew(security, NOW, ANN, FILE, rights, message) is None
 
 
+def test_who_was_changed_and_has_logged_in_again_has_nothing_renewed_from_before(security: SecurityState) -> None:
+    """Also when the revocation is not remembered any more."""
+    changed = AuthContext(int(Right.USER), Principal(PrincipalKind.USER, "ann", int(Right.USER), epoch=9, since=8))
+    assert renew(security, NOW, changed, FILE, READ, shown()) is None
+    message = issue(security, NOW, holder_for(changed), FILE, READ)
+    assert isinstance(message, bytes)
+    assert isinstance(renew(security, NOW, changed, FILE, READ, message), bytes)
+    assert renew(security, NOW, ANN, FILE, READ, message) is None
+
+
 def test_the_revoked_and_the_trusted_have_none_renewed(security: SecurityState) -> None:
     security.update(is_on=True, ring=RING, revoked=Revocations(4, {"ann": 4}))
     assert renew(security, NOW, ANN, FILE, READ, shown()) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,17 @@ def test_a_proof_shows_the_secret_and_the_answer_is_for_its_holder() -> None:
     assert b"k" * 32 not in locked
     assert b"ticket" not in locked
     assert unlock_grant(SECRET, transcript, locked) == GRANT
+
+
+def test_a_login_that_is_sent_again_tells_nothing_by_its_second_answer() -> None:
+    transcript = transcript_of(CLUSTER, BEGIN, b"c" * 32)
+    other = msgspec.structs.replace(GRANT, ticket=b"TICKET", now_ms=6)
+    first, second = (lock_grant(SECRET, transcript, grant) for grant in (GRANT, other))
+    assert len(first) == len(second)
+    # What both say, as the keys of the cluster, would cancel out if both were hidden alike.
+    same = sum(one == two for one, two in zip(first, second, strict=True))
+    assert same < len(first) // 8
+    assert unlock_grant(SECRET, transcript, second) == other
 
 
 def test_what_is_stored_is_not_enough_to_log_in_with() -> None:

@@ -19,7 +19,7 @@ from fs3.core.meta.ops.lock import get_lock, lock
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
-from fs3.model.lock import LOCK_END, GetLock, InodeLocks, LockAnswer, LockKind, LockStep
+from fs3.model.lock import LOCK_END, GetLock, HeldLock, InodeLocks, LockAnswer, LockKind, LockStep
 from fs3.model.namespace import PathRef
 
 A, B, C = (ClientId(letter * 16) for letter in (b"a", b"b", b"c"))
@@ -141,6 +141,22 @@ def test_who_may_neither_read_nor_write_a_file_does_not_lock_it(file: Locks, spa
     space.do(close_file, opened.inode.id, opened.session)
     file.refused(Code.STALE, A, LockStep.TRY, inode=InodeId(10**6))
     file.refused(Code.STALE, A, LockStep.TRY, inode=InodeId(1 << 60))
+
+
+def test_who_holds_a_lock_is_told_and_not_what_it_asks_under(file: Locks, space: Any) -> None:
+    def told() -> HeldLock:
+        found: HeldLock | None = space.do(get_lock, file.inode, kind=RANGE, owner=7, exclusive=True, client=C)
+        assert found is not None
+        return found
+
+    assert file.try_lock(A, owner=5, kind=RANGE, end=10)
+    first = told()
+    assert (first.owner.number, first.start, first.end) == (5, 0, 10)
+    assert A not in first.owner.client
+    assert told() == first
+    file.ask(A, LockStep.RELEASE_CLIENT)
+    assert file.try_lock(B, owner=5, kind=RANGE, end=10)
+    assert told().owner.client not in (first.owner.client, A, B)
 
 
 async def _chown(txn: Any, inode: InodeId, uid: int) -> None:
@@ -365,7 +381,7 @@ def test_what_is_in_the_way(file: Locks, space: Any) -> None:
     file.ask(A, LockStep.TRY, kind=RANGE, start=50, end=60, owner=4)
     file.ask(A, LockStep.TRY, kind=RANGE, start=20, end=30, owner=4, exclusive=False)
     found = ask(B, kind=RANGE, exclusive=True)
-    assert (found.start, found.end, found.exclusive, found.owner.client, found.owner.number) == (20, 30, False, A, 4)
+    assert (found.start, found.end, found.exclusive, found.owner.number) == (20, 30, False, 4)
     assert ask(B, kind=RANGE, exclusive=False).start == 50
     assert ask(B, kind=RANGE, exclusive=True, end=20) is None
     assert ask(A, kind=RANGE, exclusive=True, owner=4) is None
