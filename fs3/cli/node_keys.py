@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.operator_keys import use_directory
@@ -15,7 +16,8 @@ def admit_nodes(directory: ClusterDirectory, shape: Shape, names: Sequence[str])
     if not names or not any(directory.running_pid(name) is not None for name in shape.managers()):
         return
     use_directory(directory.path)
-    asyncio.run(_admit(directory, shape, names))
+    with ThreadPoolExecutor(1) as thread:  # the caller may be one whose event loop runs
+        thread.submit(lambda: asyncio.run(_admit(directory, shape, names))).result()
 
 
 async def _admit(directory: ClusterDirectory, shape: Shape, names: Sequence[str]) -> None:
