@@ -16,7 +16,7 @@ import pytest
 
 from fs3.base.units import GIB, MIB, format_size
 
-WORKER_BYTES_MAX = 3 * GIB
+WORKER_BYTES_MAX = 3 * GIB + 512 * MIB
 """What the tests of one worker occupy at any moment. `make test` has two workers."""
 PART_BYTES_MIN = 1 * GIB
 """What some tests, named on the command line, should find free."""

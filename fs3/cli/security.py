@@ -56,7 +56,13 @@ def on(
                 await security.put_user(PutUser(admin, must_be_new=True, uid=0, gid=0, is_admin=True))
                 made = await security.add_token(admin, "first")
             await _wait_ready(security, unready)
-            return made, await security.set_security(on=True, unready=unready)
+            status = await security.set_security(on=True, unready=unready)
+            # Not before: what was asked of a node that has not heard of it would still be believed.
+            behind = await security.wait_followed(status.version, READY_SECONDS)
+            if behind and not unready:
+                told = f"these nodes have not said that they follow: {', '.join(behind)}"
+                sys.stderr.write(f"security is on, but {told}\n")
+            return made, status
 
     addresses = manager_addresses_of(where)
     made, status = asyncio.run(turn_on())

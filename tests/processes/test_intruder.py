@@ -29,10 +29,13 @@ from fs3.core.security.seal import KeyRing
 from fs3.core.security.tickets import open_ticket, seal_ticket
 from fs3.drill.intruder import FramedAttack, IntruderPlan
 from fs3.drill.tickets import fetch_keys, fetch_ticket
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.model.method import Method
 from fs3.model.principal import Principal, PrincipalKind, Right
-from fs3.wire.methods import META, METHODS, MGMTD, STORAGE
+from fs3.wire.methods import META, METHODS, MGMTD, PROCESS, STORAGE
 from fs3.wire.pb import common_pb2, meta_pb2, mgmtd_pb2, storage_pb2
+from fs3.wire.process import authenticate_to_pb
 from tests.space import SpaceGuard
 
 pytestmark = [
@@ -130,6 +133,21 @@ async def _snapshot(secured: Secured) -> dict[str, Any]:
     return found
 
 
+async def _wait_refused(endpoint: str, ticket: bytes) -> None:
+    """Until a process has heard that a ticket does not count any more. A new connection for each question: many refusals on one
+    end it."""
+    transport = TcpTransport(OsClock())
+    while True:
+        channel = transport.connect(endpoint)
+        try:
+            await channel.call(PROCESS.Authenticate, authenticate_to_pb(ticket))
+        except NoPermission:
+            return
+        finally:
+            await channel.close()
+        await asyncio.sleep(0.05)
+
+
 async def _plan(secured: Secured) -> IntruderPlan:
     """What an intruder may find out, and more: it is told everything but secrets."""
     address = secured.cluster.address
@@ -146,6 +164,9 @@ async def _plan(secured: Secured) -> IntruderPlan:
     good = seal_ticket(state.ring, bob)
     eve = await fetch_ticket(address, secured.tokens["eve"])
     secured.run("security", "revoke", "eve", address)
+    for endpoint in endpoints:
+        if endpoint.startswith("tcp://"):
+            await _wait_refused(endpoint, eve)
     forged = seal_ticket(KeyRing(state.ring.cluster, {state.ring.newest: bytes(32)}, state.ring.newest), root)
     bad = {
         "none": [b""],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd_security import get_security_to_pb, list_users_to_pb, security_status_from_pb, user_page_from_pb
 
 _TOKEN_ID_BYTES = 4
+FOLLOW_POLL_SECONDS = 0.05
 
 
 class SecurityAdmin:
@@ -68,6 +70,16 @@ class SecurityAdmin:
         phase = SecurityPhase.ON if on else SecurityPhase.OFF
         status: SecurityStatus = await self._client.ask(SetSecurity(phase, unready=unready))
         return status
+
+    async def wait_followed(self, version: int, timeout_s: float) -> tuple[str, ...]:
+        """Until every node that is alive knows of this version of the cluster's security; names of those that do not by then."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            behind = tuple(node.name for node in (await self.status()).nodes if node.is_alive and node.version < version)
+            if not behind or loop.time() > deadline:
+                return behind
+            await asyncio.sleep(FOLLOW_POLL_SECONDS)
 
     async def admit_nodes(self, node_keys: Sequence[NodeKey]) -> SecurityStatus:
         """Nodes prove themselves with these keys from now on."""
