@@ -91,7 +91,7 @@ async def nodes_know_the_namespaces(stage: SceneCluster) -> str:
     behind = stage.initial_order[1]
     with plant([(manager_namespaces, "namespaces_per_page_max", 2)]):
         works = [
-            stage.start(name, lambda client, number=number: _change(client, Prng(number)))  # type: ignore[misc]
+            stage.start(name, lambda client, number=number: _change(client, Prng(10 + number)))  # type: ignore[misc]
             for number, name in enumerate(list(cluster.clients)[:3], 1)
         ]
         for step in range(10_000):
