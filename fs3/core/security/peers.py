@@ -7,6 +7,9 @@ from fs3.model.chain import Chain
 from fs3.model.principal import AuthContext, Principal, PrincipalKind, Right
 from fs3.model.routing import Routing
 
+_STORAGE = int(Right.STORAGE)
+"""A plain number: every forwarded update is looked at with it."""
+
 
 def is_node(principal: Principal, node: NodeId, routing: Routing) -> bool:
     """The principal is this node: by its id, or, with a ticket from before its first registration, by its name."""
@@ -25,6 +28,6 @@ def speaks_for(auth: AuthContext, chain: Chain | None, target: TargetId, routing
     refused then. In a cluster without security every connection speaks for every target.
     """
     if auth.principal is None:
-        return bool(auth.rights & Right.STORAGE)
+        return bool(auth.rights & _STORAGE)
     slot = chain.slot(target) if chain is not None else None
     return slot is None or is_node(auth.principal, slot.node, routing)

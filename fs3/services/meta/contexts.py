@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from fs3.base.ids import ClientId, TableId
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
@@ -25,7 +23,8 @@ def caller_of(call: Call) -> Caller:
     principal = call.auth.principal
     if principal is None:
         return caller
-    return msgspec.structs.replace(caller, user=user_of(principal, caller.user, call.method.rights))
+    user = user_of(principal, caller.user, call.method.rights)
+    return Caller(caller.client, user, caller.request_seq, caller.repeated, caller.open_contents)
 
 
 class RequestContexts:
