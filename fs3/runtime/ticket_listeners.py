@@ -1,4 +1,4 @@
-"""Connections that show a ticket, and are to show the next one when there is one: the half of a `TicketSource` that all of them share."""
+"""Connections that show a ticket, and are to show the next one when there is one: what all sources of tickets share."""
 
 from __future__ import annotations
 
