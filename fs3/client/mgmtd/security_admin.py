@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import Sequence
 
+from fs3.base.errors import FS3Error
+from fs3.base.status import Retry
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.core.security.login import SECRET_BYTES, format_user_token, stored_of
 from fs3.model.security import (
@@ -72,13 +74,20 @@ class SecurityAdmin:
         return status
 
     async def wait_followed(self, version: int, timeout_s: float) -> tuple[str, ...]:
-        """Until every node that is alive knows of this version of the cluster's security; names of those that do not by then."""
+        """Until every node that is alive knows of this version of the cluster's security; names of those that do not by then.
+        What the manager answers that is not for ever is asked again."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
-            behind = tuple(node.name for node in (await self.status()).nodes if node.is_alive and node.version < version)
-            if not behind or loop.time() > deadline:
-                return behind
+            try:
+                nodes = (await self.status()).nodes
+            except FS3Error as refusal:
+                if refusal.code.retry is Retry.NEVER or loop.time() > deadline:
+                    raise
+            else:
+                behind = tuple(node.name for node in nodes if node.is_alive and node.version < version)
+                if not behind or loop.time() > deadline:
+                    return behind
             await asyncio.sleep(FOLLOW_POLL_SECONDS)
 
     async def admit_nodes(self, node_keys: Sequence[NodeKey]) -> SecurityStatus:
