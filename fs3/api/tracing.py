@@ -144,16 +144,6 @@ class ClientTracing:
     def _around(self, operation: ClientOperation, original: ClientMethod) -> ClientMethod:
         name = f"fs3 {operation.name}"
 
-        def begin(client: Any, *arguments: Any, **options: Any) -> Any:
-            # What nearly every operation comes to while one of a hundred is traced.
-            if self._left > 1 and self._recorder is None and _current_span() is None and _LIBRARY not in _modules:
-                self._left -= 1
-                return original(client, *arguments, **options)
-            span = self._sample(name)
-            if span is None and self._recorder is None:
-                return original(client, *arguments, **options)
-            return run(span, client, arguments, options)
-
         async def run(span: OpenSpan | None, client: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
             end = _Ending(self._recorder, span, operation, name, arguments)
             try:
@@ -164,10 +154,25 @@ class ClientTracing:
             end.finish(result)
             return result
 
-        return begin
+        return self._begin_by(run, name, original)
 
     def _around_direct(self, operation: ClientOperation, original: ClientMethod) -> ClientMethod:
         name = f"fs3 {operation.name}"
+
+        def run(span: OpenSpan | None, client: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+            end = _Ending(self._recorder, span, operation, name, arguments, direct=True)
+            try:
+                result = original(client, *arguments, **options)
+            except BaseException as failure:
+                end.fail(failure)
+                raise
+            end.finish(result)
+            return result
+
+        return self._begin_by(run, name, original)
+
+    def _begin_by(self, run: ClientMethod, name: str, original: ClientMethod) -> ClientMethod:
+        """Calls `run` where an operation is traced or recorded, and else the method itself."""
 
         def begin(client: Any, *arguments: Any, **options: Any) -> Any:
             # What nearly every operation comes to while one of a hundred is traced.
@@ -177,14 +182,7 @@ class ClientTracing:
             span = self._sample(name)
             if span is None and self._recorder is None:
                 return original(client, *arguments, **options)
-            end = _Ending(self._recorder, span, operation, name, arguments, direct=True)
-            try:
-                result = original(client, *arguments, **options)
-            except BaseException as failure:
-                end.fail(failure)
-                raise
-            end.finish(result)
-            return result
+            return run(span, client, arguments, options)
 
         return begin
 

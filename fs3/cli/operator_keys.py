@@ -23,11 +23,13 @@ class _Operator:
 
     directory: Path | None = None
     machine: MachineProof | None = None
+    token: str = ""
 
 
 def forget_operator() -> None:
     """A command begins."""
     _Operator.directory = _Operator.machine = None
+    _Operator.token = ""
 
 
 def use_directory(directory: Path) -> None:
@@ -40,16 +42,23 @@ def use_machine(proof: MachineProof) -> None:
     _Operator.machine = proof
 
 
+def use_token(token: str) -> None:
+    """The command has made this token."""
+    _Operator.token = token
+
+
 def operator_credentials(addresses: Sequence[str] = ()) -> CredentialSource:
     """What the command logs in with, to the managers at "host:port"; where it has nothing else, with its TLS certificate."""
     from fs3.client.security.credentials import machine_credentials, node_credentials, or_certificate, token_credentials
     from fs3.runtime.node_key import load_node_key
-    from fs3.runtime.token_sources import EnvironmentToken
+    from fs3.runtime.token_sources import EnvironmentToken, find_token_source
 
     from_environment = token_credentials(EnvironmentToken())
 
     def read() -> Credential | None:
         found = from_environment()
+        if found is None and _Operator.token:
+            found = token_credentials(find_token_source(_Operator.token))()
         if found is None and _Operator.machine is not None:
             found = machine_credentials(_Operator.machine)()
         if found is None and _Operator.directory is not None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fs3.base.errors import error
+from fs3.base.errors import NoPermission, error
 from fs3.base.status import Code
 from fs3.cli.manager_client import ask_manager, open_manager_client
+from fs3.cli.operator_keys import use_token
 from fs3.cli.output import print_json, print_table
 from fs3.cli.users import hand_out
 from fs3.cli.where import HELP as where_help
@@ -56,16 +58,21 @@ def on(
                 await security.put_user(PutUser(admin, must_be_new=True, uid=0, gid=0, is_admin=True))
                 made = await security.add_token(admin, "first")
             await _wait_ready(security, unready)
-            status = await security.set_security(on=True, unready=unready)
-            # Not before: what was asked of a node that has not heard of it would still be believed.
-            behind = await security.wait_followed(status.version, READY_SECONDS)
-            if behind and not unready:
-                told = f"these nodes have not said that they follow: {', '.join(behind)}"
-                sys.stderr.write(f"security is on, but {told}\n")
-            return made, status
+            return made, await security.set_security(on=True, unready=unready)
+
+    async def follow() -> None:
+        # Until then, what a request says of its caller is believed by a node that has not heard of it.
+        async with open_manager_client(addresses) as client:
+            behind = await SecurityAdmin(client).wait_followed(status.version, READY_SECONDS)
+        if behind and not unready:
+            sys.stderr.write(f"security is on, but these nodes have not said that they follow: {', '.join(behind)}\n")
 
     addresses = manager_addresses_of(where)
     made, status = asyncio.run(turn_on())
+    if made:
+        use_token(made)
+    with suppress(NoPermission):  # the command may have nothing that makes it an administrator
+        asyncio.run(follow())
     sys.stdout.write(f"security is on: {len(status.nodes)} nodes, {status.users} users\n")
     if made:
         hand_out(made, token_file)

@@ -26,6 +26,7 @@ from fs3.cli.local import LocalCluster, free_ports
 from fs3.model.metrics.catalogue import CATALOGUE
 from fs3.model.metrics.metric import HistogramReading, MetricKind
 from fs3.wire.exposition import Reading, parse_text
+from tests.processes.machine_lab import wait_until
 from tests.space import SpaceGuard
 
 ROOT = Path(__file__).parents[2]
@@ -83,14 +84,19 @@ def test_what_was_done_is_in_the_figures(local: LocalCluster) -> None:
     assert value(meta, "fs3_rpc_served_seconds_count", verb="Open", code="OK") == 2
     assert value(meta, "fs3_meta_operations_total", operation="open") == 2
     assert value(meta, "fs3_store_commits_total") > 0
-    storage = [reading for name in ("storage-1", "storage-2") for reading in parse_text(scrape(local, name))]
+    odd = 'odd "name"\\ü'
+
+    def scrape_storage() -> list[Reading]:
+        return [reading for name in ("storage-1", "storage-2") for reading in parse_text(scrape(local, name))]
+
+    # Nobody waits for what a client reports of its look-ups.
+    wait_until(lambda: value(scrape_storage(), "fs3_kv_keys_found_total", namespace=odd) == 1, lambda: "no key was found", 20)
+    storage = scrape_storage()
     assert value(storage, "fs3_rpc_served_payload_received_bytes_total", verb="Update") >= 300_000
     assert value(storage, "fs3_disk_write_seconds_count") >= 2
     assert value(storage, "fs3_read_ios_total") >= 1
     assert value(storage, "fs3_target_serving") == 4
-    odd = 'odd "name"\\ü'
     assert value(storage, "fs3_kv_puts_total", namespace=odd) == 2
-    assert value(storage, "fs3_kv_keys_found_total", namespace=odd) == 1
     mgmtd = parse_text(scrape(local, "mgmtd"))
     assert value(mgmtd, "fs3_manager_primary") == 1
     assert value(mgmtd, "fs3_nodes", alive="true") == 3

@@ -34,6 +34,7 @@ from fs3.model.security import BeginLogin, Challenge, Grant, Login, LoginKind
 from fs3.ports.clock import Clock
 from fs3.ports.security import EndSubscription, OnTicket
 from fs3.runtime.tasks import start_background
+from fs3.runtime.ticket_listeners import TicketListeners
 
 log = logging.getLogger("fs3.client")
 
@@ -106,8 +107,7 @@ class LoginSession:
         self._name = ""
         self._lifetime_ns = 0
         self._granted_at = 0
-        self._callbacks: dict[int, OnTicket] = {}
-        self._last_callback = 0
+        self._listeners = TicketListeners()
         self._wanted = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._has_credential = False
@@ -137,14 +137,7 @@ class LoginSession:
 
     def subscribe(self, on_ticket: OnTicket) -> EndSubscription:
         """See `TicketSource`."""
-        self._last_callback += 1
-        number = self._last_callback
-        self._callbacks[number] = on_ticket
-
-        def end() -> None:
-            self._callbacks.pop(number, None)
-
-        return end
+        return self._listeners.subscribe(on_ticket)
 
     def on_refused(self, ticket: bytes) -> bool:
         """See `TicketSource`. May be called from any thread."""
@@ -272,5 +265,4 @@ class LoginSession:
         self._granted_at = asked_at
         self._lifetime_ns = grant.lifetime_ms * MILLISECOND
         self._ticket = grant.ticket
-        for callback in list(self._callbacks.values()):
-            callback()
+        self._listeners.tell()

@@ -9,6 +9,7 @@ from fs3.core.security.tickets import seal_ticket
 from fs3.model.principal import Principal, PrincipalKind, Right
 from fs3.ports.clock import Clock
 from fs3.ports.security import EndSubscription, OnTicket
+from fs3.runtime.ticket_listeners import TicketListeners
 
 
 class ManagerTickets:
@@ -23,8 +24,7 @@ class ManagerTickets:
         self._ring: KeyRing | None = None
         """What it is signed with."""
         self._expires_ms = 0
-        self._callbacks: dict[int, OnTicket] = {}
-        self._last_callback = 0
+        self._listeners = TicketListeners()
 
     @property
     def ticket(self) -> bytes:
@@ -33,14 +33,7 @@ class ManagerTickets:
 
     def subscribe(self, on_ticket: OnTicket) -> EndSubscription:
         """See `TicketSource`."""
-        self._last_callback += 1
-        number = self._last_callback
-        self._callbacks[number] = on_ticket
-
-        def end() -> None:
-            self._callbacks.pop(number, None)
-
-        return end
+        return self._listeners.subscribe(on_ticket)
 
     def on_refused(self, ticket: bytes) -> bool:
         """See `TicketSource`."""
@@ -66,5 +59,4 @@ class ManagerTickets:
         except SealError:  # there are no keys: nothing has to be proved
             self._ticket = b""
         self._ring, self._expires_ms = security.ring, principal.expires_ms
-        for callback in list(self._callbacks.values()):
-            callback()
+        self._listeners.tell()
