@@ -26,9 +26,12 @@ from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_ran
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.io.device_memory import have_device_memory, is_on_device
+from fs3.api.io.device_staging import read_staged, write_one_staged, write_staged
 from fs3.api.locks import FileLocks, LockCalls
 from fs3.api.metrics import MetricCalls
 from fs3.api.namespace import Failures, NameCalls, Stats, parent_of, parents_mode_of
+from fs3.api.registration import BufferCalls
 from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.api.space import FileSpace
@@ -79,7 +82,7 @@ Opens = list[File | FS3Error]
 log = logging.getLogger("fs3.client")
 
 
-class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, MetricCalls):
+class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, MetricCalls, BufferCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -129,6 +132,10 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
     def closed(self) -> bool:
         """`aclose` was called."""
         return self._closed if self._of is None else self._of.closed
+
+    def _check_use(self) -> None:
+        if self.closed:
+            raise error(Code.INVALID, "the client is closed")
 
     async def aclose(self) -> None:
         """End the sessions that are still open (unnamed files vanish), give up all locks, then disconnect. A view of another user
@@ -447,8 +454,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         return await self._read_bytes(file, count, offset) if count else b""
 
     async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
-        """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
+        """Fill a writable, contiguous buffer from `offset`, received in place, or by way of host memory where it is device
+        memory. How many bytes; fewer at the end of the file."""
         file.check_open()
+        if is_on_device(buffer):
+            return (await self.preadv_many([(file, offset, buffer)]))[0]
         if self._accesses is not None:
             self._accesses.note(self.meta, file)
         return await self._data.read_one(file, check_range(offset, 0, file.path), target_of(buffer, file.path))
@@ -464,6 +474,8 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
 
     async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
         """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""
+        if have_device_memory(buffer for _, _, buffer in requests):
+            return await read_staged(self.preadv_many, requests)
         checked = []
         for file, offset, buffer in requests:
             file.check_open()
@@ -479,12 +491,16 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         or is cancelled, any part of the range may have been written.
         """
         file.check_appends(False)
+        if is_on_device(data):
+            return await write_one_staged(self.pwritev_many, (file, offset, data))
         view = source_of(data, file.path)
         return await self._data.write(file, check_range(offset, len(view), file.path), view)
 
     async def pwritev_many(self, requests: Sequence[tuple[File, int, Any]]) -> Failures:
         """Write many buffers, to any files, with few requests: (file, offset, data) each, as `pwrite`. None or its error for
         each."""
+        if have_device_memory(data for _, _, data in requests):
+            return await write_staged(self.pwritev_many, requests)
         checked = []
         for file, offset, data in requests:
             file.check_appends(False)

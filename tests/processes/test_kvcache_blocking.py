@@ -13,9 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 import fs3
+from fs3.api.io.device_memory import set_device_copier
 from fs3.api.kvcache import BlockingKVCache, JobKind, JobResult, Status
 from fs3.base.errors import InvalidArgument, NotFound
 from fs3.cli.local import LocalCluster
+from tests.device_arrays import DeviceArray, MemmoveCopier
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -175,3 +177,19 @@ def test_a_forked_child_makes_its_own(cache: BlockingKVCache) -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert cache.lookup([b"k"]).hits == 1, "the parent's goes on"
+
+
+def test_jobs_with_device_memory(cache: fs3.BlockingKVCache) -> None:
+    set_device_copier(MemmoveCopier())
+    try:
+        page = b"device" * 100
+        registered = cache.register_buffer(array := DeviceArray(len(page)))
+        (stored,) = cache.wait([cache.submit_put(["on device"], [DeviceArray(page)])], 60)
+        assert stored.statuses == [Status.OK]
+        part = DeviceArray(10)
+        jobs = [cache.submit_get(["on device"], [array]), cache.submit_get(["on device"], [part], ranges=[(3, 10)])]
+        assert [result.statuses for result in cache.wait(jobs, 60)] == [[Status.OK], [Status.OK]]
+        assert (array.tobytes(), part.tobytes()) == (page, page[3:13])
+        cache.unregister_buffer(registered)
+    finally:
+        set_device_copier(None)

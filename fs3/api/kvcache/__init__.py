@@ -5,9 +5,9 @@ from fs3.api.kvcache.cache import KVCache
 from fs3.api.kvcache.events import BlockingEventStream, CacheChange, CacheEvent, EventStream
 from fs3.api.kvcache.jobs import JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, PageLease
-from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import ListedPage, LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
+from fs3.api.registration import RegisteredBuffer
 from fs3.model.cluster import CacheNamespace
 
 __all__ = [

@@ -13,6 +13,7 @@ from operator import index as as_index
 from typing import Any
 
 from fs3.api.byte_view import byte_view
+from fs3.api.io.device_memory import DeviceMemory, Spot, device_memory, is_on_device
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     cache_bytes_max,
@@ -79,8 +80,11 @@ def check_limit(limit: Any, most: int) -> int:
 Views = tuple[memoryview, ...]
 """The bytes of one page or of a part of it, in order."""
 
+Spots = tuple[Spot, ...]
+"""The same, some of them in device memory."""
 
-def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[Views]:
+
+def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[Spots]:
     """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have 1 to
     `page_bytes` bytes. What is written to must have one or more, and is cut at `page_bytes` unless it is a list of buffers."""
     _check_count(buffers, "buffers", keys)
@@ -112,7 +116,7 @@ def check_lengths(lengths: Any, keys: int, page_bytes: int) -> MutableSequence[i
 
 def range_buffers(
     ranges: Sequence[tuple[int, int]], buffers: Sequence[Any], keys: int, page_bytes: int
-) -> list[tuple[int, Views]]:
+) -> list[tuple[int, Spots]]:
     """Per key, where in the page a range begins and the bytes that it goes to, of a range and a buffer each."""
     _check_count(ranges, "ranges", keys)
     _check_count(buffers, "buffers", keys)
@@ -133,7 +137,7 @@ def _check_count(things: Sequence[Any], argument: str, keys: int) -> None:
         raise _invalid(f"{keys} keys and {len(things)} {argument}")
 
 
-def _page_views(buffer: Any, argument: str, page_bytes: int, writable: bool) -> Views:
+def _page_views(buffer: Any, argument: str, page_bytes: int, writable: bool) -> Spots:
     """All bytes of a page's buffer."""
     views, found = _pieces(buffer, argument, writable)
     if not found or (found > page_bytes and (not writable or isinstance(buffer, list | tuple))):
@@ -141,7 +145,7 @@ def _page_views(buffer: Any, argument: str, page_bytes: int, writable: bool) -> 
     return views if found <= page_bytes else (views[0][:page_bytes],)
 
 
-def _range_views(buffer: Any, argument: str, size: int) -> Views:
+def _range_views(buffer: Any, argument: str, size: int) -> Spots:
     """So many bytes of a range's buffer, or of several that are taken as if they were one."""
     views, found = _pieces(buffer, argument, writable=True)
     if found < size or (found > size and isinstance(buffer, list | tuple)):
@@ -149,7 +153,7 @@ def _range_views(buffer: Any, argument: str, size: int) -> Views:
     return views if found == size else (views[0][:size],)
 
 
-def _pieces(buffer: Any, argument: str, writable: bool) -> tuple[Views, int]:
+def _pieces(buffer: Any, argument: str, writable: bool) -> tuple[Spots, int]:
     """The bytes of a buffer, or of several that are taken as if they were one, and how many those are."""
     if not isinstance(buffer, list | tuple):
         view = _view(buffer, argument, writable)
@@ -164,14 +168,26 @@ def _describe(buffer: Any, found: int) -> str:
     return f"{found} bytes in {len(buffer)} pieces" if isinstance(buffer, list | tuple) else f"{found} bytes"
 
 
-def _view(buffer: Any, argument: str, writable: bool) -> memoryview:
+def _view(buffer: Any, argument: str, writable: bool) -> Spot:
     try:
-        view = byte_view(buffer)
+        view = _spot_of(buffer)
     except (TypeError, ValueError) as wrong:
         raise _invalid(f"{argument} {wrong}") from None
     if writable and view.readonly:
         raise _invalid(f"{argument} is read-only")
     return view
+
+
+def _spot_of(buffer: Any) -> Spot:
+    try:
+        return byte_view(buffer)
+    except (TypeError, ValueError):
+        if isinstance(buffer, DeviceMemory):  # of arguments that were checked where a job was submitted
+            return buffer
+        memory = device_memory(buffer) if is_on_device(buffer) else None
+        if memory is None:
+            raise
+        return memory
 
 
 def check_name(namespace: Any) -> str:

@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 from fs3.api.io.blocking import run_on
 from fs3.api.kvcache.arguments import (
     Key,
-    Views,
+    Spots,
     check_lease_ms,
     check_lengths,
     check_name,
@@ -43,9 +43,9 @@ from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.api.kvcache.listing import pages_per_list_default
-from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
+from fs3.api.registration import BufferCalls
 from fs3.base.errors import FS3Error, error
 from fs3.base.secret import Secret
 from fs3.base.status import Code
@@ -237,7 +237,7 @@ class ListsPagesBlocking(ABC):
         return thread.run(thread.cache.list(prefix, after, limit))
 
 
-class BlockingKVCache(ListsPagesBlocking):
+class BlockingKVCache(ListsPagesBlocking, BufferCalls):
     """One namespace of pages, for any thread. What the calls of a `KVCache` guarantee, these do too.
 
     Every call raises InvalidArgument after `close`, and what opening raises in a forked child that cannot open it again.
@@ -344,11 +344,6 @@ class BlockingKVCache(ListsPagesBlocking):
         thread = self._get_thread()
         return thread.run(thread.cache.unpin(keys))
 
-    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
-        """`KVCache.register_buffer`. It goes on in a forked child, whose memory it is then."""
-        self._get_thread()
-        return RegisteredBuffer(buffer)
-
     def touch(self, keys: Sequence[Key]) -> list[Status]:
         """`KVCache.touch`."""
         thread = self._get_thread()
@@ -438,9 +433,12 @@ class BlockingKVCache(ListsPagesBlocking):
         """A file descriptor that is readable while jobs of this kind wait for `poll`. It belongs to the cache."""
         return self._get_thread().jobs.event_fd(_kind_of(kind))
 
-    def _pages(self, keys: Sequence[Key], buffers: Sequence[Any], *, writable: bool) -> tuple[list[bytes], list[Views]]:
+    def _pages(self, keys: Sequence[Key], buffers: Sequence[Any], *, writable: bool) -> tuple[list[bytes], list[Spots]]:
         packed = pack_keys(keys)
         return packed, page_buffers(buffers, len(packed), self.page_bytes, writable=writable)
+
+    def _check_use(self) -> None:
+        self._get_thread()
 
     def _get_thread(self) -> CacheThread:
         if self._closed:

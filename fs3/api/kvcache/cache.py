@@ -19,9 +19,10 @@ from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 from fs3.api.client import Client
+from fs3.api.io.device_memory import are_in_host_memory
 from fs3.api.kvcache.arguments import (
     Key,
-    Views,
+    Spots,
     check_lease_ms,
     check_lengths,
     check_limit,
@@ -49,7 +50,9 @@ from fs3.api.kvcache.namespaces import (
 )
 from fs3.api.kvcache.page_io import get_pages, get_ranges, left_ns, look_up, look_up_leased, put_pages, remove_pages
 from fs3.api.kvcache.results import LookupResult, PageList, Status
+from fs3.api.kvcache.staged_pages import get_parts_staged, get_staged, put_staged
 from fs3.api.kvcache.upkeep import PageUpkeep
+from fs3.api.registration import BufferCalls
 from fs3.base.errors import FS3Error, error
 from fs3.base.secret import Secret
 from fs3.base.status import Code
@@ -71,7 +74,7 @@ def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
     return [Status.MISS] * count
 
 
-class KVCache(ListsPages, PageUpkeep):
+class KVCache(ListsPages, PageUpkeep, BufferCalls):
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
@@ -313,9 +316,11 @@ class KVCache(ListsPages, PageUpkeep):
         packed = self._pack(keys)
         return await self.put_views(packed, page_buffers(buffers, len(packed), self.page_bytes, writable=False))
 
-    async def put_views(self, keys: Sequence[bytes], views: Sequence[Views]) -> list[Status]:
+    async def put_views(self, keys: Sequence[bytes], views: Sequence[Spots]) -> list[Status]:
         """`put_from` of what was checked already, by the functions of `arguments`: a job's is checked where it is submitted."""
         self._check_use()
+        if not are_in_host_memory(views):
+            return await put_staged(self.put_views, keys, views)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
@@ -339,10 +344,12 @@ class KVCache(ListsPages, PageUpkeep):
         return await self.get_views(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
 
     async def get_views(
-        self, keys: Sequence[bytes], views: Sequence[Views], lengths: MutableSequence[int] | None
+        self, keys: Sequence[bytes], views: Sequence[Spots], lengths: MutableSequence[int] | None
     ) -> list[Status]:
         """`get_into` of what was checked already; see `put_views`."""
         self._check_use()
+        if not are_in_host_memory(views):
+            return await get_staged(self.get_views, keys, views, lengths)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return _miss_all(len(keys), lengths)
@@ -360,11 +367,16 @@ class KVCache(ListsPages, PageUpkeep):
         """
         packed = self._pack(keys)
         parts = range_buffers(ranges, buffers, len(packed), self.page_bytes)
+        return await self._get_parts(packed, [offset for offset, _ in parts], [views for _, views in parts])
+
+    async def _get_parts(self, packed: Sequence[bytes], offsets: Sequence[int], views: Sequence[Spots]) -> list[Status]:
+        if not are_in_host_memory(views):
+            return await get_parts_staged(self._get_parts, packed, offsets, views)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.MISS] * len(packed)
         pages = page_keys(self.namespace_id, self.salt, packed)
-        return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
+        return await get_ranges(self._storage, self._get_placement(), pages, list(zip(offsets, views, strict=True)), timeout_ns)
 
     async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
         """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys.

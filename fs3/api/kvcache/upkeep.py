@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,7 +14,6 @@ from fs3.api.kvcache.events import EventStream
 from fs3.api.kvcache.lookup_reports import LookupReporter
 from fs3.api.kvcache.namespaces import client_of, list_namespaces
 from fs3.api.kvcache.page_io import left_ns
-from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId
@@ -204,14 +203,6 @@ class PageUpkeep:
     def statistics(self) -> LookupCounters:
         """What the lookups of this object have found so far. What all clients did together, `usage` tells."""
         return self._lookups
-
-    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
-        """Memory that later calls read from and write to, known before the first of them (`fs3.api.kvcache.registration`).
-
-        Raises InvalidArgument for what cannot be written to, or after `close`.
-        """
-        self._check_use()
-        return RegisteredBuffer(buffer)
 
     # --- events ---------------------------------------------------------------------------------------------------------
 
