@@ -8,7 +8,7 @@ ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.0
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check rdma-guest plots demo record-release clean
+.PHONY: alone setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check rdma-guest plots demo record-release clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ fmt: $(STAMP)  ## format
 
 test: $(STAMP) check  ## lint, types, floors and all tests but those of consumers
 	$(BIN)/python -m pytest -n 2 --ignore tests/external $(ARGS)
+
+alone: $(STAMP)  ## the test that runs by itself
+	$(BIN)/python -m pytest -n 0 tests/processes/test_mount_power_cut.py $(ARGS)
 
 # The dependencies as in pyproject.toml, but fsspec, which is the oldest version that is declared there.
 $(OLDEST): $(STAMP)

@@ -102,6 +102,10 @@ def test_databases_after_everything_was_killed(cluster: LocalCluster, mounts: tu
         more.communicate()
 
 
+@pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ,
+    reason="runs alone (`make alone`): beside other tests a service took a minute to come back, twice, and why is not known",
+)
 def test_metadata_service_that_is_killed_under_load(cluster: LocalCluster, mounts: tuple[Path, Path]) -> None:
     one, two = mounts
     load = SyncingProgram(one)
