@@ -173,7 +173,7 @@ class SimulatedCluster:
 
 
 class ToldSurvey(ProcessSurvey):
-    """Processes have answered this, whoever is asked."""
+    """Processes have answered this, whichever is asked."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock, lambda: Connector([], host=""))

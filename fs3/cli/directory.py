@@ -141,7 +141,7 @@ class ClusterDirectory:
         """What cluster.json says; None when there is none. Raises FS3Error when it is not ours or of another version."""
         try:
             with self.file.open() as kept:
-                # Whoever wrote it says whom commands are to talk to, and which processes to stop.
+                # The user who wrote it says whom commands are to talk to, and which processes to stop.
                 check_owner(os.fstat(kept.fileno()), str(self.file))
                 document = json.load(kept)
         except FileNotFoundError:

@@ -3,11 +3,11 @@ it need not."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.wire.endpoints import is_loopback_address
 
 
 def check_exposure(listen: str, *, is_secured: bool, is_insecure: bool) -> None:
@@ -24,12 +24,10 @@ def check_exposure(listen: str, *, is_secured: bool, is_insecure: bool) -> None:
 
 def is_loopback(host: str) -> bool:
     """Only this machine reaches it: an address of loopback, or a name of nothing else."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
+    if is_loopback_address(host):
+        return True
     try:
         found = {str(address[0]) for *_, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)}
     except OSError:
         return False
-    return bool(found) and all(ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in found)
+    return bool(found) and all(is_loopback_address(each.partition("%")[0]) for each in found)

@@ -24,6 +24,7 @@ from fs3.base.version import __version__
 from fs3.cli.node_config import MachineConfig
 from fs3.cli.options import ServiceRole
 from fs3.core.health.problems import disk_warn_free_bytes_min, is_nearly_full
+from fs3.wire.endpoints import is_loopback_address
 
 connect_seconds = 2.0
 """A port of another machine that does not answer for so long is not reached."""
@@ -116,14 +117,14 @@ def check_names(config: MachineConfig) -> Iterator[MachineCheck]:
             yield MachineCheck("names", host, CheckOutcome.BAD, told, "name it in DNS or /etc/hosts, or use its address")
             continue
         addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-        loops = host == config.address and host not in ("localhost", *addresses) and all(_is_loopback(each) for each in addresses)
+        loops = (
+            host == config.address
+            and host not in ("localhost", *addresses)
+            and all(is_loopback_address(each) for each in addresses)
+        )
         outcome = CheckOutcome.WARN if loops else CheckOutcome.OK
         remedy = "the others may resolve it otherwise; look at /etc/hosts" if loops else ""
         yield MachineCheck("names", host, outcome, ", ".join(addresses), remedy)
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
 
 
 def check_ports(config: MachineConfig, *, running: bool) -> Iterator[MachineCheck]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +20,9 @@ from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
 from fs3.core.security.login import stored_of
 from fs3.model.security import NodeKey, PutUser, SecurityPhase, SecurityStatus
+
+if TYPE_CHECKING:
+    from fs3.client.mgmtd.security_admin import SecurityAdmin
 
 app = typer.Typer(name="security", help="Who may do what: on or off, keys, revocations.", no_args_is_help=True)
 
@@ -57,7 +59,8 @@ def on(
             if all(account.name != admin for account in await security.list_users()):
                 await security.put_user(PutUser(admin, must_be_new=True, uid=0, gid=0, is_admin=True))
                 made = await security.add_token(admin, "first")
-            await _wait_ready(security, unready)
+            if not unready:
+                await _wait_ready(security)
             return made, await security.set_security(on=True, unready=unready)
 
     async def follow() -> None:
@@ -69,26 +72,20 @@ def on(
 
     addresses = manager_addresses_of(where)
     made, status = asyncio.run(turn_on())
+    sys.stdout.write(f"security is on: {len(status.nodes)} nodes, {status.users} users\n")
     if made:
+        hand_out(made, token_file)  # before anything else can go wrong: it is shown once
         use_token(made)
     with suppress(NoPermission):  # the command may have nothing that makes it an administrator
         asyncio.run(follow())
-    sys.stdout.write(f"security is on: {len(status.nodes)} nodes, {status.users} users\n")
-    if made:
-        hand_out(made, token_file)
 
 
-async def _wait_ready(security: Any, unready: bool) -> None:
+async def _wait_ready(security: SecurityAdmin) -> None:
     """Until every node that is alive has its keys. FS3Error BUSY naming those that have none."""
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        missing = [node.name for node in (await security.status()).nodes if node.is_alive and not node.version]
-        if not missing or unready:
-            return
-        if time.monotonic() > deadline:
-            told = f"these nodes do not take their keys: {', '.join(missing)}; they may be of a release that knows of none"
-            raise error(Code.BUSY, told)
-        await asyncio.sleep(0.1)
+    missing = await security.wait_followed(1, READY_SECONDS)
+    if missing:
+        told = f"these nodes do not take their keys: {', '.join(missing)}; they may be of a release that knows of none"
+        raise error(Code.BUSY, told)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from fs3.base.errors import error
 from fs3.base.status import Code
 
@@ -40,6 +42,14 @@ def parse_host_port(endpoint: str, scheme: str) -> tuple[str, int]:
 def format_host_port(scheme: str, host: str, port: int) -> str:
     """The endpoint of a host and port."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def is_loopback_address(host: str) -> bool:
+    """An address, not a name, that leads to this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_socket_path(endpoint: str) -> str:

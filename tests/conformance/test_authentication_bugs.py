@@ -55,7 +55,7 @@ def look_at_the_switch_alone(self: TicketGate) -> None:
 
 
 def count_from_when_it_is_shown(self: TicketGate, ticket: bytes) -> tuple[Principal, int]:
-    """How long it is good is what it says, counted by the clock of whoever shows it."""
+    """How long it is good is what it says, counted by the clock of the client that shows it."""
     principal = open_ticket(self._security.ring, ticket, 0)
     return principal, self._now() + principal.expires_ms * 1_000_000
 

@@ -89,7 +89,7 @@ def test_what_was_done_is_in_the_figures(local: LocalCluster) -> None:
     def scrape_storage() -> list[Reading]:
         return [reading for name in ("storage-1", "storage-2") for reading in parse_text(scrape(local, name))]
 
-    # Nobody waits for what a client reports of its look-ups.
+    # What a client reports of its look-ups is not waited for.
     wait_until(lambda: value(scrape_storage(), "fs3_kv_keys_found_total", namespace=odd) == 1, lambda: "no key was found", 20)
     storage = scrape_storage()
     assert value(storage, "fs3_rpc_served_payload_received_bytes_total", verb="Update") >= 300_000

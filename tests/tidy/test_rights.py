@@ -8,7 +8,7 @@ from fs3.wire.pb import common_pb2
 from fs3.wire.rights import CONDITIONS, condition_of, rights_table
 
 FOR_ANYONE = {"Mgmtd.BeginLogin", "Mgmtd.GetCluster", "Mgmtd.Login", "Mgmtd.JoinCluster", "Process.Authenticate"}
-"""What a connection may ask that has proved nothing. Whoever adds to it says in docs/security-rights.md what that shows."""
+"""What a connection may ask that has proved nothing. A change that adds to it says in docs/security-rights.md what that shows."""
 
 
 def test_every_verb_says_who_may_call_it() -> None:

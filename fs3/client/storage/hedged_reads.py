@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, NodeId
@@ -26,24 +26,24 @@ from fs3.wire.methods import STORAGE
 from fs3.wire.storage import is_settled
 
 
-class Replicas:
+class Replicas(Protocol):
     """What hedging asks of the router."""
 
     choice: ReplicaSelector
 
     def candidates(self, chain: ChainId) -> Candidates:
         """The serving replicas of a chain."""
-        raise NotImplementedError
+        ...
 
     def channel(self, node: NodeId) -> Channel:
         """The channel to a node. Raises FS3Error."""
-        raise NotImplementedError
+        ...
 
 
 class _Late:
     """A read under way that may be hedged."""
 
-    __slots__ = ("begun_at", "count", "deadline", "due_at", "future", "into", "message", "node", "scratch")
+    __slots__ = ("begun_at", "count", "deadline", "due_at", "future", "into", "message", "scratch")
 
     def __init__(self, begun_at: int, due_at: int, count: int, message: Any, into: BufferProvider, deadline: int) -> None:
         self.begun_at = begun_at
@@ -53,9 +53,8 @@ class _Late:
         self.message = message
         self.into = into
         self.deadline = deadline
-        self.node: NodeId | None = None
-        """Who was asked as well."""
         self.future: asyncio.Future[Reply] | None = None
+        """What another node was asked."""
         self.scratch = memoryview(b"")
 
     def receive(self, message: Any, length: int) -> Sequence[memoryview]:
@@ -127,7 +126,7 @@ class ReadHedger:
         except FS3Error:
             return
         self.sent += 1
-        late.node, late.future = node, future
+        late.future = future
         self._replicas.choice.on_sent(node, late.count)
         future.add_done_callback(lambda done: self._on_done(request, late, node, done))
 

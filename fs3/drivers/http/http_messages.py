@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from fs3.base.units import SECOND
+from fs3.wire.endpoints import is_loopback_address
 
 http_reply_ns = 10 * SECOND
 """So long a client may take to take an answer."""
@@ -65,7 +66,7 @@ def is_loopback(host: str) -> bool:
     """Only this machine reaches it by that."""
     host = host.strip().lower()
     host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host == "localhost" or is_loopback_address(host)
 
 
 class HttpConnection:

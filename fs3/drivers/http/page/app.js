@@ -59,7 +59,7 @@ function receive(event, apply) {
   if (touched.has("nodes") || touched.has("chains")) touched.add("health");
   for (const section of touched) SHOW[section]?.(state);
   requestAnimationFrame(() => setTimeout(() => {
-    // For whoever measures: when there was a picture, and how long the last change took until it was painted.
+    // For tests that measure: when there was a picture, and how long the last change took until it was painted.
     root.dataset.firstPictureMs ??= String(Math.round(performance.now()));
     root.dataset.updateMs = String(Math.round(performance.now() - began));
     updates += 1;

@@ -66,7 +66,7 @@ class Node:
         self.guard = CapabilityGuard(self.state, self.clock)  # type: ignore[arg-type]
 
     def connection(self, principal: Principal | None = ANN, rights: int = USER) -> AuthContext:
-        """Of somebody who has proved this."""
+        """Of a caller that has proved this."""
         return AuthContext(rights, principal)
 
     def ask(self, auth: AuthContext, method: Method, request: Any, *shown: bytes) -> Code:
@@ -243,8 +243,8 @@ def test_a_connection_that_becomes_another_users_has_shown_nothing(node: Node) -
     assert node.ask(auth, STORAGE.Read, read(FILE), sealed()) is Code.OK
     auth.prove(Principal(PrincipalKind.USER, "bob", USER), auth.until)
     assert node.ask(auth, STORAGE.Read, read(FILE)) is Code.NO_CAPABILITY
-    nobody = AuthContext(int(Right.ANYONE))
-    assert node.ask(nobody, STORAGE.Read, read(FILE), sealed()) is Code.NO_CAPABILITY
+    stranger = AuthContext(int(Right.ANYONE))
+    assert node.ask(stranger, STORAGE.Read, read(FILE), sealed()) is Code.NO_CAPABILITY
 
 
 def test_a_connection_has_room_for_so_many(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
