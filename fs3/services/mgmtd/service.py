@@ -100,6 +100,7 @@ class MgmtdService:
         release: Release = THIS_RELEASE,
         audit: Audit | None = None,
         node_key: NodeKey | None = None,
+        security: SecurityState | None = None,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
@@ -112,7 +113,8 @@ class MgmtdService:
         `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
         `keeps_events`: what happens is told to ListEvents, and kept in the store.
         `release`: what this manager runs. `audit`: where logins and changes are told. `node_key`: what its operator proves itself
-        with as this manager.
+        with as this manager. `security`: what the process knows of the cluster's security, kept up to date by this service where
+        the cluster has any; None: a state of its own.
         """
         try:
             config.check()
@@ -138,7 +140,7 @@ class MgmtdService:
         self._describe_store = describe_store
         self._release = release
         self._node_key = node_key
-        self.security = SecurityState()
+        self.security = security or SecurityState()
         """What connections to this process must prove, and capabilities of namespaces are sealed with."""
         self._follower = SecurityFollower(self.security, clock)
         self._manager: Manager | None = None

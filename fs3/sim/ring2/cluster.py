@@ -304,9 +304,8 @@ class Cluster:
             name=host.name,
             endpoints=[host.endpoint],
             sole=swarm.mgmtds == 1,
+            security=host.security_state,
         )
-        if host.security is not None:
-            service.security = host.security.state
         await service.start()
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
