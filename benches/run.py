@@ -34,6 +34,7 @@ NAMES = (
     "memory",
     "graysort",
     "lookup",
+    "mixed",
     "incast",
 )
 """What is run when nothing is named, in this order: figures of an idle cluster come before those that leave something to do."""

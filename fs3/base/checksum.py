@@ -14,6 +14,7 @@ from struct import Struct
 from crc32c import crc32c as _crc32c
 
 from fs3.base.units import KIB
+from fs3.base.views import take_bytes
 
 BLOCK_BYTES = 64 * KIB
 """Bytes per stored checksum."""
@@ -83,6 +84,14 @@ def checksums_of_parts(parts: Sequence[memoryview], offset: int = 0, piece: int 
     if open_piece:
         sums.append(sum_so_far)
     return sums
+
+
+def checksums_in_slices(parts: Sequence[memoryview], offset: int, piece: int, slice_bytes: int) -> Iterator[list[int]]:
+    """`checksums_of_parts`, of about `slice_bytes` at a time."""
+    left = list(parts)
+    for at, length in cut(offset, sum(map(len, left)), max(slice_bytes // piece, 1) * piece):
+        some = take_bytes(left, length)
+        yield checksums(some[0], at, piece) if len(some) == 1 else checksums_of_parts(some, at, piece)
 
 
 def combine(first: int, second: int, second_length: int) -> int:

@@ -36,6 +36,7 @@ from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.os.short_turns import take_short_turns
 from fs3.drivers.rdma.paths import rdma_paths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.activity import ActivityMeter
@@ -301,6 +302,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
 async def _start_storage(
     options: ServeOptions, stack: AsyncExitStack, clock: OsClock, observer: ProcessObserver
 ) -> dict[str, str]:
+    take_short_turns()
     config = load_config(StorageConfig, options.config)
     directories = [options.data_dir, *options.disks]
     disks = DataDirectories(directories, options.name)

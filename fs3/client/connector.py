@@ -30,10 +30,10 @@ class Connector:
         """`transports`: most preferred first. `host`: identity of this host (`fs3.drivers.os.host.host_identity`), "" unknown."""
         self._transports = tuple(transports)
         self._host = host
-        self._channels: dict[str, Channel] = {}
-        """One per endpoint, oldest first."""
-        self._resolved: dict[tuple[tuple[str, ...], str], Channel] = {}
-        """What `channel` has answered."""
+        self._channels: dict[tuple[str, bool], Channel] = {}
+        """One per endpoint, and one more for its short reads (True); oldest first."""
+        self._resolved: dict[tuple[tuple[str, ...], str, bool], Channel] = {}
+        """What `channel` (False) and `short_channel` (True) have answered."""
         self._closing = TaskSet()
         self._closed = False
 
@@ -43,10 +43,27 @@ class Connector:
         The `local` transport is a candidate only when both hosts are known and equal. FS3Error (UNAVAILABLE) when no transport
         is common, InvalidArgument for an endpoint that its transport cannot parse.
         """
-        asked = (tuple(endpoints), host)
+        asked = (tuple(endpoints), host, False)
         found = self._resolved.get(asked)
-        if found is not None:
-            return found
+        if found is None:
+            ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in self._usable(endpoints, host)]
+            found = self._resolved[asked] = ways[0][1] if len(ways) == 1 else _FallbackChannel(ways)
+        return found
+
+    def short_channel(self, endpoints: Sequence[str], host: str = "") -> Channel:
+        """As `channel`, over a connection of its own by the best transport: for requests that are not to wait behind the bulk
+        bytes of the other one. Where that fails, the other one carries them."""
+        asked = (tuple(endpoints), host, True)
+        found = self._resolved.get(asked)
+        if found is None:
+            usable = self._usable(endpoints, host)
+            ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in usable]
+            transport, endpoint = usable[0]
+            own = f"{endpoint} for short reads", self._open(transport, endpoint, is_short=True)
+            found = self._resolved[asked] = _FallbackChannel([own, *ways])
+        return found
+
+    def _usable(self, endpoints: Sequence[str], host: str) -> list[tuple[Transport, str]]:
         if self._closed:
             raise error(Code.SHUTTING_DOWN, "the connector is closed")
         usable = self._candidates(endpoints, host)
@@ -54,9 +71,7 @@ class Connector:
             speaks = ", ".join(transport.scheme for transport in self._transports) or "nothing"
             offered = ", ".join(endpoints) or "no endpoint"
             raise error(Code.UNAVAILABLE, f"no common transport: the node offers {offered}, this side speaks {speaks}")
-        ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in usable]
-        found = self._resolved[asked] = ways[0][1] if len(ways) == 1 else _FallbackChannel(ways)
-        return found
+        return usable
 
     def connect_blocking(self, endpoints: Sequence[str], host: str, timeout_ns: int) -> BlockingChannel | None:
         """A new connection to a node by the transport that `channel` prefers, for callers that block; the caller's to close. None
@@ -85,12 +100,12 @@ class Connector:
             if endpoint.partition("://")[0] == transport.scheme
         ]
 
-    def _open(self, transport: Transport, endpoint: str) -> Channel:
-        found = self._channels.get(endpoint)
+    def _open(self, transport: Transport, endpoint: str, *, is_short: bool = False) -> Channel:
+        found = self._channels.get((endpoint, is_short))
         if found is None:
             if len(self._channels) >= connections_max:
                 self._evict_oldest()
-            found = self._channels[endpoint] = transport.connect(endpoint)
+            found = self._channels[endpoint, is_short] = transport.connect(endpoint)
         return found
 
     def _evict_oldest(self) -> None:

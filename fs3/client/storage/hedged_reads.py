@@ -22,6 +22,7 @@ from fs3.core.files.replica_selector import Candidates, ReplicaSelector
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, Channel, Reply
 from fs3.runtime.alarm import Alarm
+from fs3.runtime.bulk_work import BulkWork, bulk_work_of
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import is_settled
 
@@ -35,8 +36,8 @@ class Replicas(Protocol):
         """The serving replicas of a chain."""
         ...
 
-    def channel(self, node: NodeId) -> Channel:
-        """The channel to a node. Raises FS3Error."""
+    def short_channel(self, node: NodeId) -> Channel:
+        """The channel to a node for what is no bulk read. Raises FS3Error."""
         ...
 
 
@@ -66,13 +67,14 @@ class _Late:
 
 
 class ReadHedger:
-    """The reads of one client that may be hedged. Belongs to its loop."""
+    """The reads of one client that may be hedged, and that bulk bytes make way for. Belongs to its loop."""
 
     def __init__(self, replicas: Replicas, clock: Clock, policy: HedgePolicy) -> None:
         self._replicas = replicas
         self._clock = clock
         self._policy = policy
         self._open: dict[NodeRequest, _Late] = {}
+        self._bulk: BulkWork | None = None
         self._alarm = Alarm(self._on_due)
         self.sent = 0
         """Second requests."""
@@ -82,6 +84,9 @@ class ReadHedger:
     def begin(self, request: NodeRequest, count: int, message: Any, into: BufferProvider, now: int, deadline: int) -> None:
         """A read of `count` bytes was sent, with `message`, `into` and `deadline`; it is under way until `end`. Times are of the
         clock."""
+        if self._bulk is None:
+            self._bulk = bulk_work_of(asyncio.get_running_loop())
+        self._bulk.short_reads += 1
         after_ns = self._policy.after_ns(count)
         due_at = NEVER if after_ns is None else now + after_ns
         self._open[request] = _Late(now, due_at, count, message, into, deadline)
@@ -91,8 +96,9 @@ class ReadHedger:
     def end(self, request: NodeRequest, *, is_answered: bool) -> None:
         """It is over; harmless for one that never began. `is_answered`: by either node, not given up."""
         late = self._open.pop(request, None)
-        if late is None:
+        if late is None or self._bulk is None:
             return
+        self._bulk.short_reads -= 1
         if is_answered:
             self._policy.on_answered(late.count, self._clock.now() - late.begun_at)
         if late.future is not None:
@@ -104,6 +110,8 @@ class ReadHedger:
         for late in self._open.values():
             if late.future is not None:
                 late.future.cancel()
+        if self._bulk is not None:
+            self._bulk.short_reads -= len(self._open)
         self._open.clear()
 
     def _on_due(self) -> None:
@@ -122,7 +130,7 @@ class ReadHedger:
         if node is None or late.deadline <= now or not self._policy.may_hedge():
             return
         try:
-            future = self._replicas.channel(node).start(STORAGE.Read, late.message, (), late.receive, late.deadline - now)
+            future = self._replicas.short_channel(node).start(STORAGE.Read, late.message, (), late.receive, late.deadline - now)
         except FS3Error:
             return
         self.sent += 1

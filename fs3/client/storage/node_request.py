@@ -70,6 +70,14 @@ class NodeRequest:
         self.hedge_reply = hedge
         self.abort(error(Code.CANCELLED, f"node {hedge.node} has answered before node {self.node}"))
 
+    @property
+    def is_bulk(self) -> bool:
+        """What is to be done to its answer may hold the loop for long."""
+        return False
+
+    async def prepare(self) -> None:
+        """A bulk request was answered: do what takes long, before its handler hears of the answer."""
+
     def chain_ids(self) -> list[ChainId]:
         """Each chain once."""
         return [ChainId(chain) for chain in dict.fromkeys(self.chains)]
@@ -156,6 +164,8 @@ async def send_windowed(requests: Sequence[R], window: int, handler: RequestHand
             try:
                 reply = await request.future
                 _end(request, handler)
+                if request.is_bulk:
+                    await request.prepare()
                 handler.on_reply(request, reply)
             except FS3Error as failure:
                 _end(request, handler)

@@ -124,6 +124,10 @@ class ReadGate:
         future.add_done_callback(self._by_future.pop)
         return future
 
+    def owes(self, node: NodeId) -> bool:
+        """Bulk bytes of a node are on their way, or asked for."""
+        return self._grants.owes(node)
+
     def set_aside(self, future: asyncio.Future[Reply] | None) -> None:
         """The node of this read says nothing: it keeps nothing from the others. Harmless for what is no bulk read."""
         read = None if future is None else self._by_future.get(future)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from fs3.base.checksum import checksums, crc32c
+from fs3.base.checksum import checksums, checksums_in_slices, crc32c
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
 from fs3.base.status import Code
@@ -18,6 +18,7 @@ from fs3.core.files.read_grants import bulk_read_bytes
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.runtime.bulk_work import bulk_slice_bytes, bulk_work_of
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     SingleReadReply,
@@ -67,7 +68,7 @@ async def read_single(
     try:
         if wanted < bulk_read_bytes:
             patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
-            channel = request.channel = router.channel(node)
+            channel = request.channel = router.short_channel(node)
             request.future = channel.start(STORAGE.Read, message, (), into, patience)
             router.liveness.begin(request)
             router.hedger.begin(request, wanted, message, into, now, now + patience)
@@ -109,13 +110,25 @@ async def read_single(
     if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
         counters.late += 1
         return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))
-    if length != got or (verify and not is_intact(buffer[:length], io.offset, answer)):
+    if length != got or (verify and not await _verify(buffer[:length], io.offset, answer)):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)
         return ReadRefusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
     router.choice.on_succeeded(node)
     counters.bytes += length
     return ReadOutcome(_OK, length, answer.version)
+
+
+async def _verify(data: memoryview, offset: int, answer: SingleReadReply) -> bool:
+    """`is_intact`, in slices while short reads are under way."""
+    if len(data) < bulk_read_bytes or not (work := bulk_work_of(asyncio.get_running_loop())).is_sliced or not answer.piece_bytes:
+        return is_intact(data, offset, answer)
+    own: list[int] = []
+    for some in checksums_in_slices((data,), offset, answer.piece_bytes, bulk_slice_bytes):
+        if own and work.is_sliced:
+            await work.turn()
+        own += some
+    return own == answer.checksums
 
 
 def is_intact(data: memoryview, offset: int, answer: SingleReadReply) -> bool:

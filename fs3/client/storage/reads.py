@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain as flatten
 from itertools import pairwise, repeat
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 from crc32c import crc32c
 
-from fs3.base.checksum import checksums, checksums_of_parts
+from fs3.base.checksum import checksums_in_slices
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
+from fs3.base.views import first_bytes
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
@@ -26,6 +28,7 @@ from fs3.core.files.read_plan import Buffers, ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FlatBuffers, Reply
+from fs3.runtime.bulk_work import bulk_slice_bytes, bulk_work_of
 from fs3.runtime.tracing import attempting
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
@@ -101,6 +104,7 @@ class _NodeReadRequest(NodeRequest):
         "answer",
         "buffers",
         "bytes",
+        "corrupt",
         "indices",
         "ios",
         "lengths",
@@ -129,6 +133,21 @@ class _NodeReadRequest(NodeRequest):
         """Of all IOs, in order, once it was answered in full."""
         self.sent_at = 0
         """Or earlier."""
+        self.corrupt: set[int] | None = None
+        """Places of the IOs whose bytes are not what the replica says it sent; None: they were not verified yet."""
+
+    @property
+    def is_bulk(self) -> bool:
+        """See `NodeRequest.is_bulk`."""
+        return self.bytes >= bulk_read_bytes
+
+    async def prepare(self) -> None:
+        """Verify what arrived, in slices while short reads are under way."""
+        work = bulk_work_of(asyncio.get_running_loop())
+        if self.verify and self.answer is not None and work.is_sliced:
+            for _ in self.verify_in_slices():
+                if work.is_sliced:
+                    await work.turn()
 
     def has_room(self, length: int) -> bool:
         """One more IO of `length` bytes may join."""
@@ -161,18 +180,18 @@ class _NodeReadRequest(NodeRequest):
             if length:
                 buffer = ios[index].buffer
                 if isinstance(buffer, tuple):
-                    buffers += _clip_buffers(buffer, length)
+                    buffers += first_bytes(buffer, length)
                 else:
                     buffers.append(buffer if length == asked else buffer[:length])
         return buffers
 
-    def find_corrupt(self) -> set[int]:
-        """The IOs (their places in the request) whose bytes are not what the replica says it sent."""
+    def verify_in_slices(self) -> Iterator[None]:
+        """Find what is `corrupt`; yields after each slice of bulk bytes, and goes on when it is asked for the next."""
         answer = self.answer
         assert answer is not None
         ios = self.ios
         sums = answer.checksums
-        bad: set[int] = set()
+        corrupt = self.corrupt = set()
         buffers = self.buffers
         # Nearly every batch of small reads: what was asked for is a piece, in one buffer, or in two (a page, and what is in front
         # of it). Equal sums prove that; which piece is bad, if one is, is found out below.
@@ -182,8 +201,8 @@ class _NodeReadRequest(NodeRequest):
             else:
                 found = map(crc32c, buffers[1::2], map(crc32c, buffers[::2])) if len(buffers) == 2 * len(sums) else ()
             if list(found) == sums:
-                return bad
-        at = 0
+                return
+        at = verified = 0
         for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
             if not length:
                 continue
@@ -191,31 +210,22 @@ class _NodeReadRequest(NodeRequest):
             buffer = io.buffer
             if io.offset % piece + length <= piece and type(buffer) is memoryview:
                 if at >= len(sums) or crc32c(buffer if length == len(buffer) else buffer[:length]) != sums[at]:
-                    bad.add(place)
+                    corrupt.add(place)
                 at += 1
+                verified += length
                 continue
-            parts = _clip_buffers(_parts_of(buffer), length)
-            one = len(parts) == 1
-            own = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
-            if own != sums[at : at + len(own)]:
-                bad.add(place)
-            at += len(own)
-        return bad
+            for own in checksums_in_slices(first_bytes(_parts_of(buffer), length), io.offset, piece, bulk_slice_bytes):
+                if verified >= bulk_slice_bytes:
+                    verified = 0
+                    yield
+                if own != sums[at : at + len(own)]:
+                    corrupt.add(place)
+                at += len(own)
+                verified += bulk_slice_bytes
 
 
 def _parts_of(buffer: Buffers) -> tuple[memoryview, ...]:
     return buffer if isinstance(buffer, tuple) else (buffer,)
-
-
-def _clip_buffers(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
-    """The first `length` bytes of several buffers."""
-    taken = []
-    for buffer in buffers:
-        if length <= 0:
-            break
-        taken.append(buffer if len(buffer) <= length else buffer[:length])
-        length -= len(buffer)
-    return taken
 
 
 class ReadCall:
@@ -384,7 +394,9 @@ class ReadCall:
             for index in request.indices:
                 attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, lease_ms))
             return
-        bad = request.find_corrupt() if request.verify else ()
+        if request.verify and request.corrupt is None:
+            deque(request.verify_in_slices(), 0)
+        bad = request.corrupt or ()
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)
         if not bad and not retry and not any(answer.codes):

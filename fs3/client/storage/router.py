@@ -62,6 +62,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         """What requests show; None: nothing."""
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
+        self._short_channels: dict[NodeId, Channel] = {}
         self._prober = HealthProber(self)
         self.gate = ReadGate(ReadGrants(), clock)
         self._reports: set[asyncio.Future[Reply]] = set()
@@ -105,16 +106,32 @@ class ReplicaRouter(ReplicaHealth, Replicas):
             known = self._routing.nodes.get(node)
             if known is None:
                 raise error(Code.UNAVAILABLE, f"node {node} is not in the routing info of version {self._routing.version}")
-            found = self._connector.channel(known.endpoints, known.host)
-            if self.capabilities is not None:
-                found = ProvingChannel(found, self.capabilities, self._clock)
-            self._channels[node] = found
+            found = self._channels[node] = self._prove(self._connector.channel(known.endpoints, known.host))
         return found
+
+    def short_channel(self, node: NodeId) -> Channel:
+        """The channel to a node for a request with a short answer: another connection while bulk bytes of the node are on their
+        way, since the answer would come behind them. Raises FS3Error as `channel`."""
+        if not self.gate.owes(node):
+            return self.channel(node)
+        found = self._short_channels.get(node)
+        if found is None:
+            self.channel(node)  # it is known, and reached
+            known = self._routing.nodes[node]
+            found = self._short_channels[node] = self._prove(self._connector.short_channel(known.endpoints, known.host))
+        return found
+
+    def _prove(self, channel: Channel) -> Channel:
+        return channel if self.capabilities is None else ProvingChannel(channel, self.capabilities, self._clock)
 
     def use_capabilities(self, capabilities: Capabilities) -> None:
         """From now on requests show what this client may do."""
         self.capabilities = capabilities
+        self._forget_channels()
+
+    def _forget_channels(self) -> None:
         self._channels = {}
+        self._short_channels = {}
 
     def time_left(self, deadline: int) -> int:
         """Nanoseconds until a deadline. Raises FS3Error (DEADLINE) when there are none."""
@@ -139,7 +156,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         """
         left = self.time_left(deadline)
         self.check_responsive(request)
-        request.channel = self.channel(request.node)
+        request.channel = self.short_channel(request.node)
         request.future = request.channel.start(method, message, (), into, min(left, patience_ns))
         self.liveness.begin(request)
 
@@ -169,8 +186,10 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self.note_routing_version(failure.routing_version)
         if failure.code in UNRESPONSIVE:
             self.on_unresponsive(node)
-        elif failure.code is Code.NO_CAPABILITY and isinstance(channel := self._channels.get(node), ProvingChannel):
-            channel.on_failure(failure)
+        elif failure.code is Code.NO_CAPABILITY:
+            for channel in (self._channels.get(node), self._short_channels.get(node)):
+                if isinstance(channel, ProvingChannel):
+                    channel.on_failure(failure)
 
     def report_bad(self, node: NodeId, chunk: ChunkId, chain: ChainId) -> None:
         """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. No read waits
@@ -258,4 +277,4 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self._routing = routing
         self._learned_at = self._clock.now()
         self._candidates = {}
-        self._channels = {}
+        self._forget_channels()

@@ -73,6 +73,10 @@ class ReadGrants:
         """Nodes with something granted."""
         return len(self._by_node)
 
+    def owes(self, node: NodeId) -> bool:
+        """A node has something granted."""
+        return node in self._by_node
+
     @property
     def waiting_count(self) -> int:
         """Reads that wait."""

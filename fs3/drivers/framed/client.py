@@ -23,7 +23,7 @@ from fs3.base.units import SECOND
 from fs3.drivers.framed.bulk_path import BulkPaths, describe_connection
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ClientOffers
-from fs3.drivers.framed.passed_files import PassedFiles
+from fs3.drivers.framed.passed_files import PassedFiles, PlacesCopy
 from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
@@ -32,6 +32,7 @@ from fs3.model.connection import ConnectionInfo
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.ports.security import TicketSource
+from fs3.runtime.bulk_work import bulk_slice_bytes
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import TAKES_PLACES, TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 from fs3.wire.places import unpack_places
@@ -41,6 +42,7 @@ log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
 _FILE, _PLACES, _PATH = FrameKind.FILE.value, FrameKind.PLACES.value, FrameKind.PATH.value
+_COPYING = 1  # why a connection is not read
 
 
 class ClientConnection(Connection):
@@ -184,17 +186,40 @@ class ClientConnection(Connection):
             return
         if call.done():  # by `into`
             return
+        reply = Reply(message, targets[0] if len(targets) == 1 else None)
+        copy = PlacesCopy(self._files, places, inline, targets)
+        if self._bulk.is_sliced and length > bulk_slice_bytes:
+            self.pause(_COPYING)  # what follows keeps its order, and the files stay
+            self._bulk.when_free(lambda: self._continue_copy(call, reply, copy, length))
+        else:
+            copy.step(length)
+            self._end_copy(call, reply, copy, length)
+
+    def _continue_copy(self, call: PendingCall, reply: Reply, copy: PlacesCopy, length: int) -> bool:
+        """A slice of what lies at the places of a reply. False: the call has ended meanwhile; its buffers are the caller's."""
+        if self.is_closed:
+            return False
+        is_wanted = not call.done()
+        if is_wanted and not copy.step(bulk_slice_bytes):
+            self._bulk.when_free(lambda: self._continue_copy(call, reply, copy, length))
+            return True
+        if is_wanted:
+            self._end_copy(call, reply, copy, length)
+        self.resume(_COPYING)
+        self._channel.pump()
+        return is_wanted
+
+    def _end_copy(self, call: PendingCall, reply: Reply, copy: PlacesCopy, length: int) -> None:
         del self._pending[call.request_id]
         if call.wire_state is not None:
             self.take_back(call.wire_state)
-        problem = self._files.read(places, inline, targets)
-        if problem is not None:
-            call.set_exception(problem)
-        else:
-            if call.counts is not None:
-                call.counts.received_bytes += length
-                call.counts.end(0, call.begun_at)
-            call.set_result(Reply(message, targets[0] if len(targets) == 1 else None))
+        if copy.problem is not None:
+            call.set_exception(copy.problem)
+            return
+        if call.counts is not None:
+            call.counts.received_bytes += length
+            call.counts.end(0, call.begun_at)
+        call.set_result(reply)
 
     def _receive_part(self) -> int:
         if self._sink is not None and self._sink.done():

@@ -14,7 +14,7 @@ twice. What a frame means is said by the two ends that subclass it, in `server` 
 Receiving. Between frames, whatever has arrived is read into the loop's staging buffer and parsed there, many frames per `recv`.
 A payload that reaches beyond it is received into its destination (`_expect`). Everything received but not consumed is carried:
 less than a frame, or more while the connection is paused. One wake-up takes `wake_bytes_max` at most, so that a busy connection
-does not starve the others.
+does not starve the others, and less while this end waits for a short read (`fs3.runtime.bulk_work`).
 
 Sending is in `sender`.
 """
@@ -29,11 +29,12 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Protocol
 
-from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
+from fs3.base.limits import long_header_bytes, staging_bytes
 from fs3.base.units import KIB
 from fs3.drivers.framed.sender import FrameSender
 from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.staging import staging_of
+from fs3.runtime.bulk_work import bulk_work_of
 from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, foreign_protocol, unpack
 
 log = logging.getLogger("fs3.transport")
@@ -70,6 +71,8 @@ class Connection(FrameSender):
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket) -> None:
         super().__init__(loop, sock)
         staging = staging_of(loop)
+        self._bulk = bulk_work_of(loop)
+        self._wake_bytes = 0  # what this wake-up may take
         self._staging = staging.data
         self._view = staging.view
         self._recv_staged: Callable[[memoryview], int] = sock.recv_into
@@ -182,7 +185,7 @@ class Connection(FrameSender):
             return
         self._corked = True
         self._drained = False
-        budget = wake_bytes_max
+        budget = self._wake_bytes = self._bulk.receive_bytes
         try:
             while budget > 0 and not (self._drained or self._paused or self.is_closed):
                 budget -= self._receive_part() if self._remaining and not self._reparse else self._receive_frames()
@@ -309,7 +312,7 @@ class Connection(FrameSender):
             wanted = min(self._remaining, staging_bytes)
             got = self._socket.recv_into(self._view[:wanted])
         elif len(targets) == 1:
-            wanted = min(self._remaining, wake_bytes_max)
+            wanted = min(self._remaining, self._wake_bytes)
             meter = self._meter
             if meter is not None:
                 wanted = min(wanted, meter.room())
@@ -322,9 +325,9 @@ class Connection(FrameSender):
         else:
             # As many as one wake-up may take, and one if it is larger than that.
             ends = list(accumulate(map(len, targets[:_SCATTER_MAX])))
-            count = bisect_right(ends, wake_bytes_max)
+            count = bisect_right(ends, self._wake_bytes)
             if not count:
-                some, wanted = [targets[0][:wake_bytes_max]], wake_bytes_max
+                some, wanted = [targets[0][: self._wake_bytes]], self._wake_bytes
                 got = self._socket.recv_into(some[0])
             else:
                 some, wanted = targets[:count], ends[count - 1]

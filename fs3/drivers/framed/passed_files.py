@@ -16,11 +16,13 @@ import errno
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Sequence
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import KIB
+from fs3.base.views import first_bytes, take_bytes
 from fs3.drivers.rpc.payload import flat_view
 from fs3.ports.rpc import FileRange, Part
 from fs3.wire.frames import FrameError, FrameKind, pack
@@ -136,24 +138,9 @@ class PassedFiles:
         elif not self.is_full:
             raise FrameError(f"file {number} came without a descriptor")
 
-    def read(self, places: Sequence[Place], inline: memoryview, targets: Sequence[memoryview]) -> FS3Error | None:
-        """Fill `targets` with what lies at the places, which is exactly as long. What is wrong with a file is returned."""
-        left = list(targets)
-        for place in places:
-            into = _take(left, place.length)
-            if place.file == INLINE:
-                for view in into:
-                    view[:] = inline[: len(view)]
-                    inline = inline[len(view) :]
-                continue
-            fd = self._files.get(place.file)
-            if fd is None:
-                self.is_full = True
-                return error(Code.BUSY, "this process has no descriptor left to take a file of the server: ulimit -n")
-            problem = _read(fd, into, place)
-            if problem is not None:
-                return problem
-        return None
+    def find(self, number: int) -> int | None:
+        """The descriptor of a file; None: there was none left for it."""
+        return self._files.get(number)
 
     def close(self) -> None:
         """Close all of them."""
@@ -163,30 +150,61 @@ class PassedFiles:
         self._arrived.clear()
 
 
-def _take(left: list[memoryview], length: int) -> list[memoryview]:
-    """The next `length` bytes of what is left of the targets."""
-    taken: list[memoryview] = []
-    while length:
-        view = left[0]
-        if len(view) > length:
-            taken.append(view[:length])
-            left[0] = view[length:]
-            break
-        taken.append(left.pop(0))
-        length -= len(view)
-    return taken
+class PlacesCopy:
+    """Fills a call's buffers with what lies at places, at once or in steps."""
 
+    def __init__(self, files: PassedFiles, places: Sequence[Place], inline: memoryview, targets: Sequence[memoryview]) -> None:
+        """`targets` hold exactly what lies at the places."""
+        self._files = files
+        self._places = deque(places)
+        self._inline = inline
+        self._left = list(targets)
+        self._fd = -1
+        self._into: list[memoryview] = []
+        """What is left to fill of the place that was begun."""
+        self._offset = 0
+        self.problem: FS3Error | None = None
+        """What is wrong with a file."""
 
-def _read(fd: int, into: list[memoryview], place: Place) -> FS3Error | None:
-    offset = place.offset
-    while into:
+    def step(self, budget: int) -> bool:
+        """Copy about `budget` bytes. True: all is there, or there is a problem."""
+        while self._into or self._places:
+            if budget <= 0:
+                return False
+            if not self._into:
+                budget -= self._begin_place(self._places.popleft())
+            else:
+                budget -= self._read(first_bytes(self._into[:_BUFFERS_MAX], budget))
+            if self.problem is not None:
+                return True
+        return True
+
+    def _begin_place(self, place: Place) -> int:
+        """Bytes that were copied."""
+        into = take_bytes(self._left, place.length)
+        if place.file == INLINE:
+            for view in into:
+                view[:] = self._inline[: len(view)]
+                self._inline = self._inline[len(view) :]
+            return place.length
+        fd = self._files.find(place.file)
+        if fd is None:
+            self._files.is_full = True
+            self.problem = error(Code.BUSY, "this process has no descriptor left to take a file of the server: ulimit -n")
+            return 0
+        self._fd, self._into, self._offset = fd, into, place.offset
+        return 0
+
+    def _read(self, views: list[memoryview]) -> int:
         try:
-            count = os.preadv(fd, into[:_BUFFERS_MAX], offset)
-        except OSError as problem:
-            code = Code.DISK if problem.errno == errno.EIO else Code.INTERNAL
-            return error(code, f"a file that the server has passed cannot be read: {problem.strerror}")
+            count = os.preadv(self._fd, views, self._offset)
+        except OSError as failure:
+            code = Code.DISK if failure.errno == errno.EIO else Code.INTERNAL
+            self.problem = error(code, f"a file that the server has passed cannot be read: {failure.strerror}")
+            return 0
         if not count:
-            return error(Code.DISK, f"a file that the server has passed ends before byte {place.offset + place.length}")
-        offset += count
-        _take(into, count)
-    return None
+            end = self._offset + sum(map(len, self._into))
+            self.problem = error(Code.DISK, f"a file that the server has passed ends before byte {end}")
+        self._offset += count
+        take_bytes(self._into, count)
+        return count

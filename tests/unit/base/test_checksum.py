@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.base.checksum import BLOCK_BYTES, checksums, coarsen, combine, crc32c, cut, digest_of, piece_count
+from fs3.base.checksum import (
+    BLOCK_BYTES,
+    checksums,
+    checksums_in_slices,
+    coarsen,
+    combine,
+    crc32c,
+    cut,
+    digest_of,
+    piece_count,
+)
 
 
 def test_known_value() -> None:
@@ -45,6 +55,20 @@ def test_cut_covers_the_range_at_the_boundaries(offset: int, length: int, piece:
 def test_checksums_follow_the_cut(data: bytes, offset: int, piece: int) -> None:
     expected = [crc32c(data[at - offset : at - offset + size]) for at, size in cut(offset, len(data), piece)]
     assert checksums(memoryview(data), offset, piece) == expected
+
+
+@given(
+    st.lists(st.binary(max_size=70), max_size=5),
+    st.integers(0, 100),
+    st.sampled_from([4, 8, 32]),
+    st.sampled_from([1, 8, 20, 64, 1000]),
+)
+def test_checksums_by_slices_are_the_same(parts: list[bytes], offset: int, piece: int, slice_bytes: int) -> None:
+    views = [memoryview(part) for part in parts if part]
+    slices = list(checksums_in_slices(views, offset, piece, slice_bytes))
+    assert [value for sums in slices for value in sums] == checksums(memoryview(b"".join(parts)), offset, piece)
+    most = max(slice_bytes // piece, 1)
+    assert all(0 < len(sums) <= most for sums in slices)
 
 
 def test_digest_tells_order() -> None:

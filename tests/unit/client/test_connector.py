@@ -73,6 +73,31 @@ async def test_channels_are_kept_and_closed(both: Any) -> None:
         connector.channel(BOTH)
 
 
+async def test_short_reads_have_a_connection_of_their_own_by_the_best_wire(both: Any) -> None:
+    connector = both.connector("local", "tcp", host="me")
+    usual, short = connector.channel(BOTH, "me"), connector.short_channel(BOTH, "me")
+    assert short is connector.short_channel(BOTH, "me") is not usual
+    assert (await who(usual), await who(short)) == ("local", "local")
+    assert [channel.endpoint for channel in both.channels] == ["local:///s", "tcp://h:1", "local:///s"]
+    await connector.close()
+    assert all(channel.closed for channel in both.channels)
+    with pytest.raises(Unreachable, match="closed"):
+        connector.short_channel(BOTH)
+
+
+async def test_short_reads_go_by_the_usual_connection_where_another_is_not_to_be_had(
+    both: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector = both.connector("local", "tcp", host="me")
+    short = connector.short_channel(BOTH, "me")
+    both.faults["local:///s"] = [error(Code.DISCONNECTED, "too many connections")]
+    with caplog.at_level(logging.WARNING):
+        assert await who(short) == "local"
+    text = "local:///s for short reads does not work (too many connections); using local:///s"
+    assert [record.getMessage() for record in caplog.records] == [text]
+    assert both.calls["local:///s", "GetStatus"] == 2
+
+
 async def test_a_call_that_has_ended_keeps_no_buffer(both: Any) -> None:
     """Not even until the garbage collector comes by: the caller may want to unmap it."""
 

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.framed import passed_files
 from fs3.drivers.framed.local import LocalTransport
-from fs3.drivers.framed.passed_files import FilePasser, PassedFiles
+from fs3.drivers.framed.passed_files import FilePasser, PassedFiles, PlacesCopy
 from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Call, Channel, FileRange, Part
+from fs3.runtime.bulk_work import bulk_slice_bytes, bulk_work_of, receive_slice_bytes
 from fs3.sim.conformance.transport_harness import PULL, failure, pattern
 from fs3.wire.frames import HEADER_BYTES, FrameKind, pack, unpack
 from fs3.wire.pb import storage_pb2
@@ -71,6 +72,12 @@ async def serving(library: Library, transport: LocalTransport | None = None) -> 
     finally:
         await channel.close()
         await listener.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0)
 
 
 async def read(channel: Channel, length: int) -> bytes:
@@ -202,13 +209,107 @@ def test_a_descriptor_that_is_lost_gives_its_number_to_no_other_file(tmp_path: P
         files.on_file(2)
         target = memoryview(bytearray(5))
         for number in (1, 2):
-            problem = files.read([Place(number, 5, 0)], memoryview(b""), [target])
-            assert problem is not None
-            assert problem.code is Code.BUSY
+            copy = PlacesCopy(files, [Place(number, 5, 0)], memoryview(b""), [target])
+            assert copy.step(5)
+            assert copy.problem is not None
+            assert copy.problem.code is Code.BUSY
         files.close()
     for name, fd in zip(("first", "second"), fds, strict=True):
         os.close(fd)
         assert passed_to_this_process(name) == []
+
+
+async def test_places_are_copied_in_steps(library: Library) -> None:
+    """Steps end within a buffer, within a place, and between two."""
+    first, second = pattern(300 * KIB, 1), pattern(90 * KIB, 2)
+    files = [library.add("one", first), library.add("two", second)]
+    server, client = socket.socketpair()
+    with server, client:
+        passed = PassedFiles(client)
+        passed._files = {1: files[0], 2: files[1]}
+        places = [Place(1, 300 * KIB - 5, 5), Place(0, 7, 0), Place(2, 90 * KIB, 0)]
+        into = bytearray(390 * KIB + 2)
+        whole = memoryview(into)
+        targets = [whole[: 10 * KIB], whole[10 * KIB : 11 * KIB], whole[11 * KIB :]]
+        copy = PlacesCopy(passed, places, memoryview(b"between"), targets)
+        steps = 0
+        while not copy.step(64 * KIB):
+            steps += 1
+            assert sum(map(bool, into)) <= (64 * KIB + 7) * steps
+        assert copy.problem is None
+        assert into == first[5:] + b"between" + second
+        assert steps == 6
+
+
+async def test_a_large_reply_is_copied_in_slices_while_short_reads_are_under_way(library: Library) -> None:
+    """What is asked by another connection is answered in between; what follows on the same one keeps its order."""
+    data = pattern(LENGTH)
+    library.parts = [FileRange(library.add("blocks", data), 0, LENGTH)]
+    work = bulk_work_of(asyncio.get_running_loop())
+    into = memoryview(bytearray(LENGTH))
+    async with serving(library) as channel:
+        await read(channel, LENGTH)  # the file is passed
+        work.short_reads += 1
+        ended: list[str] = []
+        bulk = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [into])
+        bulk.add_done_callback(lambda _: ended.append("bulk"))
+        await until(lambda: any(into[: 64 * KIB]))
+        library.parts = []
+        behind = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [])
+        behind.add_done_callback(lambda _: ended.append("behind it"))
+        turns = 0
+        while not bulk.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert LENGTH // bulk_slice_bytes - 2 <= turns
+        await behind
+        work.short_reads -= 1
+        assert ended == ["bulk", "behind it"]
+        assert into == data
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed"])
+async def test_a_call_that_ends_between_two_slices_leaves_the_buffer_alone(library: Library, end: str) -> None:
+    data = b"x" * LENGTH
+    library.parts = [FileRange(library.add("blocks", data), 0, LENGTH)]
+    work = bulk_work_of(asyncio.get_running_loop())
+    into = memoryview(bytearray(LENGTH))
+    async with serving(library) as channel:
+        await read(channel, LENGTH)
+        work.short_reads += 1
+        bulk = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [into])
+        await until(lambda: any(into[: 64 * KIB]))
+        if end == "cancelled":
+            bulk.cancel()
+        else:
+            await channel.close()
+            assert (await failure(bulk)).code is Code.DISCONNECTED
+        so_far = bytes(into)
+        assert so_far != data
+        await until(lambda: not work._due)
+        work.short_reads -= 1
+        assert bytes(into) == so_far
+        if end == "cancelled":
+            assert await read(channel, LENGTH) == data
+
+
+async def test_less_is_taken_from_a_socket_in_one_turn_while_short_reads_are_under_way(library: Library) -> None:
+    data = pattern(LENGTH)
+    library.parts = [data]
+    work = bulk_work_of(asyncio.get_running_loop())
+    into = memoryview(bytearray(LENGTH))
+    async with serving(library, LocalTransport(OsClock(), passes_files=False)) as channel:
+        work.short_reads += 1
+        bulk = channel.start(PULL, storage_pb2.ReadRequest(), (), lambda *_: [into])
+        received = 0
+        while not bulk.done():
+            await asyncio.sleep(0)
+            connection = channel._connection  # type: ignore[attr-defined]
+            if connection is not None:
+                assert connection.received_bytes - received <= 2 * receive_slice_bytes  # a frame's beginning comes by itself
+                received = connection.received_bytes
+        work.short_reads -= 1
+        assert into == data
 
 
 async def test_a_file_that_has_become_shorter_is_a_failure_of_the_disk(library: Library) -> None:
