@@ -1,8 +1,8 @@
 """Reads of 4 KiB beside sixteen readers of 4 MiB calls of the same client: how long the slow ones take.
 
 The small ones come one at a time, two milliseconds after each other: they take little from the bulk readers, and find caches as
-cold as such reads do. Alone and beside are measured in turn; so are bulk reads with the small ones and without. All is verified, and
-warm.
+cold as such reads do. Alone and beside are measured in turn; so are bulk reads with the small ones and without. All is warm, and
+verified.
 """
 
 from __future__ import annotations

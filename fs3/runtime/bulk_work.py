@@ -19,6 +19,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 from fs3.base.limits import wake_bytes_max
 from fs3.base.units import KIB
@@ -30,6 +31,10 @@ receive_slice_bytes = 128 * KIB
 """Bytes that a connection receives in one turn meanwhile; several connections may do so in the same turn."""
 
 
+Work: TypeAlias = Callable[[], bool]
+"""Does a slice of something; says whether there was anything to do. Must not raise."""
+
+
 class BulkWork:
     """What an event loop has to do to bulk bytes."""
 
@@ -37,7 +42,7 @@ class BulkWork:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._due: deque[Callable[[], bool]] = deque()
+        self._due: deque[Work] = deque()
         self._is_scheduled = False
         self.short_reads = 0
         """Under way on this loop."""
@@ -52,8 +57,8 @@ class BulkWork:
         """Work has to wait for its turn."""
         return self.short_reads > 0 or self._is_scheduled
 
-    def when_free(self, work: Callable[[], bool]) -> None:
-        """Call `work` in a turn of its own. It says whether there was anything to do; it must not raise."""
+    def when_free(self, work: Work) -> None:
+        """Call `work` in a turn of its own."""
         self._due.append(work)
         if not self._is_scheduled:
             self._is_scheduled = True
