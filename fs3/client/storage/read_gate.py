@@ -99,6 +99,8 @@ class ReadGate:
 
     def __init__(self, grants: ReadGrants, clock: Clock) -> None:
         self._grants = grants
+        self.owing = grants.owing
+        """Nodes whose bulk bytes are on their way, or asked for."""
         self._clock = clock
         self._by_future: dict[asyncio.Future[Reply], _GatedRead] = {}
         self._due: deque[BulkRead] = deque()
@@ -123,10 +125,6 @@ class ReadGate:
         self._by_future[future] = read
         future.add_done_callback(self._by_future.pop)
         return future
-
-    def owes(self, node: NodeId) -> bool:
-        """Bulk bytes of a node are on their way, or asked for."""
-        return self._grants.owes(node)
 
     def set_aside(self, future: asyncio.Future[Reply] | None) -> None:
         """The node of this read says nothing: it keeps nothing from the others. Harmless for what is no bulk read."""

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from fs3.base.checksum import checksums, checksums_in_slices, crc32c
+from crc32c import crc32c
+
+from fs3.base.checksum import checksums, checksums_in_slices
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
 from fs3.base.status import Code
@@ -17,7 +19,7 @@ from fs3.core.craq.block_lease import is_within_block_lease
 from fs3.core.files.read_grants import bulk_read_bytes
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Reply
+from fs3.ports.rpc import FlatBuffers, Reply
 from fs3.runtime.bulk_work import bulk_slice_bytes, bulk_work_of
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
@@ -50,6 +52,7 @@ async def read_single(
     if node is None or deadline <= now:
         return None
     wanted = len(buffer)
+    whole = FlatBuffers((buffer,)) if wanted else FlatBuffers()
     got = 0
 
     def into(message: Any, payload_length: int) -> Sequence[memoryview]:
@@ -57,7 +60,7 @@ async def read_single(
         got = payload_length
         if payload_length > wanted:
             raise error(Code.PROTOCOL, f"a read of {wanted} bytes was answered with {payload_length}")
-        return (buffer if payload_length == wanted else buffer[:payload_length],)
+        return whole if payload_length == wanted else (buffer[:payload_length],)
 
     message = single_read_request_to_pb(io.chunk, io.chain, replicas.version, io.offset, wanted, verify)
     counters.requests += 1
@@ -110,7 +113,14 @@ async def read_single(
     if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
         counters.late += 1
         return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))
-    if length != got or (verify and not await _verify(buffer[:length], io.offset, answer)):
+    if length != got or (
+        verify
+        and not (
+            is_intact(buffer[:length], io.offset, answer)
+            if length < bulk_read_bytes
+            else await _is_bulk_intact(buffer[:length], io.offset, answer)
+        )
+    ):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)
         return ReadRefusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
@@ -119,9 +129,10 @@ async def read_single(
     return ReadOutcome(_OK, length, answer.version)
 
 
-async def _verify(data: memoryview, offset: int, answer: SingleReadReply) -> bool:
+async def _is_bulk_intact(data: memoryview, offset: int, answer: SingleReadReply) -> bool:
     """`is_intact`, in slices while short reads are under way."""
-    if len(data) < bulk_read_bytes or not (work := bulk_work_of(asyncio.get_running_loop())).is_sliced or not answer.piece_bytes:
+    work = bulk_work_of(asyncio.get_running_loop())
+    if not work.is_sliced or not answer.piece_bytes:
         return is_intact(data, offset, answer)
     own: list[int] = []
     for some in checksums_in_slices((data,), offset, answer.piece_bytes, bulk_slice_bytes):
@@ -140,5 +151,5 @@ def is_intact(data: memoryview, offset: int, answer: SingleReadReply) -> bool:
         return False
     sums = answer.checksums
     if offset % piece + len(data) <= piece:
-        return len(sums) == 1 and crc32c(data) == sums[0]
+        return len(sums) == 1 and bool(crc32c(data) == sums[0])
     return checksums(data, offset, piece) == sums

@@ -65,6 +65,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self._short_channels: dict[NodeId, Channel] = {}
         self._prober = HealthProber(self)
         self.gate = ReadGate(ReadGrants(), clock)
+        self._owing = self.gate.owing
         self._reports: set[asyncio.Future[Reply]] = set()
         self.retries: dict[tuple[Code, RetryAction], int] = {}
         """IOs that were refused or not answered, by why and by what was done."""
@@ -112,8 +113,8 @@ class ReplicaRouter(ReplicaHealth, Replicas):
     def short_channel(self, node: NodeId) -> Channel:
         """The channel to a node for a request with a short answer: another connection while bulk bytes of the node are on their
         way, since the answer would come behind them. Raises FS3Error as `channel`."""
-        if not self.gate.owes(node):
-            return self.channel(node)
+        if node not in self._owing:
+            return self._channels.get(node) or self.channel(node)
         found = self._short_channels.get(node)
         if found is None:
             self.channel(node)  # it is known, and reached

@@ -40,11 +40,14 @@ class HedgePolicy:
 
     def after_ns(self, count: int) -> int | None:
         """A request for `count` bytes begins: how long it may take before it is hedged; None: it is not."""
-        self._allowance = min(self._allowance + hedge_share, hedge_burst_max)
+        if self._allowance < hedge_burst_max:
+            self._allowance += hedge_share
         known = self._estimates.get(count.bit_length())
         if known is None or known[0] < self._samples_min:
             return None
-        return int(min(max(known[1], hedge_after_ns_min), hedge_after_ns_max))
+        if known[1] <= hedge_after_ns_min:  # as nearly always
+            return hedge_after_ns_min
+        return min(int(known[1]), hedge_after_ns_max)
 
     def on_answered(self, count: int, elapsed_ns: int) -> None:
         """A request for `count` bytes was answered, or given up since a second one was answered first.

@@ -59,8 +59,8 @@ class ReadGrants:
         self._senders_max = senders_max
         self._granted: dict[BulkRead, None] = {}
         """Those that count."""
-        self._by_node: dict[NodeId, int] = {}
-        """Bytes of them."""
+        self.owing: dict[NodeId, int] = {}
+        """Nodes with something granted, and how many bytes."""
         self._waiting: dict[NodeId, deque[BulkRead]] = {}
         """The first node is the next to have its turn."""
         self._node_limits: dict[NodeId, tuple[int, int]] = {}
@@ -71,11 +71,7 @@ class ReadGrants:
     @property
     def senders(self) -> int:
         """Nodes with something granted."""
-        return len(self._by_node)
-
-    def owes(self, node: NodeId) -> bool:
-        """A node has something granted."""
-        return node in self._by_node
+        return len(self.owing)
 
     @property
     def waiting_count(self) -> int:
@@ -153,23 +149,23 @@ class ReadGrants:
         return self.bytes + read.bytes <= self._bytes_max and self._may_send(read.node, read.bytes, others_wait=others_wait)
 
     def _may_send(self, node: NodeId, count: int, *, others_wait: bool) -> bool:
-        own = self._by_node.get(node, 0)
+        own = self.owing.get(node, 0)
         if not own:
-            return len(self._by_node) < self._senders_max
+            return len(self.owing) < self._senders_max
         if self._node_limits and own + count > self.node_limit(node):
             return False
         return not others_wait or own + count <= self._bytes_max // 2
 
     def _grant(self, read: BulkRead) -> None:
         self._granted[read] = None
-        self._by_node[read.node] = self._by_node.get(read.node, 0) + read.bytes
+        self.owing[read.node] = self.owing.get(read.node, 0) + read.bytes
         self.bytes += read.bytes
 
     def _take_back(self, read: BulkRead) -> None:
         del self._granted[read]
         self.bytes -= read.bytes
-        left = self._by_node[read.node] - read.bytes
+        left = self.owing[read.node] - read.bytes
         if left:
-            self._by_node[read.node] = left
+            self.owing[read.node] = left
         else:
-            del self._by_node[read.node]
+            del self.owing[read.node]

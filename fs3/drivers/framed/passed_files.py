@@ -35,6 +35,7 @@ places_bytes_min = 128 * KIB
 """Payloads from here on are left where they lie; for shorter ones the socket is as fast."""
 
 _DESCRIPTOR = struct.Struct("i")
+_TRUNCATED = int(socket.MSG_CTRUNC)  # of an enumeration `&` is slow, and this is asked for every reply
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTOR.size * 8)
 _BUFFERS_MAX = 512
 """Per preadv; the system takes 1024."""
@@ -125,7 +126,7 @@ class PassedFiles:
                         os.close(fd)
                 else:
                     self._arrived += arrived
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             self.is_full = True
         return count
 
