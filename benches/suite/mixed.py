@@ -1,6 +1,6 @@
 """Reads of 4 KiB beside sixteen readers of 4 MiB calls of the same client: how long the slow ones take.
 
-The small ones come one at a time, two milliseconds after each other: they take little from the bulk readers, and find caches as
+The small ones come one at a time, five milliseconds after each other: they take little from the bulk readers, and find caches as
 cold as such reads do. Alone and beside are measured in turn; so are bulk reads with the small ones and without. All is warm, and
 verified.
 """
@@ -30,8 +30,8 @@ BULK_BYTES = 4 * MIB
 SMALL_BYTES = 4096
 SMALL_SPACE = 4 * MIB
 """The part of the file that small reads are spread over."""
-SMALL_READS = 1000
-SMALL_PAUSE_S = 0.002
+SMALL_READS = 500
+SMALL_PAUSE_S = 0.005
 BULK_SECONDS = 1.0
 """How long bulk reads are measured by themselves."""
 TRANSPORTS = ("tcp", "local")

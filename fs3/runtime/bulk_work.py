@@ -24,10 +24,10 @@ from typing import TypeAlias
 from fs3.base.limits import wake_bytes_max
 from fs3.base.units import KIB
 
-bulk_slice_bytes = 256 * KIB
-"""Bytes of one piece of work while short reads are under way."""
+bulk_slice_bytes = 512 * KIB
+"""Bytes of one piece of work while short reads are under way: less delays them no less, and costs the bulk readers more."""
 
-receive_slice_bytes = 128 * KIB
+receive_slice_bytes = 256 * KIB
 """Bytes that a connection receives in one turn meanwhile; several connections may do so in the same turn."""
 
 
