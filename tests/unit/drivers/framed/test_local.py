@@ -74,8 +74,9 @@ async def test_a_directory_of_another_user_is_refused_and_so_is_another_user_who
         os.chdir(theirs)
         os.setresuid(4242, 4242, 4242)
         with socket.socket(socket.AF_UNIX) as stranger:
-            stranger.bind("s")
+            stranger.bind("new")
             stranger.listen()
+            os.rename("new", "s")  # it is seen once it listens
             signal.pause()
     try:
         while not (theirs / "s").exists():
