@@ -41,7 +41,7 @@ class HedgePolicy:
     def after_ns(self, count: int) -> int | None:
         """A request for `count` bytes begins: how long it may take before it is hedged; None: it is not."""
         if self._allowance < hedge_burst_max:
-            self._allowance += hedge_share
+            self._allowance = min(self._allowance + hedge_share, hedge_burst_max)
         known = self._estimates.get(count.bit_length())
         if known is None or known[0] < self._samples_min:
             return None
