@@ -52,7 +52,6 @@ async def read_single(
     if node is None or deadline <= now:
         return None
     wanted = len(buffer)
-    whole = FlatBuffers((buffer,)) if wanted else FlatBuffers()
     got = 0
 
     def into(message: Any, payload_length: int) -> Sequence[memoryview]:
@@ -60,7 +59,7 @@ async def read_single(
         got = payload_length
         if payload_length > wanted:
             raise error(Code.PROTOCOL, f"a read of {wanted} bytes was answered with {payload_length}")
-        return whole if payload_length == wanted else (buffer[:payload_length],)
+        return FlatBuffers((buffer,)) if 0 < payload_length == wanted else (buffer[:payload_length],)
 
     message = single_read_request_to_pb(io.chunk, io.chain, replicas.version, io.offset, wanted, verify)
     counters.requests += 1

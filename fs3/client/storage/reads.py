@@ -145,7 +145,7 @@ class _NodeReadRequest(NodeRequest):
         """Verify what arrived, in slices while short reads are under way."""
         work = bulk_work_of(asyncio.get_running_loop())
         if self.verify and self.answer is not None and work.is_sliced:
-            for _ in self.verify_in_slices():
+            for _ in self.verify_in_slices(at_once=False):
                 if work.is_sliced:
                     await work.turn()
 
@@ -185,8 +185,9 @@ class _NodeReadRequest(NodeRequest):
                     buffers.append(buffer if length == asked else buffer[:length])
         return buffers
 
-    def verify_in_slices(self) -> Iterator[None]:
-        """Find what is `corrupt`; yields after each slice of bulk bytes, and goes on when it is asked for the next."""
+    def verify_in_slices(self, *, at_once: bool) -> Iterator[None]:
+        """Find what is `corrupt`; yields after each slice of bulk bytes, and goes on when it is asked for the next. `at_once`: no
+        slice has to wait."""
         answer = self.answer
         assert answer is not None
         ios = self.ios
@@ -195,7 +196,7 @@ class _NodeReadRequest(NodeRequest):
         buffers = self.buffers
         # Nearly every batch of small reads: what was asked for is a piece, in one buffer, or in two (a page, and what is in front
         # of it). Equal sums prove that; which piece is bad, if one is, is found out below.
-        if len(sums) == len(self.indices):
+        if len(sums) == len(self.indices) and (at_once or self.bytes < bulk_read_bytes):
             if len(buffers) == len(sums):
                 found: Iterable[int] = map(crc32c, buffers)
             else:
@@ -206,6 +207,9 @@ class _NodeReadRequest(NodeRequest):
         for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
             if not length:
                 continue
+            if verified >= bulk_slice_bytes:
+                verified = 0
+                yield
             io = ios[index]
             buffer = io.buffer
             if io.offset % piece + length <= piece and type(buffer) is memoryview:
@@ -221,7 +225,7 @@ class _NodeReadRequest(NodeRequest):
                 if own != sums[at : at + len(own)]:
                     corrupt.add(place)
                 at += len(own)
-                verified += bulk_slice_bytes
+                verified += min(len(own) * piece, length)
 
 
 def _parts_of(buffer: Buffers) -> tuple[memoryview, ...]:
@@ -395,7 +399,7 @@ class ReadCall:
                 attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, lease_ms))
             return
         if request.verify and request.corrupt is None:
-            deque(request.verify_in_slices(), 0)
+            deque(request.verify_in_slices(at_once=True), 0)
         bad = request.corrupt or ()
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)

@@ -84,6 +84,45 @@ async def test_bulk_bytes_are_verified_in_slices_while_a_short_read_is_under_way
     assert not turns
 
 
+async def test_many_small_ios_are_verified_in_as_many_slices_as_their_bytes_make(cluster, help, monkeypatch):
+    """Whole pieces, and others, of which each has a part of a checksum of its own."""
+    made = await cluster(chains=1)
+    client = made.client()
+    await client.update([help.write(1, DATA)])
+    work = bulk_work_of(asyncio.get_running_loop())
+    turns = []
+    turn = type(work).turn
+
+    async def counted(self):
+        turns.append(1)
+        await turn(self)
+
+    monkeypatch.setattr(type(work), "turn", counted)
+    for length in (4096, 4000):
+        turns.clear()
+        work.short_reads += 1
+        ios = [help.read_io(1, length, number * 4096) for number in range(BULK // 4096)]
+        outcomes = await client.read(ios)
+        work.short_reads -= 1
+        assert all(outcome.code is Code.OK for outcome in outcomes)
+        assert all(bytes(io.buffer) == DATA[:length] for io in ios)
+        assert BULK // bulk_slice_bytes - 2 <= len(turns) <= BULK // bulk_slice_bytes + 2
+
+
+async def test_a_read_that_is_answered_twice_has_its_buffer_each_time(cluster, help):
+    """The wire takes the list that it was given apart."""
+    made = await cluster(chains=1)
+    client = made.client()
+    await client.update([help.write(1, DATA)])
+    assert await help.get(client, 1, 4096) == (Code.OK, DATA[:4096])
+    into = made.network.calls[-1].into
+    for length in (4096, 4096, 100, 4096):
+        buffers = into(None, length)
+        assert sum(map(len, buffers)) == length
+        if isinstance(buffers, list):
+            buffers.clear()
+
+
 async def test_a_reader_that_gives_up_between_two_slices_is_done(cluster, help):
     made = await cluster(chains=1)
     client = made.client()
