@@ -129,7 +129,8 @@ class ChangeExecutor:
             raise MetaError(
                 Code.BUSY, f"storage does not say how long content {request.content} is: {failure.strerror}"
             ) from failure
-        return replace(request, length=length, truncations=inode.truncations)
+        # What the truncation has taken away from under its writes is a hole.
+        return replace(request, length=length, truncations=inode.truncations, leaves_holes=True)
 
 
 def _write_op(ctx: OpContext, request: Request[R]) -> ClientOp[R]:

@@ -106,9 +106,12 @@ INODE = st.builds(
     inline=FLAG,
     rdev=U64,
     xattr_bytes=U32,
+    has_holes=FLAG,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
+
+TOLD_OF_WRITES = {"keep_mtime": FLAG, "written_ago_ns": maybe(U64), "leaves_holes": FLAG}
 
 REQUESTS = {
     Lookup: st.builds(Lookup, PATH),
@@ -116,8 +119,8 @@ REQUESTS = {
     List: st.builds(List, PATH, TEXT, U32, FLAG, FLAG),
     Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG, FLAG),
     Put: st.builds(Put, PATH, st.binary(max_size=9), MODE, maybe(LAYOUT), FLAG, maybe(MODE)),
-    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, keep_mtime=FLAG),
-    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, keep_mtime=FLAG),
+    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, **TOLD_OF_WRITES),
+    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, **TOLD_OF_WRITES),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
