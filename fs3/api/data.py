@@ -227,6 +227,9 @@ class FileData:
                 await write_piece(*cuts[0])
             else:
                 await gather_bounded((write_piece(at, size) for at, size in cuts), _WRITES_AT_ONCE)
+        except BaseException:
+            file.leaves_holes = True  # what failed may lie before what was stored
+            raise
         finally:
             file.end_write(end, self._storage.clock.now())
         return length
@@ -275,6 +278,7 @@ class FileData:
                     ends[index] = offset + len(data)
         finally:
             for (file, _, _), end in zip(group, ends, strict=True):
+                file.leaves_holes = file.leaves_holes or not end
                 file.end_write(end, self._storage.clock.now())
         return failures
 

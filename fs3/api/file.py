@@ -196,14 +196,17 @@ class File:
             # The old content is another inode's now, one without a name, and stays this handle's.
             self.is_replaced = True
         self.set_inode(inode)
+        is_cut = inode.truncations != self.truncations
         if writes is None or writes == self._writes:
             # The length that was answered counts all of them, and none that a truncation has taken away.
             self.truncations = inode.truncations
             self._acknowledged = min(self._acknowledged, inode.length)
             self._begun_end = 0
             self.modified = self.leaves_holes = False
-        # Else one may be from before a truncation that the answer knows of. The next length that is told must not look as if it
-        # was from after it: then the service asks storage.
+        elif is_cut:
+            # One may be from before a truncation that the answer knows of. The next length that is told must not look as if it
+            # was from after it: then the service asks storage.
+            self.leaves_holes = True
 
 
 def check_range(offset: Any, length: int, path: str) -> int:
