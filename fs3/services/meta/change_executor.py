@@ -140,7 +140,7 @@ def _write_op(ctx: OpContext, request: Request[R]) -> ClientOp[R]:
     def op(txn: Txn) -> Awaitable[R]:
         return operation(txn, ctx, request)
 
-    return ClientOp(op, ctx.client, makes_room=request.may_use_reserve)
+    return ClientOp(op, ctx.client, request, makes_room=request.may_use_reserve)
 
 
 def truncates(request: Request[Any]) -> bool:
