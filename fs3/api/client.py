@@ -340,6 +340,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         (file, name, whether missing directories above it are made) each.
 
         No write of them may be under way. The handles of those that failed stay open."""
+        now = self.meta.clock.now()
         requests = [
             Close(
                 file.inode.content_id,
@@ -351,6 +352,8 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
                 parents_mode=parents_mode_of(make_parents),
                 keep_mtime=file.mtime_is_set,
                 umask=self._umask,
+                written_ago_ns=file.written_ago(now),
+                leaves_holes=file.leaves_holes,
             )
             for file, path, make_parents in files
         ]
@@ -404,6 +407,8 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
             parents_mode=parents_mode_of(make_parents),
             keep_mtime=file.mtime_is_set,
             umask=self._umask,
+            written_ago_ns=file.written_ago(self.meta.clock.now()),
+            leaves_holes=file.leaves_holes,
         )
         if not (request.modified or request.discard or file.unnamed):
             file.closed = True
@@ -621,6 +626,8 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
             modified=file.modified,
             truncations=file.truncations,
             keep_mtime=file.mtime_is_set,
+            written_ago_ns=file.written_ago(self.meta.clock.now()),
+            leaves_holes=file.leaves_holes,
         )
         file.on_told(await self._ask_with_session(file, request), writes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fs3.api.file import File, check_length, check_range
 from fs3.api.space import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, FileSpace, check_allocation
+from fs3.model.inode import Inode
 
 
 class SpaceVerbs:
@@ -42,6 +43,11 @@ class SpaceVerbs:
         asked, so this is no part of `stat`."""
         file.check_open()
         return await self._space.stored_bytes(file)
+
+    async def count_stored(self, inode: Inode, chunks_max: int | None = None) -> int:
+        """The same of an inode as the service has told it. `chunks_max`: what lies behind so many chunks that are there counts as
+        stored."""
+        return await self._space.count_stored(inode, inode.length, chunks_max)
 
     async def copy_range(self, source: File, offset: int, target: File, target_offset: int, count: int) -> int:
         """Copy bytes of an open file into another one, or to another place in the same, several chunks under way, in bounded

@@ -28,7 +28,7 @@ from fs3.client.security.credentials import CredentialSource, or_certificate, to
 from fs3.client.security.session import LoginSession
 from fs3.client.storage.client import StorageClient
 from fs3.drivers.os.clock import OsClock
-from fs3.drivers.os.host import host_identity
+from fs3.drivers.os.host import host_identity, pid_space
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.inode import User
@@ -163,7 +163,9 @@ async def _build_client(
     sources.add("chunks", storage.samples)
     sources.add("spans", tracing.samples)
     sources.add("buffers", lambda: [Sample(catalogue.MEMORY, ("buffers",), buffer_budget.held)])
-    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
+    client = Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime, sources=sources)
+    client.locks.pid_space = pid_space()
+    return client
 
 
 def _transports(

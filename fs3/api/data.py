@@ -198,7 +198,7 @@ class FileData:
         if not length:
             return 0
         cuts = list(_split_write(file.inode.layout, offset, length))
-        file.begin_write()
+        file.begin_write(offset, offset + length)
         end = 0
 
         async def write_piece(at: int, size: int) -> None:
@@ -227,8 +227,11 @@ class FileData:
                 await write_piece(*cuts[0])
             else:
                 await gather_bounded((write_piece(at, size) for at, size in cuts), _WRITES_AT_ONCE)
+        except BaseException:
+            file.leaves_holes = True  # what failed may lie before what was stored
+            raise
         finally:
-            file.end_write(end)
+            file.end_write(end, self._storage.clock.now())
         return length
 
     async def write_many(self, requests: Sequence[WriteRequest]) -> list[FS3Error | None]:
@@ -254,8 +257,8 @@ class FileData:
         plans: list[list[WriteIO]] = []
         failures: list[FS3Error | None] = []
         ends = [0] * len(group)
-        for file, _, _ in group:
-            file.begin_write()
+        for file, offset, data in group:
+            file.begin_write(offset, offset + len(data))
         try:
             taken = await self.write_budget.take(sum(len(data) for _, _, data in group))
             try:
@@ -275,7 +278,8 @@ class FileData:
                     ends[index] = offset + len(data)
         finally:
             for (file, _, _), end in zip(group, ends, strict=True):
-                file.end_write(end)
+                file.leaves_holes = file.leaves_holes or not end
+                file.end_write(end, self._storage.clock.now())
         return failures
 
     # --- copying -----------------------------------------------------------------------------------------------------

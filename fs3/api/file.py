@@ -29,6 +29,7 @@ class File:
     __slots__ = (
         "__weakref__",
         "_acknowledged",
+        "_begun_end",
         "_idle",
         "_writes",
         "_writing",
@@ -39,6 +40,7 @@ class File:
         "inode",
         "is_lost",
         "is_replaced",
+        "leaves_holes",
         "lock_number",
         "locks_lost",
         "modified",
@@ -47,6 +49,7 @@ class File:
         "session",
         "truncations",
         "unnamed",
+        "written_ns",
     )
 
     def __init__(
@@ -73,6 +76,10 @@ class File:
         """It was opened for appending: `Client.append` decides where bytes go."""
         self.modified = False
         """Written to since the last close or sync told so."""
+        self.leaves_holes = False
+        """What was written or punched since then may have left a hole before the end."""
+        self.written_ns: int | None = None
+        """When the last write ended, by the client's clock; None: that is not known, or there was none."""
         self.access_noted = -1
         """`Inode.change` as it was when a read was noted for the access time."""
         self.mtime_is_set = False
@@ -89,6 +96,8 @@ class File:
         self.truncations = inode.truncations
         """Of the file, as far as every acknowledged write is from after them."""
         self._acknowledged = 0
+        self._begun_end = 0
+        """Largest end offset of the writes that were begun since the service was told of all."""
         self._writes = 0
         self._writing = 0
         self._idle: asyncio.Future[None] | None = None
@@ -138,25 +147,34 @@ class File:
             how = "not for appending" if wanted else "for appending, which is done by `append`"
             raise error(Code.INVALID, f"the file was opened {how}", self.path)
 
-    def begin_write(self) -> None:
-        """A write is under way."""
+    def begin_write(self, start: int = 0, end: int = 0) -> None:
+        """A write of bytes from `start` to `end` is under way."""
         self.mtime_is_set = False
         self._writing += 1
         self._writes += 1
+        if start > self._begun_end and start > self.length:
+            self.leaves_holes = True
+        self._begun_end = max(self._begun_end, end)
 
     def on_mtime_set(self) -> None:
         """The file's mtime was set. A write that is under way may be before or after that, and is taken to be after."""
         self.mtime_is_set = not self._writing
 
-    def end_write(self, end: int, *, changed: bool = False) -> None:
-        """It has ended; storage has acknowledged bytes up to `end`, 0 none. `changed`: it has changed bytes all the same."""
+    def end_write(self, end: int, now: int | None = None, *, changed: bool = False) -> None:
+        """It has ended, at this moment of the client's clock; storage has acknowledged bytes up to `end`, 0 none. `changed`: it
+        has changed bytes all the same."""
         self._writing -= 1
+        self.written_ns = now
         self._acknowledged = max(self._acknowledged, end)
         self.modified = self.modified or end > 0 or changed
         if not self._writing and self._idle is not None:
             if not self._idle.done():
                 self._idle.set_result(None)
             self._idle = None
+
+    def written_ago(self, now: int) -> int | None:
+        """Nanoseconds since the last write ended; None: that is not known."""
+        return None if self.written_ns is None else max(0, now - self.written_ns)
 
     async def wait_written(self) -> None:
         """Returns once no write is under way."""
@@ -178,13 +196,17 @@ class File:
             # The old content is another inode's now, one without a name, and stays this handle's.
             self.is_replaced = True
         self.set_inode(inode)
+        is_cut = inode.truncations != self.truncations
         if writes is None or writes == self._writes:
             # The length that was answered counts all of them, and none that a truncation has taken away.
             self.truncations = inode.truncations
             self._acknowledged = min(self._acknowledged, inode.length)
-            self.modified = False
-        # Else one may be from before a truncation that the answer knows of. The next length that is told must not look as if it
-        # was from after it: then the service asks storage.
+            self._begun_end = 0
+            self.modified = self.leaves_holes = False
+        elif is_cut:
+            # One may be from before a truncation that the answer knows of. The next length that is told must not look as if it
+            # was from after it: then the service asks storage.
+            self.leaves_holes = True
 
 
 def check_range(offset: Any, length: int, path: str) -> int:

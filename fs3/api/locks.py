@@ -13,9 +13,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from fs3.api.file import File
 from fs3.base.backoff import Backoff
@@ -26,7 +29,7 @@ from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.locks import set_range
-from fs3.model.lock import LOCK_END, GetLock, HeldLock, Lock, LockKind, LockOwner, LockStep
+from fs3.model.lock import LOCK_END, FoundLock, GetLock, HeldLock, Lock, LockKind, LockOwner, LockStep
 from fs3.runtime.tasks import TaskSet
 
 _GIVE_UP_PATIENCE_NS = 2 * SECOND
@@ -93,6 +96,8 @@ class FileLocks:
         """What is to be given up of a place, until a service has done it: its owner acquires nothing there meanwhile."""
         self._tasks = TaskSet()
         self.on_held: OnHeld = lambda place, locks: None
+        self.pid_space = 0
+        """Of this process (`fs3.drivers.os.host`), so that others there learn which process has a lock; 0: nothing is said."""
 
     def inherit(self, place: LockPlace, locks: Locks, file: File | None) -> None:
         """An earlier process of this client, which is the same one to the services, held these locks through this handle."""
@@ -116,13 +121,14 @@ class FileLocks:
         deadline_ns: int = 0,
         learn: HandleHook | None = None,
         place_in_line: int = 0,
+        process: int = 0,
     ) -> bool:
         """Lock a range for the owner of this number, None: for the handle. False, without `wait`: another owner is in the way.
         `place_in_line`: what the wait is called, for a caller that may have to take it up in another process; 0: anything.
 
         When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none. Whether the handle
         may lock so is the caller's matter (`check_may_lock`). `learn`: how the handle is told what earlier holders left, instead
-        of by what the client does."""
+        of by what the client does. `process`: which one the owner is, 0: this one."""
         learns = learn or self._refresh
         file.check_open()
         self._check_not_lost(file)
@@ -133,13 +139,13 @@ class FileLocks:
         self._meta.hold_locks(True)
         try:
             if not wait:
-                return await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns)
+                return await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns, process)
             if want.kind is LockKind.FLOCK and self._holds_flock(place):
                 # Two that hold it shared and want it exclusive would wait for each other: as flock(2), one lets go first.
-                if await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns):
+                if await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns, process):
                     return True
                 await self.unlock(file, owner, want)
-            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns, learns, place_in_line)
+            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns, learns, process, place_in_line)
         finally:
             self._wanted -= 1
             self._tell_held()
@@ -156,6 +162,7 @@ class FileLocks:
         step: LockStep,
         deadline_ns: int,
         learn: HandleHook,
+        process: int,
         first: int = 0,
     ) -> bool:
         """Ask until there is an answer that stands. False: LOCKED, where that is one."""
@@ -164,6 +171,8 @@ class FileLocks:
             first = first or seq
             claimed = self._claimed_epoch
             request = _request(place, want, step, claimed, wait=first)
+            if self.pid_space:
+                request = replace(request, process=process or os.getpid(), pid_space=self.pid_space)
             try:
                 answer = await self._meta.ask(request, seq=seq, deadline=self._deadline_of(deadline_ns))
             except asyncio.CancelledError:
@@ -307,7 +316,7 @@ class FileLocks:
 
     # --- asking ---------------------------------------------------------------------------------------------------------
 
-    async def find_conflict(self, file: File, owner: int | None, want: LockRange) -> HeldLock | None:
+    async def find_conflict(self, file: File, owner: int | None, want: LockRange) -> FoundLock | None:
         """A lock of another owner that is in the way."""
         file.check_open()
         self._check_not_lost(file)
@@ -315,7 +324,7 @@ class FileLocks:
         while True:
             claimed = self._claimed_epoch
             try:
-                return await self._meta.ask(_question(place, want, claimed))
+                return await self._meta.ask(replace(_question(place, want, claimed), pid_space=self.pid_space))
             except FS3Error as failure:
                 if failure.code is Code.LOCKS_LOST and self._on_claim_refused(file, claimed):
                     continue
@@ -429,8 +438,9 @@ class LockCalls:
 
     async def get_lock(
         self, file: File, *, shared: bool = False, start: int | None = None, length: int = 0, owner: int | None = None
-    ) -> HeldLock | None:
-        """A lock of another owner that `try_lock` would meet; None: it would not now."""
+    ) -> FoundLock | None:
+        """A lock of another owner that `try_lock` would meet; None: it would not now. Its `process` is known where that is one of
+        this machine."""
         return await self.locks.find_conflict(file, owner, range_of(file, shared, start, length))
 
     async def check_locks(self, file: File) -> None:

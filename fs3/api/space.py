@@ -67,8 +67,8 @@ class FileSpace:
     async def extend(self, file: File, end: int) -> None:
         """The file is at least so long, for every client."""
         for _ in range(_EXTENSIONS_MAX):
-            file.begin_write()
-            file.end_write(end)
+            file.begin_write(end, end)
+            file.end_write(end, self._storage.clock.now())
             await self._publish(file)
             if file.inode.length >= end:
                 return
@@ -79,12 +79,13 @@ class FileSpace:
     async def punch(self, file: File, begin: int, end: int) -> None:
         """Zeros in a range, whose chunks are given back."""
         file.begin_write()
+        file.leaves_holes = True
         try:
             await self._punch(file.inode, begin, end)
         except FS3Error as failure:
             raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
         finally:
-            file.end_write(0, changed=True)
+            file.end_write(0, self._storage.clock.now(), changed=True)
 
     async def _punch(self, inode: Inode, begin: int, end: int) -> None:
         content, layout = inode.content_id, inode.layout
@@ -149,12 +150,19 @@ class FileSpace:
     async def stored_bytes(self, file: File) -> int:
         """What storage has of a file."""
         await self._refresh(file)
-        inode = file.inode
+        return await self.count_stored(file.inode, file.length)
+
+    async def count_stored(self, inode: Inode, length: int, chunks_max: int | None = None) -> int:
+        """What storage has of a file that is so long. Behind so many chunks that are there all counts as stored."""
         if inode.inline:
             return inode.length
-        end = chunk_count(inode.layout, file.length)
-        pages = stored_chunks(self._storage, inode.content_id, inode.layout, 0, end)
-        return sum([sum(there.length for there in page) async for page in pages])
+        stored = looked_at = 0
+        async for page in stored_chunks(self._storage, inode.content_id, inode.layout, 0, chunk_count(inode.layout, length)):
+            stored += sum(there.length for there in page)
+            looked_at += len(page)
+            if chunks_max is not None and looked_at >= chunks_max:
+                return stored + max(0, length - (page[-1].index + 1) * inode.layout.chunk_size)
+        return stored
 
     async def _current_end(self, file: File, offset: int) -> int:
         """The length as the service has it, or as this handle has made it. What is missing from now on is a hole: the file
@@ -224,8 +232,9 @@ class FileSpace:
         if at < end:
             pieces.append((False, at, end))
         await copy_pieces()
-        target.begin_write()
-        target.end_write(target_offset + copied if copied else 0)  # it may end in a hole
+        copied_end = target_offset + copied if copied else 0
+        target.begin_write(copied_end, copied_end)  # it may end in a hole
+        target.end_write(copied_end, self._storage.clock.now())
         return copied
 
 

@@ -93,6 +93,8 @@ scrub_rows_max = 256
 stripe_max = 1024
 stripe_default = 8
 file_bytes_max = 1 << 60
+"""More would not fit into the names of the updates that cut a file (`fs3.core.files.trim_plan`), of which all services make the
+same."""
 
 # --- replication -----------------------------------------------------------------------------------------------------
 channels_per_target_max = 1 << 20

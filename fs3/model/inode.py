@@ -130,6 +130,11 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     queued_ns: int | None = None
     """Files without a name: since when they wait to be reclaimed, which names the row of the queue. None: they do not, or older
     software has queued them."""
+    mtime_set_ns: int = 0
+    """Files: the service's wall clock when `mtime_ns` was set by a request for just that; 0: it never was."""
+    has_holes: bool = False
+    """Files: there may be holes before the end, so that only storage knows how many bytes are stored. Files from before there was
+    this field do not say."""
 
     @property
     def content_id(self) -> InodeId:

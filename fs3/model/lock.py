@@ -71,6 +71,22 @@ class LockWait(HeldLock, frozen=True, array_like=True, gc=False):
     """Number of the request it began with: the client's name for it."""
 
 
+class FoundLock(HeldLock, frozen=True, array_like=True, gc=False):
+    """A lock that is in the way of who asks."""
+
+    process: int = 0
+    """Of its owner, as processes are numbered where it is asked for; 0: it is none of these, or did not say."""
+
+
+class LockProcess(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which process an owner of locks is."""
+
+    owner: LockOwner
+    process: int
+    pid_space: int
+    """Where it has this number: in which pid namespace of which running machine."""
+
+
 class InodeLocks(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All locks of one file."""
 
@@ -78,6 +94,8 @@ class InodeLocks(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """By owner, kind and start; those of one owner and kind neither overlap nor, with the same mode, touch."""
     waiting: tuple[LockWait, ...] = ()
     """In the order they came."""
+    processes: tuple[LockProcess, ...] = ()
+    """Of owners that hold locks and have said which process they are."""
 
 
 class WaitPlace(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -131,6 +149,10 @@ class Lock(Request[LockAnswer], frozen=True):
     passing: tuple[tuple[ClientId, int], ...] = ()
     """WAIT: waits that are dropped because they do not ask although it is their turn, by client and `wait`. Not on the wire: the
     service's own knowledge."""
+    process: int = 0
+    """TRY, WAIT: the owner is this process; 0: it does not say."""
+    pid_space: int = 0
+    """As in `LockProcess`."""
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -138,7 +160,7 @@ class Lock(Request[LockAnswer], frozen=True):
         return self.step not in (LockStep.TRY, LockStep.WAIT)
 
 
-class GetLock(Request[HeldLock | None], frozen=True):
+class GetLock(Request[FoundLock | None], frozen=True):
     """A lock that conflicts with this one and is another owner's; None: it could be acquired."""
 
     mutates: ClassVar[bool] = False
@@ -151,3 +173,5 @@ class GetLock(Request[HeldLock | None], frozen=True):
     end: int = LOCK_END
     epoch: int = 0
     """As in Lock."""
+    pid_space: int = 0
+    """Of the process that asks, as in `LockProcess`: processes of others are not told. 0: none is."""

@@ -174,6 +174,11 @@ class Close(Request[Inode], frozen=True):
     """The writer set the mtime after what it wrote, so it stays."""
     umask: int = 0
     """As in `Open`."""
+    written_ago_ns: int | None = None
+    """From the end of the writer's last write to this request: an mtime that was set since then, by any client, stays. None: it
+    does not."""
+    leaves_holes: bool = False
+    """There may be a hole before the end, which was none when the writer told of its writes last."""
 
     @property
     def may_give_up(self) -> bool:
@@ -198,6 +203,8 @@ class Sync(Request[Inode], frozen=True):
     modified: bool = False
     truncations: int | None = None
     keep_mtime: bool = False
+    written_ago_ns: int | None = None
+    leaves_holes: bool = False
 
 
 class AppendStep(IntEnum):

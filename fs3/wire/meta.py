@@ -64,6 +64,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.rdev = inode.rdev
     if inode.xattr_bytes:
         message.xattr_bytes = inode.xattr_bytes
+    if inode.has_holes:
+        message.has_holes = True
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -107,6 +109,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.rdev,
         message.raw_target,
         message.xattr_bytes,
+        has_holes=message.has_holes,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId
-from fs3.model.lock import LOCK_END, GetLock, HeldLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
+from fs3.model.lock import LOCK_END, FoundLock, GetLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import meta_pb2 as pb
 
@@ -24,6 +24,9 @@ def fill_lock(message: pb.LockRequest, request: Lock) -> None:
     message.epoch = request.epoch
     message.wait = request.wait
     message.asked = request.asked
+    if request.process:
+        message.process = request.process
+        message.pid_space = request.pid_space
 
 
 def lock_from_pb(message: pb.LockRequest) -> Lock:
@@ -34,7 +37,14 @@ def lock_from_pb(message: pb.LockRequest) -> Lock:
     if step in (LockStep.TRY, LockStep.WAIT, LockStep.WITHDRAW) and not message.wait:
         raise malformed("wait", "0, but what is asked for may have to be withdrawn")
     return Lock(
-        InodeId(message.inode_id), step, *_range(message.lock), epoch=message.epoch, wait=message.wait, asked=message.asked
+        InodeId(message.inode_id),
+        step,
+        *_range(message.lock),
+        epoch=message.epoch,
+        wait=message.wait,
+        asked=message.asked,
+        process=message.process,
+        pid_space=message.pid_space,
     )
 
 
@@ -53,29 +63,34 @@ def fill_get_lock(message: pb.GetLockRequest, request: GetLock) -> None:
     message.inode_id = request.inode
     _fill_range(message.lock, request)
     message.epoch = request.epoch
+    if request.pid_space:
+        message.pid_space = request.pid_space
 
 
 def get_lock_from_pb(message: pb.GetLockRequest) -> GetLock:
     """The question of a message. Raises InvalidArgument as `lock_from_pb`."""
-    return GetLock(InodeId(message.inode_id), *_range(message.lock), epoch=message.epoch)
+    return GetLock(InodeId(message.inode_id), *_range(message.lock), epoch=message.epoch, pid_space=message.pid_space)
 
 
-def fill_found_lock(message: pb.GetLockReply, answer: HeldLock | None, _room: int) -> None:
+def fill_found_lock(message: pb.GetLockReply, answer: FoundLock | None, _room: int) -> None:
     """Write the lock that was found into an empty message."""
     if answer is None:
         return
     _fill_lock(message.lock, answer.kind, answer.owner.number, answer.owner.by_handle, answer.exclusive, answer.start, answer.end)
     message.client_id = answer.owner.client
+    if answer.process:
+        message.process = answer.process
 
 
-def found_lock_from_pb(message: pb.GetLockReply) -> HeldLock | None:
+def found_lock_from_pb(message: pb.GetLockReply) -> FoundLock | None:
     """The lock that was found; None: there is none."""
     if not message.HasField("lock"):
         return None
     if len(message.client_id) != CLIENT_ID_BYTES:
         raise malformed("client_id", f"{len(message.client_id)} bytes, {CLIENT_ID_BYTES} are needed")
     kind, owner, by_handle, exclusive, start, end = _range(message.lock)
-    return HeldLock(kind, LockOwner(ClientId(message.client_id), owner, by_handle), start, end, exclusive, 0)
+    holder = LockOwner(ClientId(message.client_id), owner, by_handle)
+    return FoundLock(kind, holder, start, end, exclusive, 0, message.process)
 
 
 def _fill_range(message: pb.FileLock, request: Lock | GetLock) -> None:

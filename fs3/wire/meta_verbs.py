@@ -257,7 +257,9 @@ def _close(message: pb.CloseRequest) -> Close:
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
         message.keep_mtime,
-        umask=message.parents_mode_masked,
+        message.parents_mode_masked,
+        _written_ago(message),
+        message.leaves_holes,
     )
 
 
@@ -270,6 +272,10 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
     message.modified = request.modified
     if request.keep_mtime:
         message.keep_mtime = True
+    if request.written_ago_ns is not None:
+        message.written_ago_ns = request.written_ago_ns
+    if request.leaves_holes:
+        message.leaves_holes = True
     if request.truncations is not None:
         message.truncations = request.truncations
 
@@ -277,7 +283,13 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
 def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
     truncations = message.truncations if message.HasField("truncations") else None
-    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations, message.keep_mtime)
+    session = SessionId(message.session_id)
+    told = message.keep_mtime, _written_ago(message), message.leaves_holes
+    return Sync(_content_id(message), session, length, message.modified, truncations, *told)
+
+
+def _written_ago(message: pb.CloseRequest | pb.SyncRequest) -> int | None:
+    return message.written_ago_ns if message.HasField("written_ago_ns") else None
 
 
 def _fill_append(message: pb.AppendRequest, request: Append) -> None:

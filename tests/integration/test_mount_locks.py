@@ -136,8 +136,7 @@ def test_ranges_are_of_processes_and_end_with_any_descriptor(roots: tuple[Path, 
         fcntl.lockf(fd, fcntl.LOCK_EX, 10, 20)
         assert program.do("fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 30)") == "None"
         assert program.do("fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, 29)") == str(errno.EAGAIN)
-        process = program.pid if other == 0 else 0
-        assert conflict(fd, fcntl.F_RDLCK, 0, 0) == (fcntl.F_WRLCK, 30, 10, process)
+        assert conflict(fd, fcntl.F_RDLCK, 0, 0) == (fcntl.F_WRLCK, 30, 10, program.pid)
         assert conflict(fd, fcntl.F_WRLCK, 0, 30)[0] == fcntl.F_UNLCK
         fcntl.lockf(fd, fcntl.LOCK_UN, 5, 20)  # what is left is a part
         assert program.do("fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 5, 20)") == "None"

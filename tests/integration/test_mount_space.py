@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fs3.base.limits import chunk_bytes_default
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 
 pytestmark = [
@@ -18,6 +19,7 @@ pytestmark = [
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
 CHUNK = 1 << 20
+WHOLE = chunk_bytes_default
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -122,3 +124,71 @@ def test_a_copy_of_holes_has_holes(roots: tuple[Path, Path]) -> None:
     os.close(source)
     os.close(target)
     assert (roots[1] / "target").read_bytes() == bytes(20 * CHUNK) + b"x" * CHUNK
+
+
+def blocks(path: Path | int) -> int:
+    return os.stat(path).st_blocks
+
+
+def test_blocks_are_those_that_are_stored(roots: tuple[Path, Path]) -> None:
+    one, two = roots
+    fd = os.open(one / "f", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b"x" * WHOLE, 0)
+    assert blocks(fd) == WHOLE // 512
+    os.ftruncate(fd, 1 << 40)
+    assert blocks(fd) == blocks(one / "f") == WHOLE // 512
+    assert blocks(two / "f") == WHOLE // 512
+    os.pwrite(fd, b"x" * WHOLE, 25 * WHOLE)
+    assert blocks(fd) == 2 * WHOLE // 512
+    fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 0, WHOLE)
+    assert blocks(fd) == blocks(one / "f") == WHOLE // 512
+    os.close(fd)
+    for root in roots:
+        assert blocks(root / "f") == WHOLE // 512
+        with os.scandir(root) as listed:
+            assert [entry.stat().st_blocks for entry in listed] == [WHOLE // 512]
+    os.truncate(two / "f", 0)
+    assert blocks(one / "f") == blocks(two / "f") == 0
+
+
+def test_blocks_of_what_is_written_behind_the_end(roots: tuple[Path, Path]) -> None:
+    fd = os.open(roots[0] / "f", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b"x" * WHOLE, 12 * WHOLE)
+    os.close(fd)
+    for root in roots:
+        assert (os.stat(root / "f").st_size, blocks(root / "f")) == (13 * WHOLE, WHOLE // 512)
+    fd = os.open(roots[1] / "f", os.O_RDWR)
+    os.pwrite(fd, b"y" * WHOLE, 7 * WHOLE)
+    os.close(fd)
+    for root in roots:
+        assert blocks(root / "f") == 2 * WHOLE // 512
+
+
+def test_blocks_of_what_lies_behind_a_cut_of_another_mount(roots: tuple[Path, Path]) -> None:
+    """A writer that does not know of the cut goes on where the file ended."""
+    one, two = roots
+    fd = os.open(one / "f", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b"x" * (5 * WHOLE), 0)
+    os.fsync(fd)
+    os.truncate(two / "f", WHOLE)
+    os.pwrite(fd, b"x" * WHOLE, 5 * WHOLE)
+    os.close(fd)
+    for root in roots:
+        assert (os.stat(root / "f").st_size, blocks(root / "f")) == (6 * WHOLE, 2 * WHOLE // 512)
+
+
+def test_blocks_of_a_file_without_holes_are_its_bytes(roots: tuple[Path, Path]) -> None:
+    for size in (0, 1, 512, 20_000, 3 * CHUNK + 1):
+        (roots[0] / "f").write_bytes(b"x" * size)
+        for root in roots:
+            assert blocks(root / "f") == -(-size // 512)
+
+
+def test_blocks_of_a_copy(roots: tuple[Path, Path]) -> None:
+    source = os.open(roots[0] / "source", os.O_RDWR | os.O_CREAT)
+    os.pwrite(source, b"x" * WHOLE, 5 * WHOLE)
+    target = os.open(roots[0] / "target", os.O_RDWR | os.O_CREAT)
+    assert os.copy_file_range(source, target, 6 * WHOLE, 0, 0) == 6 * WHOLE
+    os.close(source)
+    os.close(target)
+    assert blocks(roots[1] / "target") == WHOLE // 512

@@ -196,8 +196,21 @@ def test_files_of_holes_and_offsets(mounts: tuple[Path, Path]) -> None:
             fails_with(errno.EFBIG, os.pwrite, fd, b"byte", offset)
         for length in (file_bytes_max + 1, 1 << 62, largest):
             fails_with(errno.EFBIG, os.ftruncate, fd, length)
+            fails_with(errno.EFBIG, os.truncate, two / "f", length)
             fails_with(errno.EFBIG, os.posix_fallocate, fd, 0, length)
+            fails_with(errno.EFBIG, os.posix_fallocate, fd, length - 1, 1)
+        with (one / f"f{1 << 31}").open("rb") as source:
+            for offset in (file_bytes_max, 1 << 62):
+                fails_with(errno.EFBIG, os.copy_file_range, source.fileno(), fd, 4, 1 << 31, offset)
         assert os.lseek(fd, largest, os.SEEK_SET) == largest
+        with (one / "f").open("rb") as reading:
+            # What no offset reaches the kernel refuses by itself, of any file system.
+            fails_with(errno.EINVAL, os.pread, reading.fileno(), 2, largest)
+            assert os.pread(reading.fileno(), 5, file_bytes_max - 3) == b"byt"
+            assert os.pread(reading.fileno(), 5, 1 << 62) == b""
+        appending = os.open(one / "f", os.O_WRONLY | os.O_APPEND)
+        fails_with(errno.EFBIG, os.write, appending, b"more")
+        os.close(appending)
         fails_with(errno.EINVAL, os.lseek, fd, -1, os.SEEK_SET)
         fails_with(errno.EINVAL, os.pread, fd, 1, -1)
         fails_with(errno.EINVAL, os.posix_fallocate, fd, 0, 0)

@@ -7,7 +7,7 @@ import stat
 
 from msgspec.structs import replace
 
-from fs3.api.fuse.attributes_of import attributes_of
+from fs3.api.fuse.attributes_of import attributes_of, has_uncounted_holes
 from fs3.api.fuse.base import FuseBase
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.base.ids import InodeId
@@ -33,13 +33,21 @@ class AttributeOperations(FuseBase):
             return self._getattr_opened(opened)
 
         def found(inode: Inode, later: Later[AttributesReply]) -> None:
-            later.finish(self.attributes_told(inode))
+            if has_uncounted_holes(inode) and self.stored.find(inode) is None:
+                self.follow(later, self._told_when_counted(inode))
+            else:
+                later.finish(self.attributes_told(inode))
 
         return self.submit(self.identities.meta_for(request), Stat(PathRef(InodeId(request.node), ""), follow=False), found)
 
     async def _getattr_opened(self, opened: OpenInode) -> AttributesReply:
         inode = await opened.refresh()
         await self.show(opened, inode)
+        return await self._told_when_counted(inode)
+
+    async def _told_when_counted(self, inode: Inode) -> AttributesReply:
+        if has_uncounted_holes(inode):
+            await self.stored.count(inode)
         return self.attributes_told(inode)
 
     async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:

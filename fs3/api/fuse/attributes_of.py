@@ -28,8 +28,8 @@ TYPE_BITS = {
 """Of each type. What a newer service has and this software does not know looks like a file that cannot be opened."""
 
 
-def attributes_of(inode: Inode, length: int | None = None) -> KernelAttributes:
-    """All attributes; `length` where it is known better."""
+def attributes_of(inode: Inode, length: int | None = None, stored: int | None = None) -> KernelAttributes:
+    """All attributes; `length` where it is known better, `stored` bytes where there are holes."""
     size = inode.length if length is None else length
     return KernelAttributes(
         ino=inode.id,
@@ -38,7 +38,7 @@ def attributes_of(inode: Inode, length: int | None = None) -> KernelAttributes:
         uid=inode.uid,
         gid=inode.gid,
         size=size,
-        blocks=-(-size // 512),
+        blocks=-(-(size if stored is None else stored) // 512),
         atime_ns=inode.atime_ns,
         mtime_ns=inode.mtime_ns,
         ctime_ns=inode.ctime_ns,
@@ -53,10 +53,17 @@ def valid_ns(inode: Inode, options: FuseOptions) -> int:
     return options.cache_ns or (directory_valid_ns if inode.type is InodeType.DIRECTORY else 0)
 
 
-def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> LookupReply:
-    """What a look-up answers."""
+def entry_of(inode: Inode, options: FuseOptions, length: int | None = None, stored: int | None = None) -> LookupReply:
+    """What a look-up answers; as `attributes_of`."""
     valid = valid_ns(inode, options)
-    return LookupReply(inode.id, attributes_of(inode, length), valid, valid or lookup_valid_ns)
+    # Where there are holes, storage knows st_blocks: a call that wants attributes asks for them, and others do not wait for it.
+    valid_attributes = 0 if stored is None and has_uncounted_holes(inode) else valid or lookup_valid_ns
+    return LookupReply(inode.id, attributes_of(inode, length, stored), valid, valid_attributes)
+
+
+def has_uncounted_holes(inode: Inode) -> bool:
+    """Only storage knows how many bytes are stored."""
+    return inode.has_holes and inode.type is InodeType.FILE and not inode.inline
 
 
 def text_of(name: bytes) -> str:

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from fs3.api.client import Client
 from fs3.api.file import File
-from fs3.api.fuse.attributes_of import attributes_of, entry_of, valid_ns
+from fs3.api.fuse.attributes_of import attributes_of, entry_of, has_uncounted_holes, valid_ns
 from fs3.api.fuse.identity import Identities
 from fs3.api.fuse.ledger import MountLedger
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.fuse.recent_bytes import RecentBytes
 from fs3.api.fuse.recent_lookups import RecentLookups
+from fs3.api.fuse.stored_counts import StoredCounts
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
@@ -52,6 +53,7 @@ class FuseBase(Operations):
         self.told = ToldChanges()
         self.lookups = RecentLookups(client.meta.clock.now)
         self.recent_bytes = RecentBytes()
+        self.stored = StoredCounts(client)
         self.tasks = TaskSet()
         """Of answers that take one, and of what follows an answer."""
         self.inodes: dict[InodeId, OpenInode] = {}
@@ -77,6 +79,7 @@ class FuseBase(Operations):
             self.told.forget(InodeId(node))
             self._with_xattrs.discard(InodeId(node))
             self.recent_bytes.forget(InodeId(node))
+            self.stored.forget(InodeId(node))
             if self._without_xattrs is not None:
                 self._without_xattrs.discard(InodeId(node))
 
@@ -96,12 +99,18 @@ class FuseBase(Operations):
     def entry_told(self, inode: Inode, length: int | None = None) -> LookupReply:
         """What a look-up answers; `length` where it is known better."""
         self.tell(inode)
-        return entry_of(inode, self.options, length)
+        return entry_of(inode, self.options, length, self._stored_of(inode))
 
     def attributes_told(self, inode: Inode) -> AttributesReply:
         """What is answered to a question for attributes."""
         self.tell(inode)
-        return AttributesReply(attributes_of(inode), valid_ns(inode, self.options))
+        stored = self._stored_of(inode)
+        valid = 0 if stored is None and has_uncounted_holes(inode) else valid_ns(inode, self.options)
+        return AttributesReply(attributes_of(inode, None, stored), valid)
+
+    def _stored_of(self, inode: Inode) -> int | None:
+        """Bytes, where there are holes and they have been counted."""
+        return self.stored.find(inode) if has_uncounted_holes(inode) else None
 
     def next_handle(self) -> int:
         """The number of a handle."""

@@ -101,6 +101,7 @@ def _opened(operations: LockOperations, record: OpenRecord, found: OpenResult) -
         file.begin_write()
         file.end_write(record.acknowledged, changed=bool(record.flags & OpenFlags.MODIFIED))
         file.modified = bool(record.flags & OpenFlags.MODIFIED)
+        file.leaves_holes = file.modified  # where it was written is not known
         file.mtime_is_set = bool(record.flags & OpenFlags.MTIME_IS_SET)
         file.truncations = record.truncations
     is_removed = bool(record.flags & OpenFlags.REMOVED) or not inode.nlink

@@ -31,8 +31,8 @@ class LockOperations(FileOperations):
     def __init__(self, client: Client, options: FuseOptions, ledger: MountLedger | None = None) -> None:
         super().__init__(client, options, ledger)
         client.locks.on_held = self.ledger.set_locks
-        self._range_owners: dict[InodeId, dict[int, int]] = {}
-        """Of files, the owners that may hold ranges: their numbers and processes."""
+        self._range_owners: dict[InodeId, set[int]] = {}
+        """Of files, the numbers of the owners that may hold ranges."""
 
     async def getlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> KernelLock:
         file = self.file(handle)
@@ -40,9 +40,8 @@ class LockOperations(FileOperations):
         if found is None:
             return _FREE
         kind = fcntl.F_WRLCK if found.exclusive else fcntl.F_RDLCK
-        # The process of another mount has no number here.
-        process = self._range_owners.get(file.opened.id, {}).get(found.owner.number, 0)
-        return KernelLock(found.start, found.end - 1, kind, process)
+        # The process of another machine has no number here.
+        return KernelLock(found.start, found.end - 1, kind, found.process)
 
     async def setlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
         await self._set(request, handle, owner, lock, whole, wait=False)
@@ -60,14 +59,16 @@ class LockOperations(FileOperations):
             await self.client.locks.unlock(held, number, want)
             return
         if not whole:
-            self._range_owners.setdefault(file.opened.id, {})[owner] = lock.pid
+            self._range_owners.setdefault(file.opened.id, set()).add(owner)
 
         async def learn(_: File) -> None:
             await self.show(file.opened, await file.opened.learn())
 
         place, _ = self.ledger.begin_request(request.unique, self.client.meta.seqs) if wait else (0, False)
         try:
-            is_held = await self.client.locks.acquire(held, number, want, wait=wait, learn=learn, place_in_line=place)
+            is_held = await self.client.locks.acquire(
+                held, number, want, wait=wait, learn=learn, place_in_line=place, process=lock.pid
+            )
         finally:
             if place:
                 self.ledger.end_request(request.unique)
@@ -80,7 +81,7 @@ class LockOperations(FileOperations):
             opened = self._files.get(place.number) if place.by_handle else None
             self.client.locks.inherit(place, tuple(locks), _lock_file(opened) if opened is not None else None)
             if not place.by_handle:
-                self._range_owners.setdefault(place.inode, {})[place.number] = 0
+                self._range_owners.setdefault(place.inode, set()).add(place.number)
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Awaitable[None] | None:
         stored = super().flush(request, handle, owner)
@@ -95,7 +96,7 @@ class LockOperations(FileOperations):
             if stored is not None:
                 await stored
         finally:
-            self._range_owners.get(file.opened.id, {}).pop(owner, None)
+            self._range_owners.get(file.opened.id, set()).discard(owner)
             await self.client.locks.release_owner(_lock_file(file), owner)
 
     def release(self, request: KernelRequest, handle: int, owner: int | None) -> Awaitable[None] | None:

@@ -64,6 +64,8 @@ class OpenInode:
         self._deferred = DeferredAttributes(lambda wanted: self._ledger.note_attributes(self.id, wanted))
         self._appender: File | None = None
         """Another session, for handles that append."""
+        self._written_ns: int | None = None
+        """When the last write was taken, by the client's clock; None: that is not known, or there was none."""
         self._lost = ""
         """Why bytes that were accepted are lost, until that was told."""
         self._lock = asyncio.Lock()
@@ -181,6 +183,7 @@ class OpenInode:
         """Take bytes into memory that is there. False: `write` has to."""
         if self._lock.locked():
             return False
+        self._on_written()
         if self._has_whole():
             assert self._whole is not None
             if offset + len(data) > inline_bytes_default:
@@ -189,6 +192,9 @@ class OpenInode:
             return True
         return self.file.session != READ_ONLY and self._blocks.try_write(data, offset)
 
+    def _on_written(self) -> None:
+        self._written_ns = self._client.meta.clock.now()
+
     def _write_whole(self, data: memoryview, offset: int) -> None:
         assert self._whole is not None
         self._whole.write(data, offset)
@@ -196,6 +202,7 @@ class OpenInode:
 
     async def write(self, data: memoryview, offset: int) -> None:
         """Take bytes. Raises what storing earlier ones failed with."""
+        self._on_written()
         arriving = offset, offset + len(data)
         self._arriving.append(arriving)
         try:
@@ -273,6 +280,7 @@ class OpenInode:
     async def truncate(self, length: int, *, is_open: bool) -> None:
         """Set the length. `is_open`: through a handle, whose close will publish it where that can wait."""
         self.was_written = True
+        self._on_written()
         async with self._lock:
             if self._has_whole() and length <= inline_bytes_default:
                 assert self._whole is not None
@@ -298,6 +306,7 @@ class OpenInode:
         """As `Client.fallocate`."""
         async with self._lock:
             await self._write_by_session()
+            self._on_written()
             await self._client.fallocate(self.file, offset, length, mode)
             await self._publish_session(ends=False)
 
@@ -312,6 +321,7 @@ class OpenInode:
         await source.publish()
         async with self._lock:
             await self._write_by_session()
+            self._on_written()
             return await self._client.copy_range(source.file, offset, self.file, target_offset, length)
 
     async def _write_by_session(self) -> None:
@@ -481,6 +491,8 @@ class OpenInode:
 
     async def _publish_session(self, *, ends: bool) -> None:
         file = self.file
+        # Of the program, not of this process, which stores it later.
+        file.written_ns = self._written_ns
         try:
             if ends:
                 await self._client.close(file)

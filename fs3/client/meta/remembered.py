@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,9 +19,9 @@ from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.model.inode import Inode, InodeType, User
 from fs3.model.lock import Lock
-from fs3.model.namespace import Listing, OpenResult, PathRef, RemoveKind
-from fs3.model.remembered import directory_of, inodes_told, name_of
-from fs3.model.requests import KeepAlive, List, Remove, Request, Stat
+from fs3.model.namespace import Listing
+from fs3.model.remembered import directory_of, inodes_dropped, inodes_told, name_of, paths_of
+from fs3.model.requests import KeepAlive, List, Request, Stat
 from fs3.model.watch import END_WATCH, Watch, WatchNews
 from fs3.ports.clock import Clock
 from fs3.runtime.tasks import start_background
@@ -140,20 +140,16 @@ class RememberedAttributes:
         if answer is None or (isinstance(answer, FS3Error) and answer.code.retry is not Retry.NEVER):
             self._forget_all()
             return
-        if isinstance(request, Remove) and request.kind is RemoveKind.TREE:
+        dropped = inodes_dropped(request, answer)
+        if dropped is None:
             self._forget_all()
             return
-        for path in _paths_of(request):
-            if path.path and not name_of(path.path):
-                self._forget_all()
-                return
+        for path in paths_of(request):
             names = self._names.get(directory_of(path), {})
             if path.path in names:
                 self._forget(names[path.path][0])
-            self._forget(directory_of(path))
-        inode = answer.inode if isinstance(answer, OpenResult) else answer
-        if isinstance(inode, Inode):
-            self._forget(inode.id)
+        for inode in dropped:
+            self._forget(inode)
         # One of them may have lost or got a name that is not known here.
         for linked in list(self._linked):
             self._forget(linked)
@@ -192,7 +188,3 @@ class RememberedAttributes:
                 self._forget(inode)
         self._watch, self._seen = news.watch, news.serial
         self._until_ns = sent_ns + news.lease_ns
-
-
-def _paths_of(request: Request[Any]) -> Iterable[PathRef]:
-    return (value for name in request.__struct_fields__ if isinstance(value := getattr(request, name), PathRef))

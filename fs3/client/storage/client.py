@@ -89,6 +89,11 @@ class StorageClient:
         self._router.use_capabilities(capabilities)
 
     @property
+    def clock(self) -> Clock:
+        """What this client measures time by."""
+        return self._clock
+
+    @property
     def capabilities(self) -> Capabilities | None:
         """What requests show; None: nothing."""
         return self._router.capabilities

@@ -20,7 +20,9 @@ from fs3.core.meta.garbage import queue_unless_open
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
 
-CONTENT_FIELDS: Final = ("length", "mtime_ns", "layout", "truncations", "trim", "append", "appends", "inline", "moving")
+CONTENT_FIELDS: Final = (
+    "length", "mtime_ns", "layout", "truncations", "trim", "append", "appends", "inline", "moving", "mtime_set_ns", "has_holes",
+)  # fmt: skip
 """What is said of a file's bytes in its inode, beside their id, and goes where they go. All else is the inode's own."""
 
 

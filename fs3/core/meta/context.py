@@ -44,7 +44,7 @@ class OpContext(msgspec.Struct):
     user: User
     """Whom permissions are checked for; uid 0 may do everything."""
     wall_ns: int
-    """Nanoseconds since the epoch, written into times; decides nothing."""
+    """Nanoseconds since the epoch, written into times; decides about nothing else."""
     client: ClientId
     """Who sends the request: owner of the sessions it opens."""
     request_seq: int

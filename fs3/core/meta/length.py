@@ -35,12 +35,16 @@ def with_written_length(
     truncations: int | None = None,
     *,
     keep_mtime: bool = False,
+    written_ago_ns: int | None = None,
+    leaves_holes: bool = False,
 ) -> Inode:
     """A file after a writer told what it wrote; the same object when that changes nothing.
 
     `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise,
     TrimOutstanding when it would while chunks may still hold bytes from before a truncation, MoveOutstanding when the bytes are
-    inline: no session writes chunks of such a file. `keep_mtime`: it was set after what was written.
+    inline: no session writes chunks of such a file. `keep_mtime`: it was set after what was written. `written_ago_ns`: how long
+    before the request the last write ended; an mtime that any client has set since then stays. `leaves_holes`: there may be a
+    hole that was none before.
     """
     longer = length is not None and length > inode.length
     if length is not None:
@@ -57,10 +61,19 @@ def with_written_length(
         without_privileges(ctx.user, inode),
         length=length if longer else inode.length,
         append=None if longer else inode.append,
-        mtime_ns=inode.mtime_ns if keep_mtime else ctx.wall_ns,
+        mtime_ns=inode.mtime_ns if keep_mtime or _is_set_since(ctx, inode, written_ago_ns) else ctx.wall_ns,
         ctime_ns=ctx.wall_ns,
         change=inode.change + 1,
+        has_holes=inode.has_holes or leaves_holes,
     )
+
+
+def _is_set_since(ctx: OpContext, inode: Inode, written_ago_ns: int | None) -> bool:
+    """The mtime was set after a write that ended so long ago. On its way the request gets older, so a write looks later than it
+    was, never earlier. A clock that was set back since has nothing to say."""
+    if written_ago_ns is None:
+        return False
+    return ctx.wall_ns - written_ago_ns < inode.mtime_set_ns <= ctx.wall_ns
 
 
 def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
@@ -85,4 +98,5 @@ def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
         truncations=count,
         trim=None if longer else Trim(count, length),
         append=None,
+        has_holes=longer or (inode.has_holes and length > 0),
     )

@@ -129,8 +129,11 @@ async def get_inode_locks(txn: ReadTxn, inode: InodeId) -> InodeLocks:
 
 
 def put_inode_locks(txn: Txn, inode: InodeId, locks: InodeLocks) -> None:
-    """Store the locks of a file; a row without any is deleted."""
+    """Store the locks of a file, with the processes of those who hold some; a row without any is deleted."""
     if locks.held or locks.waiting:
+        if locks.processes:
+            holders = {each.owner for each in locks.held}
+            locks = replace(locks, processes=tuple(each for each in locks.processes if each.owner in holders))
         txn.put(keys.inode_locks_key(inode), rows.encode(locks))
     else:
         txn.delete(keys.inode_locks_key(inode))
@@ -301,7 +304,8 @@ async def purge(txn: Txn, begin: bytes, limit: int) -> tuple[bytes | None, int]:
     for key, _ in found:
         inode = keys.inode_of_locks(key)
         locks = await get_inode_locks(txn, inode)
-        after = InodeLocks(tuple(await validity.select(locks.held)), tuple(await validity.select(locks.waiting)))
+        valid = {"held": tuple(await validity.select(locks.held)), "waiting": tuple(await validity.select(locks.waiting))}
+        after = replace(locks, **valid)
         gone = len(locks.held) + len(locks.waiting) - len(after.held) - len(after.waiting)
         if gone:
             put_inode_locks(txn, inode, after)

@@ -127,7 +127,7 @@ async def prune(
     if await txn.get(keys.session_key(session.content, session.id)) is None:
         return None
     inode = await get_by_content(txn, session.content)
-    after = with_written_length(ctx, inode, length, False, truncations)
+    after = with_written_length(ctx, inode, length, False, truncations, leaves_holes=True)
     if after is not inode:
         rows.put_inode(txn, after)
     if not session.reader:

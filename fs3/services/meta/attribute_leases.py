@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -78,6 +78,8 @@ class _ClientWatch:
     tells_all: bool = True
     """The same, of everything."""
     sent_all: bool = False
+    is_urgent: bool = False
+    """There are news that wait for nothing: the client does not know them, or another client waits until it does."""
     is_full: bool = False
     """It has so many inodes noted that it gets no more until the client has forgotten everything."""
     held_back: deque[tuple[int, int, _HeldBack]] = field(default_factory=deque)
@@ -169,7 +171,7 @@ class AttributeLeases:
         if watch.answer is not None:
             self._reply(watch)
         watch.answer = answer
-        if watch.fresh or watch.sent or watch.tells_all or watch.sent_all:
+        if watch.is_urgent or watch.sent or watch.tells_all or watch.sent_all:
             self._reply(watch)
         else:
             watch.wait = asyncio.get_running_loop().call_later(watch_wait_ns / SECOND, self._reply, watch)
@@ -208,7 +210,7 @@ class AttributeLeases:
         watch.sent_all = watch.sent_all or watch.tells_all or len(watch.sent) > news_inodes_max
         if watch.fresh or watch.tells_all:
             watch.serial += 1
-        watch.fresh, watch.tells_all = {}, False
+        watch.fresh, watch.tells_all, watch.is_urgent = {}, False, False
         inodes = () if watch.sent_all else tuple(watch.sent)
         answer(WatchNews(watch.number, watch.serial, inodes, watch.sent_all, attribute_lease_ns), None)
 
@@ -258,16 +260,20 @@ class AttributeLeases:
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
-    def tell(self, changed: Iterable[InodeId], client: ClientId | None, go: Go) -> None:
-        """A transaction has changed these, for this client: `go` when no other client remembers what was before."""
+    def tell(
+        self, changed: Iterable[InodeId], client: ClientId | None, go: Go, dropped: Collection[InodeId] = frozenset()
+    ) -> None:
+        """A transaction has changed these, for this client: `go` when no other client remembers what was before. `dropped`: of
+        these the client itself needs to hear only in time, since it drops them with the answer."""
         held_back: _HeldBack | None = None
-        news: dict[_ClientWatch, None] = {}
+        urgent: dict[_ClientWatch, None] = {}
         for inode in changed:
             noted = self._by_inode.pop(inode, set[_ClientWatch]())
             for watch in noted:
                 watch.inodes.discard(inode)
                 watch.fresh[inode] = None
-                news[watch] = None
+                if watch.client != client or inode not in dropped:
+                    urgent[watch] = None
             # A client that has not acted on an earlier change may still answer what was before both.
             watches = noted | self._unacted.get(inode, set())
             if noted:
@@ -279,7 +285,10 @@ class AttributeLeases:
         if held_back is not None:
             for watch in held_back.watches:
                 watch.held_back.append((watch.serial + 1 if watch.fresh else watch.serial, watch.until_ns, held_back))
-        for watch in news:
+                if watch.fresh:
+                    urgent[watch] = None
+        for watch in urgent:
+            watch.is_urgent = True
             self._reply(watch)
         if held_back is None:
             self._go(go)

@@ -129,7 +129,8 @@ class ChangeExecutor:
             raise MetaError(
                 Code.BUSY, f"storage does not say how long content {request.content} is: {failure.strerror}"
             ) from failure
-        return replace(request, length=length, truncations=inode.truncations)
+        # What the truncation has taken away from under its writes is a hole.
+        return replace(request, length=length, truncations=inode.truncations, leaves_holes=True)
 
 
 def _write_op(ctx: OpContext, request: Request[R]) -> ClientOp[R]:
@@ -139,7 +140,7 @@ def _write_op(ctx: OpContext, request: Request[R]) -> ClientOp[R]:
     def op(txn: Txn) -> Awaitable[R]:
         return operation(txn, ctx, request)
 
-    return ClientOp(op, ctx.client, makes_room=request.may_use_reserve)
+    return ClientOp(op, ctx.client, request, makes_room=request.may_use_reserve)
 
 
 def truncates(request: Request[Any]) -> bool:

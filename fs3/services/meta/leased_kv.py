@@ -13,6 +13,8 @@ from fs3.base.ids import ClientId, InodeId
 from fs3.core.meta import keys
 from fs3.core.meta.lease_giver import revoke_others
 from fs3.core.txn import Txn
+from fs3.model.remembered import inodes_dropped
+from fs3.model.requests import Request
 from fs3.ports.kv import KV, OnDone, ReadOp, RoomMaker, WriteOp, future_callback
 from fs3.services.meta.attribute_leases import AttributeLeases
 
@@ -24,11 +26,12 @@ _PREFIX = keys.PREFIX_BYTES
 class ClientOp(Generic[T]):
     """A write operation that a client has asked for. `makes_room`: see `RoomMaker`."""
 
-    __slots__ = ("_op", "client", "makes_room")
+    __slots__ = ("_op", "client", "makes_room", "request")
 
-    def __init__(self, op: WriteOp[T], client: ClientId, *, makes_room: bool) -> None:
+    def __init__(self, op: WriteOp[T], client: ClientId, request: Request[T], *, makes_room: bool) -> None:
         self._op = op
         self.client = client
+        self.request = request
         self.makes_room = makes_room
 
     def __call__(self, txn: Txn) -> Awaitable[T]:
@@ -69,7 +72,8 @@ class LeasedKV:
                 return
             if has_revoked:
                 leases.on_revoked()
-            leases.tell(changed, client, lambda: done(answer, None))
+            dropped = inodes_dropped(op.request, answer) if isinstance(op, ClientOp) else set()
+            leases.tell(changed, client, lambda: done(answer, None), changed if dropped is None else dropped)
 
         makes_room = op.makes_room if isinstance(op, ClientOp) else isinstance(op, RoomMaker)
         self._kv.submit(RoomMaker(run) if makes_room else run, settled)

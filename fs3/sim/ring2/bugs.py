@@ -29,7 +29,6 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.meta import sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
-from fs3.core.meta.ops import close as close_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -252,14 +251,16 @@ _real_on_staged = TargetShell.on_staged
 # --- metadata ------------------------------------------------------------------------------------------------------------
 
 
-def _with_any_length(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+def _with_any_length(
+    ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None, **told: Any
+) -> Inode:
     """What storage said of the length holds, whoever has cut the file meanwhile."""
-    return _grown(ctx, inode, length, modified, None)
+    return _grown(ctx, inode, length, modified, None, **told)
 
 
-def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None, **times: bool) -> Inode:
+def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None, **told: Any) -> Inode:
     """A length may rise while a truncation cuts."""
-    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations, **times)
+    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations, **told)
     return structs.replace(after, trim=inode.trim)
 
 
@@ -434,7 +435,6 @@ BUGS: dict[str, ServiceBug] = {
     "grows_while_cut": ServiceBug(
         "a file grows while a truncation is still cutting",
         [
-            (close_op, "with_written_length", _grown),
             (sync_op, "with_written_length", _grown),
             (trims, "check_trimmed", _check_nothing),
         ],

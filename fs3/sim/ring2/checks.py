@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
 from fs3.core.membership.state import State
+from fs3.core.meta import keys, rows
 from fs3.core.meta.fsck.snapshot_check import check_namespace
+from fs3.core.txn import ReadTxn
 from fs3.model.chain import Chain, PublicState
+from fs3.model.inode import Inode
 from fs3.model.routing import Role, Routing
-from fs3.sim.checkers import convergence, register
+from fs3.sim.checkers import convergence, file_holes, register
 from fs3.sim.checkers.history import Operation
 from fs3.sim.checkers.leases import HeadClaim
 from fs3.sim.ring2.cluster import Cluster
@@ -91,3 +94,19 @@ def explain_namespace(cluster: Cluster) -> str:
     """ "" when the metadata make sense as a whole."""
     problems = cluster.meta_kv.memory_kv.read_now(check_namespace)
     return "; ".join(problems[:3])
+
+
+def explain_hidden_holes(chains: Iterable[Chain], cluster: Cluster) -> str:
+    """ "" when every file that is said to have no holes has none."""
+    stores = {target: store for disks in cluster.disks.values() for target, store in disks.stores.items()}
+    serving = {chain.id: [slot.target for slot in chain.serving_slots()] for chain in chains}
+
+    def length_of(chunk: ChunkId, chain: ChainId) -> int:
+        found = [stores[target].records.get(chunk) for target in serving[chain]]
+        return min((0 if record is None else len(record.content) for record in found), default=0)
+
+    async def list_inodes(txn: ReadTxn) -> list[Inode]:
+        found = await txn.scan(keys.INODE, keys.end_of(keys.INODE), 1 << 30)
+        return [rows.decode_inode(key, row) for key, row in found]
+
+    return file_holes.explain(cluster.meta_kv.memory_kv.read_now(list_inodes), length_of)

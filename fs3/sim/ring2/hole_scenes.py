@@ -12,6 +12,7 @@ from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
+from fs3.sim.ring2.checks import explain_hidden_holes
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
 from fs3.sim.ring2.workloads.holes import HoleHistory, HoleWorkload
 
@@ -92,7 +93,60 @@ async def write_before_a_punch_is_told(stage: SceneCluster) -> str:
     return "" if found == b"n" * size else f"what was written behind the hole is {found[:10]!r}"
 
 
+async def holes_of_every_kind_are_told(stage: SceneCluster) -> str:
+    """A writer leaves holes in each way there is, and files without any beside. What is said of holes agrees with storage."""
+
+    async def begin(client: Client, name: str, chunks: int) -> tuple[File, int]:
+        file = await client.open(f"/{name}", "w")
+        size = file.inode.layout.chunk_size
+        await client.pwrite(file, b"o" * (chunks * size))
+        return file, size
+
+    async def write_behind_the_end(client: Client) -> None:
+        file, size = await begin(client, "behind", 1)
+        await client.pwrite(file, b"n", 3 * size)
+        await client.close(file)
+
+    async def punch(client: Client) -> None:
+        file, size = await begin(client, "punched", 3)
+        await client.fallocate(file, size, size, _PUNCH)
+        await client.close(file)
+
+    async def lengthen(client: Client) -> None:
+        file, size = await begin(client, "truncated", 1)
+        await client.truncate(file, 3 * size)
+        await client.close(file)
+        file, size = await begin(client, "allocated", 1)
+        await client.fallocate(file, 0, 3 * size)
+        await client.close(file)
+
+    async def copy(client: Client) -> None:
+        source = await client.open("/behind")
+        file, size = await begin(client, "copied", 1)
+        await client.copy_range(source, 0, file, size, source.length)
+        await client.close(file)
+
+    async def write_on_where_another_cut(client: Client) -> None:
+        file, size = await begin(client, "cut", 4)
+        await client.fsync(file)
+        await stage.call("client-2", lambda other: other.truncate("/cut", size))
+        await client.pwrite(file, b"n" * size, 4 * size)
+        await client.close(file)
+
+    async def write_whole(client: Client) -> bool:
+        file, size = await begin(client, "whole", 3)
+        await asyncio.gather(*(client.pwrite(file, b"n" * size, at * size) for at in range(2, 8)))
+        return (await client.close(file)).has_holes
+
+    for work in (write_behind_the_end, punch, lengthen, copy, write_on_where_another_cut):
+        await stage.call("client-1", work)
+    if await stage.call("client-1", write_whole):
+        return "a file that was written from its beginning to its end is said to have holes"
+    return explain_hidden_holes(stage.cluster.chains.values(), stage.cluster)
+
+
 HOLE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "punch_beside_writers": punch_beside_writers,
     "write_before_a_punch_is_told": write_before_a_punch_is_told,
+    "holes_of_every_kind_are_told": holes_of_every_kind_are_told,
 }

@@ -53,6 +53,10 @@ async def drain_and_drop(self: DirtyBlocks) -> None:
         raise OSError(failure.errno, failure.strerror)
 
 
+def note_nothing(self: OpenInode) -> None:
+    """When a program writes is not noted."""
+
+
 def length_of_storage(self: OpenInode) -> int:
     """What is still gathered does not count."""
     return len(self._whole.data) if self._whole is not None else self.file.length
@@ -240,6 +244,11 @@ MOUNT_BUGS: dict[str, ServiceBug] = {
         "a file is opened as a look-up found it, although the same mount has changed it since",
         [(RecentLookups, "forget", believe_old_look_ups)],
         scene="a_look_up_is_old",
+    ),
+    "forgets_when_it_wrote": ServiceBug(
+        "a mount does not say when a program wrote last, so an mtime that another client has set since then is replaced",
+        [(OpenInode, "_on_written", note_nothing)],
+        scene="others_set_times_of_what_a_program_writes",
     ),
     "unlocks_first": ServiceBug(
         "a lock is given up before what was written under it is stored",

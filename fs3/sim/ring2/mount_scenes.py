@@ -33,6 +33,7 @@ MOUNTS = ("client-1", "client-2")
 PROGRAMS = 4
 """Of each kind, half of them on each mount."""
 THINK_NS = 15 * MILLISECOND
+PAST = 1_000_000_000_000_000_000
 
 
 async def mount_on(stage: SceneCluster, client: str, seed: int) -> SimKernel:
@@ -291,6 +292,34 @@ async def a_look_up_is_old(stage: SceneCluster) -> str:
     return await stage.call(MOUNTS[0], run)
 
 
+async def others_set_times_of_what_a_program_writes(stage: SceneCluster) -> str:
+    """Another client sets the mtime of a small and of a large file that a program of a mount has written and not closed. It
+    stays, unless the program writes again."""
+    (kernel, _) = await _mounts(stage, 11)
+
+    async def write(_: Client, name: str, size: int, *, again: bool) -> None:
+        file = await kernel.open(name, os.O_RDWR | os.O_CREAT)
+        await kernel.write(file, b"a" * size)
+        await asyncio.sleep(4)
+        if again:
+            await kernel.write(file, b"b", size // 2)
+        await asyncio.sleep(2)
+        await kernel.close(file)
+        await kernel.join()
+
+    for size in (100, 100_000):
+        for again in (False, True):
+            name = f"{size}-{'again' if again else 'once'}"
+            work = stage.start(MOUNTS[0], lambda client: write(client, name, size, again=again))  # noqa: B023
+            await asyncio.sleep(2)
+            await stage.call("client-3", lambda client: client.utimes(f"/{name}", mtime_ns=PAST))  # noqa: B023
+            await work
+            mtime = (await stage.call("client-3", lambda client: client.stat(f"/{name}"))).mtime_ns  # noqa: B023
+            if again is (mtime == PAST):
+                return f"{name}: its mtime is {'from before the last write' if again else 'not what was set after it'}"
+    return ""
+
+
 MOUNT_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "programs_write_one_file": programs_write_one_file,
     "programs_write_small_files": programs_write_small_files,
@@ -302,4 +331,5 @@ MOUNT_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "what_is_written_and_not_stored": what_is_written_and_not_stored,
     "a_file_is_followed": a_file_is_followed,
     "a_look_up_is_old": a_look_up_is_old,
+    "others_set_times_of_what_a_program_writes": others_set_times_of_what_a_program_writes,
 }

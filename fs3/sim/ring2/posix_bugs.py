@@ -11,11 +11,11 @@ from fs3.api.file import File
 from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta import access, entries, garbage, resolve, rows
+from fs3.core.meta import length as lengths
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.operations import Operation, operation_of
-from fs3.core.meta.ops import close as close_op
 from fs3.core.meta.ops import list as list_op
 from fs3.core.meta.ops import remove as remove_op
 from fs3.core.meta.ops import rename as rename_op
@@ -79,13 +79,21 @@ def _stamp_always(
     return with_written_length(ctx, inode, length, modified, truncations)
 
 
-def _write_on(file: File) -> None:
+def _write_on(file: File, start: int = 0, end: int = 0) -> None:
     was_set = file.mtime_is_set
-    _real_begin_write(file)
+    _real_begin_write(file, start, end)
     file.mtime_is_set = was_set
 
 
 _real_begin_write = File.begin_write
+
+
+def _written_at_an_unknown_time(file: File, now: int) -> None:
+    return None
+
+
+def _is_ever_set(ctx: OpContext, inode: Inode, written_ago_ns: int | None) -> bool:
+    return inode.mtime_set_ns > 0
 
 
 def _truncate_in_silence(ctx: OpContext, inode: Inode, length: int) -> Inode:
@@ -103,6 +111,7 @@ _real_start = resolve.resolve_start
 
 _TREE = "users_change_a_tree"
 _TIMES = "times_are_set_while_a_file_is_written"
+_TIMES_OF_OTHERS = "others_set_times_while_a_file_is_written"
 
 POSIX_BUGS: dict[str, tuple[str, Sequence[Patch], str]] = {
     "forgets_sticky": (
@@ -141,10 +150,20 @@ POSIX_BUGS: dict[str, tuple[str, Sequence[Patch], str]] = {
     ),
     "mtime_of_close": (
         "a close and a sync set the mtime, although it was set after the last write",
-        [(module, "with_written_length", _stamp_always) for module in (close_op, sync_op)],
+        [(sync_op, "with_written_length", _stamp_always)],
         _TIMES,
     ),
     "mtime_before_write": ("an mtime that was set before the last write stays", [(File, "begin_write", _write_on)], _TIMES),
+    "mtime_of_others_lost": (
+        "a writer does not say when it wrote last, so an mtime that another client has set since then is replaced",
+        [(File, "written_ago", _written_at_an_unknown_time)],
+        _TIMES_OF_OTHERS,
+    ),
+    "mtime_of_others_kept": (
+        "an mtime that another client has set once stays, whatever is written afterwards",
+        [(lengths, "_is_set_since", _is_ever_set)],
+        _TIMES_OF_OTHERS,
+    ),
     "truncates_in_silence": (
         "a truncation does not show in the mtime",
         [(truncate_op, "with_truncated_length", _truncate_in_silence)],

@@ -110,6 +110,36 @@ async def times_are_set_while_a_file_is_written(stage: SceneCluster) -> str:
     return ""
 
 
+async def others_set_times_while_a_file_is_written(stage: SceneCluster) -> str:
+    """Another client sets the mtime of a file that is open for writing, before or after the last write of it, while the service
+    is killed. The writer knows nothing of that, and closes or syncs."""
+
+    async def write(client: Client, path: str, *, after: bool, sync: bool) -> None:
+        file = await client.open(path, "w")
+        await client.pwrite(file, b"first")
+        await asyncio.sleep(4)
+        if after:
+            await client.pwrite(file, b"second")
+        await asyncio.sleep(2)
+        if sync:
+            await client.fsync(file)
+        await client.close(file)
+
+    for sync in (False, True):
+        for after in (False, True):
+            path = f"/{'synced' if sync else 'closed'}-{'later' if after else 'before'}"
+            work = stage.start("client-1", lambda client: write(client, path, after=after, sync=sync))  # noqa: B023
+            await asyncio.sleep(1)
+            setting = stage.start("client-2", lambda client: client.utimes(path, mtime_ns=PAST))  # noqa: B023
+            _restart(stage)
+            await setting
+            await work
+            mtime = (await stage.call("client-3", lambda client: client.stat(path))).mtime_ns  # noqa: B023
+            if after is (mtime == PAST):
+                return f"{path}: its mtime is {'what was set before the last write' if after else 'not what was set after it'}"
+    return ""
+
+
 async def a_working_directory_is_removed(stage: SceneCluster) -> str:
     """A client goes on in a directory that another one has removed."""
     made = await stage.call("client-1", lambda client: client.mkdir("/d"))
@@ -241,5 +271,6 @@ def _restart(stage: SceneCluster) -> None:
 POSIX_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "users_change_a_tree": users_change_a_tree,
     "times_are_set_while_a_file_is_written": times_are_set_while_a_file_is_written,
+    "others_set_times_while_a_file_is_written": others_set_times_while_a_file_is_written,
     "a_working_directory_is_removed": a_working_directory_is_removed,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fs3.base.ids import ClientId, InodeId
@@ -19,13 +19,17 @@ _on_news = RememberedAttributes._on_news
 _on_seen = AttributeLeases._on_seen
 
 
-def _tell_at_once(self: AttributeLeases, changed: Iterable[InodeId], client: ClientId | None, go: Go) -> None:
+def _tell_at_once(
+    self: AttributeLeases, changed: Iterable[InodeId], client: ClientId | None, go: Go, dropped: Collection[InodeId] = ()
+) -> None:
     """Clients that remember what was before are told, and not waited for."""
     go()
-    _tell(self, changed, client, lambda: None)
+    _tell(self, changed, client, lambda: None, dropped)
 
 
-def _tell_none(self: AttributeLeases, changed: Iterable[InodeId], client: ClientId | None, go: Go) -> None:
+def _tell_none(
+    self: AttributeLeases, changed: Iterable[InodeId], client: ClientId | None, go: Go, dropped: Collection[InodeId] = ()
+) -> None:
     """They are told nothing: what they remember ends with their lease."""
     go()
 

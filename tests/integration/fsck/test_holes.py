@@ -16,6 +16,7 @@ from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import file_chunk
 from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
+from fs3.client.storage import stored_chunks
 
 CHUNK = 1 << 16
 PUNCH = PUNCH_HOLE | KEEP_SIZE
@@ -79,6 +80,19 @@ async def test_a_punch_writes_nothing_where_there_is_nothing(cluster: Any, a: Cl
     assert await a.pread(file, 100, (1 << 45) - 50) == bytes(100)
     await a.fallocate(file, 0, file_bytes_max, PUNCH)
     assert (await a.close(file)).length == 1 << 50
+
+
+async def test_behind_so_many_chunks_all_counts_as_stored(a: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_chunks, "chunks_per_page_max", 2)
+    file = await a.open("/f", "w")
+    for at in (0, 1, 5, 6, 20):
+        await a.pwrite(file, b"x" * CHUNK, at * CHUNK)
+    await a.truncate(file, 30 * CHUNK)
+    inode = await a.close(file)
+    assert inode.has_holes
+    assert await a.count_stored(inode) == await a.count_stored(inode, 6) == 5 * CHUNK
+    assert await a.count_stored(inode, 4) == 4 * CHUNK + 23 * CHUNK
+    assert await a.count_stored(inode, 1) == 2 * CHUNK + 28 * CHUNK
 
 
 async def test_the_end_of_a_range_that_reaches_into_a_short_chunk(cluster: Any, a: Client) -> None:

@@ -12,7 +12,7 @@ from fs3.base.status import Code
 from fs3.model.capabilities import GetCapabilities, WantedCapability
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.inode import AppendTurn, Dirent, Inode, InodeType, Layout, User
-from fs3.model.lock import GetLock, HeldLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
+from fs3.model.lock import FoundLock, GetLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
 from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     Append,
@@ -106,9 +106,12 @@ INODE = st.builds(
     inline=FLAG,
     rdev=U64,
     xattr_bytes=U32,
+    has_holes=FLAG,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
+
+TOLD_OF_WRITES = {"keep_mtime": FLAG, "written_ago_ns": maybe(U64), "leaves_holes": FLAG}
 
 REQUESTS = {
     Lookup: st.builds(Lookup, PATH),
@@ -116,8 +119,8 @@ REQUESTS = {
     List: st.builds(List, PATH, TEXT, U32, FLAG, FLAG),
     Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG, FLAG),
     Put: st.builds(Put, PATH, st.binary(max_size=9), MODE, maybe(LAYOUT), FLAG, maybe(MODE)),
-    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, keep_mtime=FLAG),
-    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, keep_mtime=FLAG),
+    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, **TOLD_OF_WRITES),
+    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, **TOLD_OF_WRITES),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
@@ -139,8 +142,9 @@ ALONE = {
     GetXattr: st.builds(GetXattr, PATH, NAME, FLAG),
     ListXattr: st.builds(ListXattr, PATH, FLAG),
     RemoveXattr: st.builds(RemoveXattr, PATH, NAME, FLAG),
-    Lock: st.builds(Lock, ID, st.sampled_from(LockStep), *LOCK_FIELDS, U64, st.integers(1, 1 << 63), U64),
-    GetLock: st.builds(GetLock, ID, *LOCK_FIELDS, U64),
+    Lock: st.builds(Lock, ID, st.sampled_from(LockStep), *LOCK_FIELDS, U64, st.integers(1, 1 << 63), U64)
+    | st.builds(Lock, ID, st.just(LockStep.TRY), wait=st.just(1), process=st.integers(1, (1 << 32) - 1), pid_space=U64),
+    GetLock: st.builds(GetLock, ID, *LOCK_FIELDS, U64, U64),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),
@@ -170,7 +174,7 @@ ANSWERS_ALONE = {
     ListXattr: st.lists(NAME, max_size=4),
     RemoveXattr: INODE,
     Lock: st.builds(LockAnswer, U64),
-    GetLock: maybe(st.builds(HeldLock, st.sampled_from(LockKind), LOCK_OWNER, U64, U64, FLAG, st.just(0))),
+    GetLock: maybe(st.builds(FoundLock, st.sampled_from(LockKind), LOCK_OWNER, U64, U64, FLAG, st.just(0), U32)),
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.lists(ID, max_size=4),

@@ -11,9 +11,9 @@ from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.grants import with_access_of, without_privileges
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.length import with_truncated_length, with_written_length
+from fs3.core.meta.length import with_truncated_length
 from fs3.core.meta.ops.mkdir import resolve_with_parents
-from fs3.core.meta.ops.sync import answer_without_session
+from fs3.core.meta.ops.sync import answer_without_session, as_written
 from fs3.core.meta.resolve import PathTarget, require_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import FileSession, Inode, InodeType
@@ -24,7 +24,7 @@ from fs3.model.requests import Close
 async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
     `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise. `keep_mtime`:
-    the mtime was set after the last write, and stays.
+    the mtime was set after the last write, and stays; `written_ago_ns`: so does one that another client has set since then.
 
     Unnamed files: `publish` gives the file its name. A file that is there (EXISTS when `exclusive`) and that the caller may write
     gets the new content, and stays what it is: inode, links, owner, mode. It is the answer. A caller that may not write it can
@@ -48,7 +48,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     before = await get_by_content(txn, content)
     if discard and not found.unnamed:
         return await _take_back(txn, ctx, found, before)
-    after = with_written_length(ctx, before, length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
+    after = as_written(ctx, before, request)
     if publish is not None and names and not discard:
         place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False, umask=request.umask)
         after = await publish_at(txn, ctx, after, require_entry(place, Code.IS_A_DIRECTORY), exclusive=request.exclusive)

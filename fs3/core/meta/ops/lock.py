@@ -33,6 +33,7 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.lock import (
     LOCK_END,
     ClientLocks,
+    FoundLock,
     GetLock,
     HeldLock,
     InodeLocks,
@@ -40,6 +41,7 @@ from fs3.model.lock import (
     LockAnswer,
     LockKind,
     LockOwner,
+    LockProcess,
     LockStep,
     LockWait,
     WaitPlace,
@@ -82,8 +84,9 @@ async def lock(txn: Txn, ctx: OpContext, request: Lock) -> LockAnswer:
     return await _acquire(txn, ctx, request, own)
 
 
-async def get_lock(txn: ReadTxn, ctx: OpContext, request: GetLock) -> HeldLock | None:
-    """The first lock, by its start, that keeps this one from being acquired. LOCKS_LOST and STALE as `lock`."""
+async def get_lock(txn: ReadTxn, ctx: OpContext, request: GetLock) -> FoundLock | None:
+    """The first lock, by its start, that keeps this one from being acquired, with the process of its owner where that is one of
+    the `pid_space` that the request names. LOCKS_LOST and STALE as `lock`."""
     own = await find_client_locks(txn, ctx.client)
     check_epoch(request.epoch, own)
     check_lock_range(request)
@@ -92,7 +95,14 @@ async def get_lock(txn: ReadTxn, ctx: OpContext, request: GetLock) -> HeldLock |
     wanted = _lock_of(ctx, request, 0)
     found = await LockValidity(txn).select(conflicting(locks.held, wanted))
     first = min(found, key=lambda each: each.start, default=None)
-    return replace(first, owner=replace(first.owner, client=_veil(first.owner.client))) if first is not None else None
+    if first is None:
+        return None
+    process = 0
+    for each in locks.processes:
+        if each.owner == first.owner and request.pid_space and each.pid_space == request.pid_space:
+            process = each.process
+    holder = replace(first.owner, client=_veil(first.owner.client))
+    return FoundLock(first.kind, holder, first.start, first.end, first.exclusive, first.epoch, process)
 
 
 def _veil(client: ClientId) -> ClientId:
@@ -177,7 +187,11 @@ async def _grant(
     places = tuple(place for place in own.waits if place.wait != request.wait)
     count = own.locks + len(after) - len(held)
     _put_client(txn, ctx, ClientLocks(own.epoch, count, places))
-    await _put_within_limits(txn, request.inode, InodeLocks(after, _without_wait(ctx, known.waiting, request.wait)))
+    processes = tuple(each for each in known.processes if each.owner != wanted.owner)
+    if request.process:
+        processes += (LockProcess(wanted.owner, request.process, request.pid_space),)
+    waiting = _without_wait(ctx, known.waiting, request.wait)
+    await _put_within_limits(txn, request.inode, InodeLocks(after, waiting, processes))
     return LockAnswer(own.epoch, True, tuple(each for each in before if each.epoch == own.epoch))
 
 
@@ -219,7 +233,8 @@ async def _put_within_limits(txn: Txn, inode: InodeId, locks: InodeLocks) -> Non
     """Store the locks of a file; without void ones, where it would have too many. NO_LOCKS when it still has."""
     if len(locks.held) > locks_per_inode_max or len(locks.waiting) > lock_waits_per_inode_max:
         validity = LockValidity(txn)
-        locks = InodeLocks(tuple(await validity.select(locks.held)), tuple(await validity.select(locks.waiting)))
+        held, waits = await validity.select(locks.held), await validity.select(locks.waiting)
+        locks = replace(locks, held=tuple(held), waiting=tuple(waits))
     if len(locks.held) > locks_per_inode_max:
         raise MetaError(Code.NO_LOCKS, f"inode {inode} has {locks_per_inode_max} locks already")
     if len(locks.waiting) > lock_waits_per_inode_max:

@@ -82,7 +82,9 @@ def _with_times(ctx: OpContext, inode: Inode, before: Inode, atime_ns: int | Non
         require_owner(ctx.user, before, path)
     elif ctx.user.uid != before.uid and not has_permission(ctx.user, before, WRITE):
         raise MetaError(Code.ACCESS, "only the owner and who may write set the times to now", path)
-    return replace(inode, atime_ns=_time(ctx, atime_ns, inode.atime_ns), mtime_ns=_time(ctx, mtime_ns, inode.mtime_ns))
+    after = replace(inode, atime_ns=_time(ctx, atime_ns, inode.atime_ns), mtime_ns=_time(ctx, mtime_ns, inode.mtime_ns))
+    is_content_time = mtime_ns is not None and inode.type is InodeType.FILE
+    return replace(after, mtime_set_ns=ctx.wall_ns) if is_content_time else after
 
 
 def _time(ctx: OpContext, asked: int | None, before: int) -> int:

@@ -13,7 +13,7 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
-from fs3.model.requests import Sync
+from fs3.model.requests import Close, Sync
 
 
 @idempotent("sync", Inode)
@@ -28,10 +28,24 @@ async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     sessions.check_writer(found, request.length is not None, request.modified)
     before = await get_by_content(txn, content)
     trims.check_trimmed(before)
-    after = with_written_length(ctx, before, request.length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
+    after = as_written(ctx, before, request)
     if after is not before:
         rows.put_inode(txn, after)
     return after
+
+
+def as_written(ctx: OpContext, before: Inode, request: Sync | Close) -> Inode:
+    """The file after its writer told what it wrote: see `with_written_length`."""
+    return with_written_length(
+        ctx,
+        before,
+        request.length,
+        request.modified,
+        request.truncations,
+        keep_mtime=request.keep_mtime,
+        written_ago_ns=request.written_ago_ns,
+        leaves_holes=request.leaves_holes,
+    )
 
 
 async def answer_without_session(txn: ReadTxn, content: InodeId, changes: bool) -> Inode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fs3.drivers.os.host import host_identity
+from fs3.drivers.os.host import host_identity, pid_space
 
 
 def made(tmp_path: Path, machine: str | None = "m", boot: str | None = "b", mounts: str | None = "mnt:[1]") -> str:
@@ -44,3 +44,20 @@ def test_it_is_empty_when_the_system_does_not_say(tmp_path: Path) -> None:
 
 def test_all_processes_of_this_system_agree() -> None:
     assert host_identity() == host_identity()
+
+
+def test_processes_know_each_other_where_boot_and_namespace_are_the_same(tmp_path: Path) -> None:
+    def space(boot: str, namespace: str) -> int:
+        (tmp_path / "boot").write_text(boot)
+        link = tmp_path / "pid"
+        link.unlink(missing_ok=True)
+        link.symlink_to(namespace)
+        return pid_space(tmp_path / "boot", link)
+
+    one = space("boot-1\n", "pid:[1]")
+    assert one == space("boot-1\n", "pid:[1]")
+    assert len({one, space("boot-2\n", "pid:[1]"), space("boot-1\n", "pid:[2]")}) == 3
+    assert 0 < one < 1 << 64
+    assert space("", "pid:[1]") == 0
+    assert pid_space(tmp_path / "none", tmp_path / "pid") == 0
+    assert pid_space() == pid_space()

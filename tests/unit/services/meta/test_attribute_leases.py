@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from fs3.core.meta import keys
 from fs3.core.txn import Txn
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.drivers.os.clock import OsClock
+from fs3.model.requests import Truncate
 from fs3.model.routing import Role
 from fs3.model.watch import END_WATCH, Watch, WatchNews
 from fs3.services.meta import attribute_leases
@@ -70,10 +72,10 @@ class Bench:
             assert news.all
             return news.watch, news.serial
 
-    def change(self, *inodes: InodeId, client: ClientId | None = None) -> asyncio.Future[None]:
+    def change(self, *inodes: InodeId, client: ClientId | None = None, dropped: Collection[InodeId] = ()) -> asyncio.Future[None]:
         """A change; done when its outcome is told."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.leases.tell(inodes, client, lambda: future.set_result(None))
+        self.leases.tell(inodes, client, lambda: future.set_result(None), dropped)
         return future
 
 
@@ -122,6 +124,65 @@ async def test_a_second_change_waits_for_who_has_not_acted_on_the_first() -> Non
     assert fourth.done()
     assert not question.done(), "there are no news"
     assert bench.change(ONE).done()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions are kept until there are urgent news."""
+    monkeypatch.setattr(attribute_leases, "watch_wait_ns", 1 << 50)
+
+
+async def test_who_changes_what_it_drops_by_itself_hears_of_it_when_its_question_is_over(short: None) -> None:
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    question = bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE, TWO))
+    assert bench.change(ONE, client=A, dropped=(ONE,)).done()
+    news = await question
+    assert news.inodes == (ONE,), "it may have been an old request, of which the client has not heard"
+
+
+async def test_who_changes_what_it_drops_by_itself_is_not_told_of_each_change(patient: None) -> None:
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    question = bench.ask(A, watch, serial)
+    for _ in range(3):
+        bench.leases.note(A, (ONE,))
+        assert bench.change(ONE, client=A, dropped=(ONE,)).done()
+    bench.leases.note(A, (ONE, TWO))
+    assert not bench.change(TWO, client=B).done()
+    assert set((await question).inodes) == {ONE, TWO}, "urgent news take the others with them"
+
+
+async def test_who_changes_what_it_may_not_drop_hears_of_it_at_once(patient: None) -> None:
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    question = bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE, TWO))
+    assert bench.change(ONE, TWO, client=A, dropped=(ONE,)).done()
+    assert set((await question).inodes) == {ONE, TWO}
+
+
+@pytest.mark.parametrize("is_asking", [True, False])
+async def test_what_waits_for_a_client_makes_its_news_urgent(patient: None, is_asking: bool) -> None:
+    """Also those of a change of its own, which it was not told of yet."""
+    bench = Bench()
+    watch, serial = await bench.begin(A)
+    question = bench.ask(A, watch, serial)
+    bench.leases.note(A, (ONE, TWO))
+    if not is_asking:
+        bench.change(TWO)
+        serial = (await question).serial
+    bench.change(ONE, client=A, dropped=(ONE,))
+    change = bench.change(ONE, client=B)
+    assert not change.done()
+    if not is_asking:
+        question = bench.ask(A, watch, serial)
+    news = await question
+    assert ONE in news.inodes
+    assert not change.done()
+    bench.ask(A, watch, news.serial)
+    await change
 
 
 async def test_a_second_change_waits_until_the_lease_is_over(short: None) -> None:
@@ -298,7 +359,7 @@ async def test_what_a_transaction_changes_is_seen_from_its_rows() -> None:
         txn.delete(keys.inode_key(TWO))
         txn.put(keys.data_key(THREE), b"x")
 
-    await kv.transact(ClientOp(work, A, makes_room=False))
+    await kv.transact(ClientOp(work, A, Truncate(THREE, 0), makes_room=False))
     assert set((await question).inodes) == {ONE, TWO}
 
     async def fail(txn: Txn) -> None:

@@ -63,6 +63,62 @@ def test_refusals(space, verb):
     assert space.do(verb, made.id, SessionId(0)) == made
 
 
+PAST = 1_000
+
+
+@pytest.mark.parametrize("verb", [sync, close_file])
+@pytest.mark.parametrize(
+    ("written_ago_ns", "stays"), [(None, False), (0, False), (1_999, False), (2_000, False), (2_001, True), (1 << 64, True)]
+)
+def test_an_mtime_that_was_set_after_the_last_write_stays(space, verb, written_ago_ns, stays):
+    opened = space.open("f", create=True)
+    space.do(set_attributes, "f", mtime_ns=PAST, client=space.other)
+    space.wall += 1_000  # and as much by the request
+    after = space.do(verb, opened.inode.id, opened.session, modified=True, written_ago_ns=written_ago_ns)
+    assert after.mtime_ns == (PAST if stays else after.ctime_ns)
+    assert after.ctime_ns == space.wall
+    assert after.change > opened.inode.change + 1, "the content changed all the same"
+
+
+def test_a_clock_that_was_set_back_keeps_no_mtime(space):
+    opened = space.open("f", create=True)
+    space.do(set_attributes, "f", mtime_ns=PAST)
+    space.wall -= 1_000_000
+    after = space.do(close_file, opened.inode.id, opened.session, modified=True, written_ago_ns=0)
+    assert after.mtime_ns == space.wall
+
+
+def test_an_mtime_that_was_set_counts_for_the_content_that_had_it(space):
+    opened = space.open("f", create=True)
+    space.do(set_attributes, "f", mtime_ns=PAST)
+    unnamed = space.open("", unnamed=True)
+    published = space.do(
+        close_file, unnamed.inode.id, unnamed.session, length=1, modified=True, publish="f", written_ago_ns=1_000_000_000
+    )
+    assert (published.id, published.mtime_ns) == (opened.inode.id, published.ctime_ns)
+
+
+@pytest.mark.parametrize("verb", [sync, close_file])
+def test_a_writer_tells_of_holes(space, verb):
+    opened = space.open("f", create=True)
+    assert not opened.inode.has_holes
+    assert not space.do(sync, opened.inode.id, opened.session, length=100, modified=True).has_holes
+    assert space.do(verb, opened.inode.id, opened.session, length=100, modified=True, leaves_holes=True).has_holes
+    again = space.open("f", write=True)
+    assert space.do(close_file, again.inode.id, again.session, length=200, modified=True).has_holes, "what was told stays"
+    assert not space.open("f", write=True, truncate=True).inode.has_holes, "other bytes"
+
+
+def test_a_longer_length_makes_a_hole_and_no_length_ends_all(space):
+    file = space.file("f", length=100)
+    assert not space.do(truncate, file.id, 50).has_holes
+    space.finish_trim(space.by_id(file.id))
+    assert space.do(truncate, file.id, 200).has_holes
+    assert space.do(truncate, file.id, 10).has_holes
+    space.finish_trim(space.by_id(file.id))
+    assert not space.do(truncate, file.id, 0).has_holes
+
+
 def test_closing_twice(space):
     opened = space.open("f", create=True)
     closed = space.do(close_file, opened.inode.id, opened.session, length=1, seq=9)

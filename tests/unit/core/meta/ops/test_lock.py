@@ -391,6 +391,39 @@ def test_what_is_in_the_way(file: Locks, space: Any) -> None:
     assert GetLock.mutates is False
 
 
+def test_the_process_of_what_is_in_the_way_is_told_where_it_has_that_number(file: Locks, space: Any) -> None:
+    def process(client: ClientId = C, **fields: Any) -> int:
+        return space.do(get_lock, file.inode, client=client, kind=RANGE, exclusive=True, **fields).process  # type: ignore[no-any-return]
+
+    def said() -> list[tuple[bytes, int]]:
+        found: InodeLocks = space.raw(lambda txn: locks.get_inode_locks(txn, file.inode))
+        return [(each.owner.client[:1], each.process) for each in found.processes]
+
+    file.ask(A, LockStep.TRY, kind=RANGE, end=10, owner=4, process=77, pid_space=1)
+    file.ask(A, LockStep.TRY, kind=RANGE, start=10, end=20, owner=5, process=78, pid_space=1)
+    file.ask(B, LockStep.TRY, kind=RANGE, start=20, end=30, owner=4)
+    file.ask(B, LockStep.WAIT, kind=RANGE, end=5, owner=6, process=90, pid_space=2)
+    assert [process(start=start, pid_space=1) for start in (0, 10, 20)] == [77, 78, 0]
+    assert process(pid_space=2) == process() == 0, "it means nothing there"
+    assert said() == [(b"a", 77), (b"a", 78)]
+    file.ask(A, LockStep.TRY, kind=RANGE, start=2, end=4, owner=4, process=79, pid_space=1)
+    assert process(pid_space=1) == 79, "an owner is one process, the one that asked last"
+    file.ask(A, LockStep.UNLOCK, kind=RANGE, start=10, end=20, owner=5)
+    assert said() == [(b"a", 79)], "who holds nothing is forgotten"
+    file.ask(A, LockStep.UNLOCK, kind=RANGE, owner=4)
+    file.ask(B, LockStep.WAIT, kind=RANGE, end=5, owner=6, process=90, pid_space=2, wait=1)
+    assert process(pid_space=2) == 90, "who waited is known once it holds"
+    file.bury(B)
+    space.raw(lambda txn: locks.purge(txn, b"", 10))
+    assert said() == []
+
+
+def test_rows_from_before_processes_were_told_are_read() -> None:
+    key = keys.inode_locks_key(InodeId(7))
+    old = rows.encode(((), ()))
+    assert locks.decode_locks(key, old) == InodeLocks()
+
+
 def test_there_is_an_end_to_the_locks_of_a_file(file: Locks, space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_op, "locks_per_inode_max", 2)
     monkeypatch.setattr(lock_op, "lock_waits_per_inode_max", 1)
