@@ -120,7 +120,7 @@ async def test_space_of_the_file_system_is_one_trace(tmp_path: Path) -> None:
         assert below(root, "Meta.StatFs") == {"Storage.GetSpace"}
 
 
-async def test_a_read_and_a_write_have_their_disk(tmp_path: Path) -> None:
+async def test_a_write_has_its_disk(tmp_path: Path) -> None:
     async with embedded(tmp_path / "d") as client:
         root = await trace_of(tmp_path / "d", lambda: write(client, "/a", bytes(3 * MIB)))
         assert "disk" in parts(root, "Storage.Update")
