@@ -267,6 +267,14 @@ def test_where_the_time_of_a_write_went(local: LocalCluster) -> None:
     assert fs3("ls", f"{local.url.rstrip('/')}/").count("fs3-trace") == 0, "the copy is gone"
 
 
+def test_a_cluster_is_named_by_its_directory(local: LocalCluster) -> None:
+    directory = str(local.directory.path)
+    asyncio.run(make_file(local.url, "/named"))
+    document = json.loads(fs3("trace", "/named", "--data-dir", directory, "--json"))
+    assert {span["process"] for span in walk(document["trace"])} >= {"client", "meta"}
+    assert json.loads(fs3("slow", "--data-dir", directory, "--json"))["silent"] == {}
+
+
 def test_where_the_time_of_a_page_went(local: LocalCluster) -> None:
     async def put() -> None:
         async with (
