@@ -60,7 +60,7 @@ $(CONSUMERS)/.ready: tests/external/requirements.txt pyproject.toml
 
 # Says of each test that it passed, or why it did not run: a library that cannot be used here must not look like one that works.
 consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a test, in an environment of their own (2.5 GB, made once)
-	$(CONSUMERS)/bin/python -m pytest tests/external -r pfEs --ignore tests/external/test_installs.py $(ENGINES:%=--ignore tests/external/test_%.py) $(ARGS)
+	$(CONSUMERS)/bin/python -m pytest tests/external tests/unit/drivers/otlp -r pfEs --ignore tests/external/test_installs.py $(ENGINES:%=--ignore tests/external/test_%.py) $(ARGS)
 
 installs: $(STAMP)  ## what installing fs3 does to an environment: beside an engine's pins, with the oldest versions, without gRPC
 	$(BIN)/python -m pytest tests/external/test_installs.py -r pfEs $(ARGS)

@@ -1,10 +1,10 @@
 """`python -m benches.training_step`: what fs3 does while a program trains, laid beside its steps.
 
 A loop that loads samples ahead, computes, and writes a checkpoint every few steps while it goes on. The IO is recorded by
-`fs3.record_trace`, the steps by torch.profiler where torch is installed (then the samples come from a DataLoader with workers),
-and by a list of the same format where it is not. Both files name the same base time, so they become one by putting their events
-together; Perfetto (https://ui.perfetto.dev) shows it. From it comes how much of loading and of checkpointing happens while the
-program computes, and the picture.
+`fs3.record_trace`, the steps by torch.profiler where torch is installed (then samples come from a DataLoader with workers, a
+model is trained, and checkpoints are written by torch.save), and by a list of the same format where it is not. Both files name
+the same base time, so they become one by putting their events together; Perfetto (https://ui.perfetto.dev) shows it. From it
+comes how much of loading and of checkpointing happens while the program computes, and the picture.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ MIB = 1 << 20
 SAMPLE_BYTES = 4 * MIB
 CHECKPOINT_BYTES = 48 * MIB
 STEPS_PER_CHECKPOINT = 8
+ROWS = 32
+"""Of a batch that a model is trained with."""
+SIDE = 512
+"""Of the matrices that are computed with."""
 LOADED_AHEAD = 4
 WORKERS = 2
 BASE_NS = 7_889_238 * 10**9
@@ -72,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write_samples(url: str, count: int) -> None:
     """What is loaded later."""
-    files = fsspec.filesystem("fs3", cluster=url)
-    files.pipe({f"/samples/{number}": os.urandom(SAMPLE_BYTES) for number in range(count)})
+    files, root = fsspec.core.url_to_fs(url)
+    files.pipe({f"{root.rstrip('/')}/samples/{number}": os.urandom(SAMPLE_BYTES) for number in range(count)})
 
 
 def train(url: str, steps: int, output: Path) -> Path:
@@ -81,12 +85,14 @@ def train(url: str, steps: int, output: Path) -> Path:
     paths = [f"{url.rstrip('/')}/samples/{number}" for number in range(steps)]
     io, profile = output / "io.json", output / "steps.json"
     saving: list[threading.Thread] = []
+    program = Program() if find_spec("torch") is None else TorchProgram()
     with fs3.record_trace(io), profiled(profile) as step:
         for number, sample in enumerate(loaded(paths)):
             with step("compute"):
-                compute(sample)
+                program.compute(sample)
             if number % STEPS_PER_CHECKPOINT == STEPS_PER_CHECKPOINT - 1:
-                saving.append(threading.Thread(target=save, args=(f"{url.rstrip('/')}/checkpoints/{number}",)))
+                target = f"{url.rstrip('/')}/checkpoints/{number}"
+                saving.append(threading.Thread(target=program.save, args=(target, program.snapshot())))
                 saving[-1].start()  # the next steps do not wait for it
         for each in saving:
             each.join()
@@ -127,19 +133,54 @@ class Samples:
         return data
 
 
-def compute(sample: bytes) -> float:
-    """Stands for a step: it keeps a processor busy and lets other threads run."""
-    matrix = numpy.frombuffer(sample, dtype=numpy.uint8)[: 512 * 512].reshape(512, 512).astype(numpy.float32)
-    for _ in range(6):
-        matrix = matrix @ matrix
-        matrix /= numpy.abs(matrix).max() + 1
-    return float(matrix.sum())
+class Program:
+    """What is done with the samples."""
+
+    def compute(self, sample: bytes) -> None:
+        """Stands for a step: it keeps a processor busy and lets other threads run."""
+        matrix = numpy.frombuffer(sample, dtype=numpy.uint8)[: SIDE * SIDE].reshape(SIDE, SIDE).astype(numpy.float32)
+        for _ in range(6):
+            matrix = matrix @ matrix
+            matrix /= numpy.abs(matrix).max() + 1
+
+    def snapshot(self) -> Any:
+        """What a checkpoint of this moment consists of: nothing changes it any more."""
+        return bytes(CHECKPOINT_BYTES)
+
+    def save(self, url: str, state: Any) -> None:
+        """Write a checkpoint."""
+        with fsspec.open(url, "wb") as file:
+            file.write(state)
 
 
-def save(url: str) -> None:
-    """A checkpoint, from memory that nothing changes meanwhile."""
-    with fsspec.open(url, "wb") as file:
-        file.write(bytes(CHECKPOINT_BYTES))
+class TorchProgram(Program):
+    """The same with a model, by torch."""
+
+    def __init__(self) -> None:
+        import torch
+
+        layers = CHECKPOINT_BYTES // (4 * SIDE * SIDE)
+        self._torch = torch
+        torch.set_num_threads(1)  # workers load beside it, and a layer is too small for more
+        self._model = torch.nn.Sequential(*(torch.nn.Linear(SIDE, SIDE, bias=False) for _ in range(layers)))
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=1e-6)
+
+    def compute(self, sample: bytes) -> None:
+        """A step of training."""
+        torch = self._torch
+        batch = torch.frombuffer(bytearray(sample[: ROWS * SIDE]), dtype=torch.uint8).reshape(ROWS, SIDE).float() / 255
+        self._optimizer.zero_grad()
+        self._model(batch).square().mean().backward()
+        self._optimizer.step()
+
+    def snapshot(self) -> Any:
+        """See `Program`."""
+        return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+
+    def save(self, url: str, state: Any) -> None:
+        """See `Program`."""
+        with fsspec.open(url, "wb") as file:
+            self._torch.save(state, file)
 
 
 # --- what happened when ----------------------------------------------------------------------------------------------

@@ -116,16 +116,27 @@ async def connect_embedded(
     One process at a time can have a directory open, and all loops and threads of it may. Closing the last client of a directory
     stops its services.
     """
+    async with AsyncExitStack() as stack:
+        addresses, release = await EmbeddedServices.take(path)
+        stack.push_async_callback(release)
+        return await _build_embedded(stack, addresses, user, verify, relatime)
+
+
+async def connect_running(addresses: list[str]) -> Client:
+    """A client of embedded services that another process of this user has running; `addresses`: endpoints of their manager. It
+    ends when that process does."""
+    async with AsyncExitStack() as stack:
+        return await _build_embedded(stack, addresses, None, True, False)
+
+
+async def _build_embedded(stack: AsyncExitStack, addresses: list[str], user: User | None, verify: bool, relatime: bool) -> Client:
     from fs3.drivers.framed.local import EmbeddedTransport
 
     clock = OsClock()
     counts = RpcCounts(clock)
-    async with AsyncExitStack() as stack:
-        addresses, release = await EmbeddedServices.take(path)
-        stack.push_async_callback(release)
-        connector = Connector([EmbeddedTransport(clock, counts=counts)], host="")
-        stack.push_async_callback(connector.close)
-        return await _build_client(stack, connector, connector, addresses, clock, counts, "", user, verify, relatime)
+    connector = Connector([EmbeddedTransport(clock, counts=counts)], host="")
+    stack.push_async_callback(connector.close)
+    return await _build_client(stack, connector, connector, addresses, clock, counts, "", user, verify, relatime)
 
 
 async def _build_client(

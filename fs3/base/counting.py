@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["CALL_CODES_MAX", "OTHER_CODE", "CallCounts", "Histogram", "bucket_bounds_ns"]
+__all__ = ["CALL_CODES_MAX", "OTHER_CODE", "SHIFT", "CallCounts", "Histogram", "bucket_bounds_ns"]
 
-_SHIFT = 14
+SHIFT = 14
+"""Times are counted by how many bits they have without the lowest ones, of this number."""
 BUCKETS = 21
 """The first holds what took less than 2^14 ns (16 µs), each other one twice as much as the one before; the last is open."""
 CALL_CODES_MAX = 16
 """Codes other than OK that one method is counted by; further ones are counted together, under `OTHER_CODE`."""
 OTHER_CODE = -1
+
+PLACES = 64 - SHIFT + 1
+"""One for each number of bits that a time can have: adding needs no comparison."""
 
 Now = Callable[[], int]
 """The time in nanoseconds."""
@@ -31,7 +35,7 @@ class SlowThreshold(Protocol):
 
 def bucket_bounds_ns() -> list[int]:
     """The upper bounds of all buckets but the last, in nanoseconds."""
-    return [1 << (_SHIFT + index) for index in range(BUCKETS - 1)]
+    return [1 << (SHIFT + index) for index in range(BUCKETS - 1)]
 
 
 class Histogram:
@@ -40,13 +44,12 @@ class Histogram:
     __slots__ = ("counts", "total_ns")
 
     def __init__(self) -> None:
-        # One place for each number of bits that an elapsed time can have: adding needs no comparison.
-        self.counts = [0] * (64 - _SHIFT + 1)
+        self.counts = [0] * PLACES
         self.total_ns = 0
 
     def add(self, elapsed_ns: int) -> None:
         """It took so long, which is not negative."""
-        self.counts[(elapsed_ns >> _SHIFT).bit_length()] += 1
+        self.counts[(elapsed_ns >> SHIFT).bit_length()] += 1
         self.total_ns += elapsed_ns
 
     def read(self) -> list[int]:
@@ -63,14 +66,15 @@ class Histogram:
 class CallCounts:
     """The calls of one method, as the side that answers counts them, or the side that asks."""
 
-    __slots__ = ("answered", "begun", "ended", "failed", "forwarded", "now", "received_bytes", "sent_bytes", "waited")
+    __slots__ = ("begun", "failed", "forwarded", "now", "places", "received_bytes", "sent_bytes", "total_ns", "waited")
 
     def __init__(self, now: Now) -> None:
         self.now = now
         self.begun = 0
-        self.ended = 0
-        self.answered = Histogram()
-        """Of those that ended with OK."""
+        self.places = [0] * PLACES
+        """Of those that ended with OK, as in a histogram. The wires add to it and to `total_ns` themselves: nearly every call
+        comes to that, and a method for it would cost as much again."""
+        self.total_ns = 0
         self.failed: dict[int, Histogram] = {}
         """Of the others, by code."""
         self.waited = Histogram()
@@ -81,6 +85,18 @@ class CallCounts:
         """Served, of a method that services pass on among themselves: those calls, which are not counted here then."""
 
     @property
+    def answered(self) -> Histogram:
+        """Of those that ended with OK, until now."""
+        found = Histogram()
+        found.counts, found.total_ns = self.places.copy(), self.total_ns
+        return found
+
+    @property
+    def ended(self) -> int:
+        """As often as a call has."""
+        return sum(self.places) + sum(histogram.count for histogram in list(self.failed.values()))
+
+    @property
     def in_flight(self) -> int:
         """Begun and not ended."""
         return max(0, self.begun - self.ended)
@@ -88,17 +104,15 @@ class CallCounts:
     def end(self, code: int, begun_at: int) -> int:
         """A call has ended, that began at `begun_at` on the clock of `now`. How long it took."""
         elapsed_ns = self.now() - begun_at
-        self.ended += 1
         if code:
             self.end_failed(code, elapsed_ns)
         else:
-            answered = self.answered
-            answered.counts[(elapsed_ns >> _SHIFT).bit_length()] += 1
-            answered.total_ns += elapsed_ns
+            self.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+            self.total_ns += elapsed_ns
         return elapsed_ns
 
     def end_failed(self, code: int, elapsed_ns: int) -> None:
-        """The part of `end` that is seldom needed."""
+        """A call has ended with another code than OK."""
         failed = self.failed
         histogram = failed.get(code)
         if histogram is None:

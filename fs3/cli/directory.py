@@ -236,6 +236,15 @@ class ClusterDirectory:
         """Pid of the process that starts others again, None when there is none."""
         return _find_holder(self.supervisor_lock_path)
 
+    @property
+    def embedded_lock_path(self) -> Path:
+        """The file that the process holds locked whose embedded services run on this directory."""
+        return self.path / "process.lock"
+
+    def embedded_pid(self) -> int | None:
+        """Pid of that process, None when there is none."""
+        return _find_holder(self.embedded_lock_path)
+
     def log_path(self, name: str) -> Path:
         """Where process `name` writes what it has to say."""
         return self.path / "log" / f"{name}.log"

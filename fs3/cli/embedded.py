@@ -13,6 +13,7 @@ from typing import Self
 
 from fs3.base.ids import ClientId
 from fs3.base.units import SECOND
+from fs3.cli.call_observer import CallObserver
 from fs3.cli.directory import ClusterDirectory, acquire_process_lock
 from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connector import Connector
@@ -63,20 +64,23 @@ async def launch(path: Path) -> LaunchedServices:
     FS3Error BUSY naming the process that has the directory open, or what is wrong with the data in it.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, acquire_process_lock(path / "process.lock"))
+        stack.callback(os.close, acquire_process_lock(ClusterDirectory(path).embedded_lock_path))
         clock = OsClock()
-        transport = MemoryTransport(MemoryNetwork(clock))
-        outside = EmbeddedTransport(clock)
+        network = MemoryNetwork(clock)
         sockets = ClusterDirectory(path)
 
-        async def listen(name: str, bindings: Bindings) -> list[str]:
+        async def listen(role: Role, name: str, bindings: Bindings) -> list[str]:
             """Serve other services and clients; the endpoints."""
             inner, outer = f"memory://{name}", f"embedded://{sockets.socket_path(name)}"
-            stack.push_async_callback((await transport.serve(inner, bindings)).close)
+            observer = CallObserver(role.name.lower(), name, clock)
+            observer.start(stack)
+            inside, outside = MemoryTransport(network, counts=observer.counts), EmbeddedTransport(clock, counts=observer.counts)
+            bindings = {**bindings, **observer.bindings()}
+            stack.push_async_callback((await inside.serve(inner, bindings)).close)
             stack.push_async_callback((await outside.serve(outer, bindings)).close)
             return [inner, outer]
 
-        connector = Connector([transport], host="")
+        connector = Connector([MemoryTransport(network)], host="")
         stack.push_async_callback(connector.close)
 
         state = LmdbKV.open(path / "mgmtd", clock=clock)
@@ -87,7 +91,7 @@ async def launch(path: Path) -> LaunchedServices:
         config = MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=1)
         manager = MgmtdService(state, clock, config, os.urandom, sole=True)
         await manager.start()
-        addresses = await listen("mgmtd", manager.bindings())
+        addresses = await listen(Role.MGMTD, "mgmtd", manager.bindings())
         stack.push_async_callback(manager.stop)
         manager.announce(addresses)
 
@@ -97,7 +101,7 @@ async def launch(path: Path) -> LaunchedServices:
 
         disks = DataDirectories([path / "storage"], "storage-1")
         storage = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, connector, StorageConfig())
-        endpoints = await listen("storage", storage.bindings())
+        endpoints = await listen(Role.STORAGE, "storage", storage.bindings())
         stack.push_async_callback(storage.stop)
         await storage.start(endpoints, "")
         # The first start makes the chain table; files cannot be created before it is there.
@@ -112,7 +116,7 @@ async def launch(path: Path) -> LaunchedServices:
         stack.push_async_callback(chunks.close)
         meta = MetaService(rows, clock, mgmtd, chunks, MetaConfig(), os.urandom)
         await meta.start()
-        endpoints = await listen("meta", meta.bindings())
+        endpoints = await listen(Role.META, "meta", meta.bindings())
         stack.push_async_callback(meta.stop)
         starts = IncarnationFile(path / "meta" / "incarnation")
         member = Member(mgmtd, clock, starts, name="meta", role=Role.META, configured=meta, kept=scrub)

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 
-from fs3.base.errors import FS3Error
 from fs3.base.status import Code
+from fs3.cli.call_observer import CallObserver
 from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, parse_metrics_port
 from fs3.drivers.http.metrics_server import MetricsServer, Site
-from fs3.drivers.otlp.exporter import SpanExporter
 from fs3.drivers.rpc.receive_pool import pool_of
 from fs3.drivers.rpc.reply_budget import reply_budget_of
-from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.cluster import DiskSpace
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
-from fs3.model.slow import SlowReport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call
-from fs3.runtime.alarm import Alarm
 from fs3.runtime.audit import AuditLog
 from fs3.runtime.loop_monitor import LoopMonitor
 from fs3.runtime.metric_sources import MetricSources
 from fs3.runtime.process_metrics import ProcessMetrics
-from fs3.runtime.slow_operations import SlowOperations, slow_window_ns
-from fs3.runtime.span_store import SpanStore
-from fs3.runtime.tracing import Tracer
 from fs3.runtime.worker_threads import WorkerThreads
 from fs3.wire.exposition import text_of
 from fs3.wire.methods import PROCESS
-from fs3.wire.process import connections_to_pb, metrics_to_pb, slow_to_pb
-from fs3.wire.process_spans import spans_to_pb, trace_id_from_pb
+from fs3.wire.process import connections_to_pb, metrics_to_pb
 
 log = logging.getLogger("fs3.metrics")
 
@@ -51,16 +41,11 @@ class ProcessObserver:
     def __init__(self, options: ServeOptions, clock: Clock) -> None:
         self.sources = MetricSources()
         self.monitor = LoopMonitor()
-        self.slow = SlowOperations(clock)
-        self.spans = SpanStore(clock)
-        self._exporter = SpanExporter.of_environment(options.role, options.name) if options.counting else None
-        sinks = (self.spans,) if self._exporter is None else (self.spans, self._exporter)
-        self.counts = RpcCounts(clock, self.slow, Tracer(clock, os.urandom, *sinks)) if options.counting else None
+        self.calls = CallObserver(options.role, options.name, clock, self.monitor.stalls, counting=options.counting)
+        self.counts = self.calls.counts
         self.audit = AuditLog(options.data_dir / "audit.log", clock)
         """Who did what in it, and what was refused."""
         self._options = options
-        self._clock = clock
-        self._alarm = Alarm(self._begin_window)
         self._reader = WorkerThreads(1, "fs3-metrics-reader")
         self._asking: list[Call] = []
         """Calls that wait for the reading under way."""
@@ -68,7 +53,7 @@ class ProcessObserver:
             self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
             self.sources.add("event loop", self.monitor.samples)
             self.sources.add("calls", self.counts.samples)
-            self.sources.add("spans", partial(_of_spans, self.spans, self._exporter))
+            self.sources.add("spans", self.calls.samples)
             self.sources.add("memory of calls", _budgets_of(asyncio.get_running_loop()))
 
     def start(self, stack: AsyncExitStack) -> None:
@@ -79,10 +64,7 @@ class ProcessObserver:
             return
         self.monitor.start()
         stack.push_async_callback(self.monitor.stop)
-        self._set_alarm()
-        stack.callback(self._alarm.cancel)
-        if self._exporter is not None:
-            stack.push_async_callback(asyncio.to_thread, self._exporter.close)
+        self.calls.start(stack)
 
     def serve(self, stack: AsyncExitStack, site: Site | None = None) -> str:
         """Serve the metrics, and `site` beside them, if a port was given; `stack` ends it. Where others reach it, as
@@ -106,9 +88,8 @@ class ProcessObserver:
         """What every process answers about itself, beside what it is for."""
         return {
             PROCESS.GetMetrics: self._get_metrics,
-            PROCESS.GetSlow: self._get_slow,
             PROCESS.GetConnections: self._get_connections,
-            PROCESS.GetSpans: self._get_spans,
+            **self.calls.bindings(),
         }
 
     def _get_metrics(self, call: Call) -> None:
@@ -138,34 +119,9 @@ class ProcessObserver:
         else:
             call.reply(connections_to_pb(self.counts.open.report()))
 
-    def _get_slow(self, call: Call) -> None:
-        call.reply(slow_to_pb(SlowReport(self.slow.read(), tuple(reversed(self.monitor.stalls)))))
-
-    def _get_spans(self, call: Call) -> None:
-        try:
-            trace_id = trace_id_from_pb(call.request)
-        except FS3Error as why:
-            call.fail(why.code, why.strerror or "")
-            return
-        call.reply(spans_to_pb(self.spans.find(trace_id)))
-
-    def _begin_window(self) -> None:
-        self.slow.begin_window()
-        self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        now = self._clock.now()
-        self._alarm.set(now + slow_window_ns, now)
-
     def add_disks(self, measure: DiskMeter) -> None:
         """The file systems the process keeps its data on."""
         self.sources.add("disks", lambda: _of_disks(measure))
-
-
-def _of_spans(store: SpanStore, exporter: SpanExporter | None) -> Iterator[Sample]:
-    yield Sample(catalogue.SPANS_KEPT, (), len(store))
-    if exporter is not None:
-        yield from exporter.samples()
 
 
 def _of_disks(measure: DiskMeter) -> Iterator[Sample]:

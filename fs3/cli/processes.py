@@ -30,14 +30,19 @@ class ClusterProcesses:
     """The managers and all nodes that are alive; `async with` it."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        """`addresses`: "host:port" of the managers."""
+        """`addresses`: "host:port" of the managers, or the "embedded://" endpoint of one that is embedded in a process."""
         from fs3.cli.operator_keys import operator_credentials
         from fs3.client.connector import Connector
         from fs3.client.mgmtd.client import MgmtdClient
         from fs3.client.security.session import LoginSession
+        from fs3.drivers.framed.local import EmbeddedTransport
         from fs3.drivers.os.clock import OsClock
 
         clock = OsClock()
+        if addresses[0].startswith(f"{EmbeddedTransport.scheme}://"):
+            self._connector = Connector([EmbeddedTransport(clock)], host="")
+            self.manager = MgmtdClient(self._connector, addresses, clock)
+            return
         session = LoginSession(operator_credentials(addresses), clock)
         wire, endpoints = manager_wire(addresses, clock, session)
         self._connector = Connector([wire], host="")

@@ -18,7 +18,6 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.cli import where
 from fs3.cli.output import print_json, table_console
 from fs3.cli.processes import ClusterProcesses
-from fs3.cli.status import addresses_of
 from fs3.model.slow import SlowReport
 from fs3.wire.methods import PROCESS
 from fs3.wire.process import slow_from_pb, slow_request_to_pb
@@ -28,12 +27,14 @@ _FRAMES_SHOWN = 4
 
 def slow(
     url: Annotated[str | None, typer.Argument(help=where.HELP, metavar="CLUSTER")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine, or of embedded services")
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="operations to show, of all processes together")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable, everything")] = False,
 ) -> None:
     """Show the slowest operations of the last hour, with where their time went, and what held event loops."""
-    reports, silent = asyncio.run(_ask(addresses_of(url, data_dir)))
+    reports, silent = asyncio.run(_ask(where.process_addresses_of(url if data_dir is None else f"{data_dir}/")))
     document = slow_document(reports, silent)
     if as_json:
         print_json(document)

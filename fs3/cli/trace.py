@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
@@ -16,6 +17,8 @@ from fs3.api.url import cluster_addresses, split_url
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND, format_size
+from fs3.cli import where
+from fs3.cli.operator_keys import operator_credentials
 from fs3.cli.output import print_json, table_console
 from fs3.cli.processes import ClusterProcesses
 from fs3.cli.trace_tree import TraceNode, attribute_time, build_tree, describe, sentence_of, to_document
@@ -32,20 +35,28 @@ _CHILDREN_SHOWN = 12
 
 
 def trace(
-    url: Annotated[str, typer.Argument(help="fs3://host:port/path of a file; with --namespace fs3://host:port", metavar="FILE")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            help="fs3://host:port/path of a file; with --namespace fs3://host:port; with --data-dir /path", metavar="FILE"
+        ),
+    ],
     write: Annotated[bool, typer.Option("--write", help="also write a copy beside it, which is removed again")] = False,
     namespace: Annotated[str, typer.Option("--namespace", help="of a KVCache: look up and get --key of it instead")] = "",
     key: Annotated[str, typer.Option("--key", help="key of a page, as text")] = "",
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine, or of embedded services")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable, everything")] = False,
 ) -> None:
     """Stat and read a file (its first 64 MiB), and show where the time went: client, network, waiting, disks, replicas."""
-    _, path = split_url(url)
+    _, path = split_url(url) if data_dir is None else ([], url)
     if bool(namespace) != bool(key) or (namespace and write):
         raise error(Code.INVALID, "--namespace and --key go together, and not with --write")
     if not namespace and not path.strip("/"):
         raise error(Code.INVALID, "trace takes the URL of a file", url)
     operation = _PageGet(namespace, key) if namespace else _FileRead(path, write)
-    root, silent = asyncio.run(_trace(url, operation))
+    root, silent = asyncio.run(_trace(url, data_dir, operation))
     if as_json:
         document = {"total_us": root.span.elapsed_ns / 1000, "shares_us": _microseconds(root), "trace": to_document(root)}
         print_json(document | {"silent": silent})
@@ -111,29 +122,40 @@ class _PageGet:
         await self._cache.get_into([self._key], [bytearray(self._cache.page_bytes)])
 
 
-async def _trace(url: str, operation: _TracedOperation) -> tuple[TraceNode, dict[str, str]]:
-    from fs3.api.connect import connect
+async def _trace(url: str, data_dir: Path | None, operation: _TracedOperation) -> tuple[TraceNode, dict[str, str]]:
+    from fs3.api.connect import connect, connect_embedded, connect_running
+
+    if data_dir is None or not where.is_embedded(f"{data_dir}/"):
+        addresses = cluster_addresses(url) if data_dir is None else where.manager_addresses_of(f"{data_dir}/")
+        async with await connect(",".join(addresses), credentials=operator_credentials(addresses)) as client:
+            return await _trace_with(client, addresses, operation)
+    endpoint = where.embedded_endpoint(data_dir)
+    # Where no process has the directory open, its services run in this one.
+    async with await (connect_running([endpoint]) if endpoint else connect_embedded(data_dir)) as client:
+        return await _trace_with(client, [endpoint or where.embedded_endpoint(data_dir)], operation)
+
+
+async def _trace_with(client: Client, addresses: list[str], operation: _TracedOperation) -> tuple[TraceNode, dict[str, str]]:
     from fs3.api.tracing import tracing
     from fs3.runtime.tracing import within
 
-    async with await connect(url) as client:
-        await operation.prepare(client)
-        tracing.set_ratio(1.0)
-        span = tracing.begin(operation.name)
-        code: int = Code.OK
-        try:
-            with within(span):
-                await operation.run(client)
-        except FS3Error as failure:
-            code = failure.code
-            raise
-        finally:
-            span.end(code)
-            tracing.set_ratio(0)
+    await operation.prepare(client)
+    tracing.set_ratio(1.0)
+    span = tracing.begin(operation.name)
+    code: int = Code.OK
+    try:
+        with within(span):
+            await operation.run(client)
+    except FS3Error as failure:
+        code = failure.code
+        raise
+    finally:
+        span.end(code)
+        tracing.set_ratio(0)
     trace_id = span.contexts[0].trace_id
     spans: list[tuple[str, TraceSpan]] = [("client", each) for each in tracing.spans.find(trace_id)]
     silent: dict[str, str] = {}
-    async with ClusterProcesses(cluster_addresses(url)) as processes:
+    async with ClusterProcesses(addresses) as processes:
         answers = await processes.ask(await processes.list(), PROCESS.GetSpans, spans_request_to_pb(trace_id))
     for name, answer in answers.items():
         if isinstance(answer, FS3Error):

@@ -39,6 +39,28 @@ def manager_addresses_of(where: str | None) -> list[str]:
     return cluster_addresses(where)
 
 
+def process_addresses_of(where: str | None) -> list[str]:
+    """As `manager_addresses_of`; of embedded services, which a process has running, the manager's endpoint. Raises FS3Error
+    NOT_FOUND when none has."""
+    if where is None or not is_embedded(where):
+        return manager_addresses_of(where)
+    found = embedded_endpoint(Path(where))
+    if not found:
+        raise error(Code.NOT_FOUND, "no process has this directory open: its services run in the program that uses them", where)
+    return [found]
+
+
+def embedded_endpoint(directory: Path) -> str:
+    """Of the manager of the embedded services that a process has running on a directory; "" when none has."""
+    from fs3.cli.directory import ClusterDirectory
+
+    if ClusterDirectory(directory).embedded_pid() is None:
+        return ""
+    # Of a long path the socket is elsewhere, by the path that the process was given.
+    sockets = [ClusterDirectory(path).socket_path("mgmtd") for path in (directory.absolute(), directory.resolve())]
+    return f"embedded://{next((path for path in sockets if path.exists()), sockets[0])}"
+
+
 def addresses_in(directory: ClusterDirectory) -> list[str]:
     """The same, of a cluster on this machine; how they are spoken to is remembered."""
     from fs3.api.tls import remember_tls

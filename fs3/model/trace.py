@@ -18,6 +18,13 @@ SPAN_ID_BYTES = 8
 
 Attribute = str | int
 
+COMMIT = "commit"
+"""Part: from when a change was handed to the store of the metadata until it was durable."""
+RETRY_WAIT = "wait before asking again"
+"""Part: between two attempts."""
+TURN_WAIT = "wait for the turn"
+"""Part: a request for a lock, or to append, was kept until its turn had come."""
+
 
 class SpanContext(msgspec.Struct, frozen=True, gc=False):
     """Names one span, of a trace that is sampled."""
@@ -60,6 +67,10 @@ class TraceSpan(msgspec.Struct, frozen=True, gc=False):
 
 class CallSpan(Protocol):
     """The span of a request that is being served."""
+
+    def now(self) -> int:
+        """The process's clock, monotonic nanoseconds."""
+        ...
 
     def part(self, name: str, began_at: int, ended_at: int) -> None:
         """A part of its time, between two moments of the process's clock."""

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from fs3.base.status import Code
-from fs3.model.trace import SPAN_ID_BYTES, Attribute, SpanContext, SpanKind, TraceSpan
+from fs3.model.trace import SPAN_ID_BYTES, Attribute, CallSpan, SpanContext, SpanKind, TraceSpan
 from fs3.ports.clock import Clock
 
 span_parts_max = 64
@@ -77,6 +77,10 @@ class OpenSpan:
         self.is_ended = False
         self._parts: set[tuple[str, int]] | None = None
 
+    def now(self) -> int:
+        """See `CallSpan`."""
+        return self.tracer.now()
+
     def child(self, name: str, kind: SpanKind, began_at: int = 0) -> OpenSpan:
         """A span below this one."""
         return self.tracer.begin(name, kind, self.contexts, began_at)
@@ -114,6 +118,16 @@ def within(span: OpenSpan) -> Iterator[None]:
 
 
 @contextmanager
+def within_request(span: CallSpan | None) -> Iterator[None]:
+    """Calls of the block are below the span of the request that they are made for, and of no other: None for one of no trace."""
+    token = current_span.set(span if isinstance(span, OpenSpan) else None)
+    try:
+        yield
+    finally:
+        current_span.reset(token)
+
+
+@contextmanager
 def within_all(spans: Sequence[OpenSpan]) -> Iterator[None]:
     """Calls of the block are below each of these spans, which are of one process."""
     first = spans[0]
@@ -124,6 +138,20 @@ def within_all(spans: Sequence[OpenSpan]) -> Iterator[None]:
         joint.contexts = tuple(dict.fromkeys(context for span in spans for context in span.contexts))
     with within(joint):
         yield
+
+
+@contextmanager
+def timed_part(name: str) -> Iterator[None]:
+    """The block is a part of what the running code belongs to, if that is traced."""
+    span = current_span.get()
+    if span is None or span.is_ended:
+        yield
+        return
+    began_at = span.now()
+    try:
+        yield
+    finally:
+        span.part(name, began_at, span.now())
 
 
 @contextmanager

@@ -219,6 +219,41 @@ def test_the_documented_ways_to_look(local: LocalCluster) -> None:
     assert "stat and read" in said
 
 
+def test_the_documented_ways_to_trace_a_program(local: LocalCluster, tmp_path: Path) -> None:
+    """Every program of docs/observability.md, of which `train` is the caller's own."""
+    written = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "observability.md").read_text(), re.DOTALL)
+    assert len(written) == 2
+    for program in written:
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN + program], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+            env={**os.environ, "FS3_CLUSTER": local.address},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    events = json.loads((tmp_path / "io.json").read_text())["traceEvents"]
+    assert {"fs3 write", "fs3 read", "fs3 KV put", "fs3 KV get"} <= {event["name"] for event in events}
+
+
+TRAIN = """
+def train():
+    import asyncio, fsspec
+    from fs3.api.kvcache import KVCache
+
+    files = fsspec.filesystem("fs3")
+    files.pipe_file("/trained", bytes(300_000))
+    assert len(files.cat_file("/trained")) == 300_000
+
+    async def pages():
+        async with (
+            await fs3.connect("fs3:///") as client,
+            await KVCache.of(client, namespace="trained", page_bytes=4096) as cache,
+        ):
+            assert (await cache.put_from([b"a"], [bytes(4096)]))[0].ok
+            assert (await cache.get_into([b"a"], [bytearray(4096)]))[0].ok
+
+    asyncio.run(pages())
+"""
+
+
 def test_where_the_time_of_a_write_went(local: LocalCluster) -> None:
     asyncio.run(make_file(local.url, "/traced file"))
     document = json.loads(fs3("trace", f"{local.url.rstrip('/')}/traced file", "--write", "--json"))
@@ -230,6 +265,14 @@ def test_where_the_time_of_a_write_went(local: LocalCluster) -> None:
     assert {"commit", "disk"} <= {span["name"] for span in spans if span["kind"] == "part"}
     assert sum(document["shares_us"].values()) == pytest.approx(document["total_us"])
     assert fs3("ls", f"{local.url.rstrip('/')}/").count("fs3-trace") == 0, "the copy is gone"
+
+
+def test_a_cluster_is_named_by_its_directory(local: LocalCluster) -> None:
+    directory = str(local.directory.path)
+    asyncio.run(make_file(local.url, "/named"))
+    document = json.loads(fs3("trace", "/named", "--data-dir", directory, "--json"))
+    assert {span["process"] for span in walk(document["trace"])} >= {"client", "meta"}
+    assert json.loads(fs3("slow", "--data-dir", directory, "--json"))["silent"] == {}
 
 
 def test_where_the_time_of_a_page_went(local: LocalCluster) -> None:

@@ -44,10 +44,11 @@ from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
 from fs3.model.remembered import REMEMBERED
 from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
+from fs3.model.trace import RETRY_WAIT
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.runtime.tasks import TaskSet
-from fs3.runtime.tracing import current_span
+from fs3.runtime.tracing import timed_part
 from fs3.wire.meta import caller_to_pb, mark_repeated
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
 from fs3.wire.meta_verbs import Verb, verb_of
@@ -468,7 +469,5 @@ class MetaClient:
     async def _pause(self, backoff: Backoff, deadline: int) -> None:
         wait = backoff.next_ns()
         wait = min(self._prng.between(wait // 2, wait), deadline - self._clock.now())
-        began_at = self._clock.now()
-        await asyncio.sleep(max(0, wait) / SECOND)
-        if (span := current_span.get()) is not None:
-            span.part("wait before asking again", began_at, self._clock.now())
+        with timed_part(RETRY_WAIT):
+            await asyncio.sleep(max(0, wait) / SECOND)

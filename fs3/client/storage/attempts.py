@@ -10,8 +10,9 @@ from fs3.base.status import Code
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.replica_selector import Candidates
 from fs3.core.files.retry import RetryAction
+from fs3.model.trace import RETRY_WAIT
 from fs3.ports.clock import Clock
-from fs3.runtime.tracing import current_span
+from fs3.runtime.tracing import timed_part
 
 
 class _RetryState:
@@ -142,10 +143,8 @@ class Attempts:
             todo.add(step)
             attempt = max(attempt, state.attempt)
         if again and self._clock.now() < self._deadline:
-            begun_at = self._clock.now()
-            await self._router.prepare_retry(todo, attempt, self._deadline)
-            if (span := current_span.get()) is not None:
-                span.part("wait before asking again", begun_at, self._clock.now())
+            with timed_part(RETRY_WAIT):
+                await self._router.prepare_retry(todo, attempt, self._deadline)
         if self._clock.now() >= self._deadline:
             for index in again:
                 state = self._states[index]

@@ -14,6 +14,7 @@ from fs3.base.limits import chunk_bytes_default, inline_bytes_default, inline_by
 from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.model.inode import User
 from fs3.model.routing import Routing
+from fs3.model.trace import CallSpan
 
 NO_TALLY: Final = NodeId(0)
 """Of no metadata service: ids are drawn from the counters of the whole namespace."""
@@ -58,3 +59,5 @@ class OpContext(msgspec.Struct):
     """What the client has open for reading, as far as this request might give it up."""
     tally: NodeId = NO_TALLY
     """The metadata service whose tally ids are drawn from."""
+    span: CallSpan | None = None
+    """What the request does elsewhere, and later, is a part of this; None, nearly always: it belongs to no trace."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from fs3.base.counting import SHIFT
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     calls_per_connection_max,
@@ -138,8 +139,10 @@ class ClientConnection(Connection):
                 call.set_exception(problem)
         else:
             if not call.done():  # by `into`
-                if call.counts is not None:
-                    call.counts.end(0, call.begun_at)
+                if (counts := call.counts) is not None:
+                    elapsed_ns = counts.now() - call.begun_at
+                    counts.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+                    counts.total_ns += elapsed_ns
                 call.set_result(Reply(message))
 
     def _receive_payload(self, call: PendingCall, frame: Frame, header: bytes | bytearray | memoryview) -> None:
@@ -216,9 +219,11 @@ class ClientConnection(Connection):
         if copy.problem is not None:
             call.set_exception(copy.problem)
             return
-        if call.counts is not None:
-            call.counts.received_bytes += length
-            call.counts.end(0, call.begun_at)
+        if (counts := call.counts) is not None:
+            counts.received_bytes += length
+            elapsed_ns = counts.now() - call.begun_at
+            counts.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+            counts.total_ns += elapsed_ns
         call.set_result(reply)
 
     def _receive_part(self) -> int:
@@ -239,9 +244,11 @@ class ClientConnection(Connection):
         del self._pending[call.request_id]
         if call.wire_state is not None:
             self.take_back(call.wire_state)
-        if call.counts is not None:
-            call.counts.received_bytes += self._expected
-            call.counts.end(0, call.begun_at)
+        if (counts := call.counts) is not None:
+            counts.received_bytes += self._expected
+            elapsed_ns = counts.now() - call.begun_at
+            counts.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+            counts.total_ns += elapsed_ns
         call.set_result(Reply(message, payload))
 
     def _receive_message(self, call: StreamCall, header: bytes | bytearray | memoryview) -> None:

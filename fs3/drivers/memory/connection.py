@@ -20,6 +20,7 @@ from fs3.drivers.rpc.channel import PendingCall
 from fs3.drivers.rpc.payload import copy_parts, join_parts
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
+from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
 from fs3.ports.rpc import OnSent, Part
@@ -78,10 +79,16 @@ class MemoryCall(ServerCall):
         """Messages of a stream that have not arrived."""
         self.request_id = request_id
 
+    @property
+    def request_number(self) -> int:
+        """Of its request."""
+        return self.request_id
+
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None
         if payload is not None:
+            self._on_released()
             self.connection.server.pool.release(payload)
 
     def _on_end(self) -> None:
@@ -105,6 +112,12 @@ class MemoryCall(ServerCall):
 
     def _send_end(self) -> None:
         self.connection.down.push(_ReplyFrame(self.connection, self.request_id, b"", (), 0, None))
+
+
+class TracedMemoryCall(TracedServerCall, MemoryCall):
+    """One that belongs to a trace."""
+
+    __slots__ = ("span",)
 
 
 class MemoryConnection:
@@ -154,9 +167,15 @@ class MemoryConnection:
             self.send_error(request_id, refusal.code, refusal.message)
             return
         deadline = now + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
-        call = MemoryCall(self, binding.method, request, deadline, request_id)
+        if frame.contexts and binding.tracer is not None:
+            traced = TracedMemoryCall(self, binding.method, request, deadline, request_id)
+            traced.span = begin_served(traced, binding.tracer, frame.contexts, now)
+            call: MemoryCall = traced
+        else:
+            call = MemoryCall(self, binding.method, request, deadline, request_id)
+        call.arrived_at = now
         if frame.payload is None:
-            self._admit(call, binding)
+            self._admit(call, binding, now)
             return
         is_forward = binding.method.is_forward(request)
         buffer = server.pool.acquire(length, is_forward=is_forward)
@@ -177,15 +196,20 @@ class MemoryConnection:
             self.disconnect(f"a part of a request could not be read: {problem}")
             return
         payload.parts = ()
-        if self._network.clock.now() >= call.deadline:
+        now = self._network.clock.now()
+        if now >= call.deadline:
             call.release()
             self.send_error(call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late")
         else:
-            self._admit(call, binding)
+            self._admit(call, binding, now)
 
-    def _admit(self, call: MemoryCall, binding: MethodBinding) -> None:
+    def _admit(self, call: MemoryCall, binding: MethodBinding, now: int) -> None:
         self.calls[call.request_id] = call
         self.open_calls += 1
+        if binding.counts is not None:
+            if now != call.arrived_at:
+                binding.counts.waited.add(now - call.arrived_at)
+            call.count(binding.counts, now, binding.slow)
         call.dispatch(binding.handler)
 
     def on_call_ended(self, call: MemoryCall) -> None:
@@ -295,7 +319,7 @@ class _WaitingRequest:
 
 
 class _RequestFrame(MemoryFrame):
-    __slots__ = ("_connection", "data", "length", "method_id", "payload", "request_id", "timeout_ms")
+    __slots__ = ("_connection", "contexts", "data", "length", "method_id", "payload", "request_id", "timeout_ms")
 
     def __init__(self, connection: MemoryConnection, call: PendingCall, payload: _RequestPayload | None, timeout_ms: int) -> None:
         super().__init__(HEADER_BYTES + len(call.data) + call.length)
@@ -303,6 +327,8 @@ class _RequestFrame(MemoryFrame):
         self.request_id = call.request_id
         self.method_id = call.method.id
         self.data = call.data
+        self.contexts = () if call.span is None else call.span.contexts
+        """What it belongs to; (), nearly always: to no trace."""
         self.length = call.length
         self.payload = payload
         self.timeout_ms = timeout_ms

@@ -21,9 +21,11 @@ from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.principal import AuthContext
 from fs3.ports.rpc import Bindings, Channel, Listener, Part, Reply
 from fs3.ports.security import Gate, TicketSource
+from fs3.runtime.tracing import current_span
 from fs3.wire.endpoints import strip_scheme
 from fs3.wire.errors import decode_error
 
@@ -43,10 +45,12 @@ class MemoryTransport:
         pool: ReceivePool | None = None,
         gate: Gate | None = None,
         tickets: TicketSource | None = None,
+        counts: RpcCounts | None = None,
     ) -> None:
         """`host`: where this transport's channels and listeners are, for the network's policy. `server_calls_max` and `pool`
         bound what its listeners take. `gate`: what the connections of its listeners have to prove; None: nothing. `tickets`: what
-        its channels prove themselves with."""
+        its channels prove themselves with. `counts`: where its calls are counted, on both sides; None: they are not."""
+        self._counts = counts
         self._gate = gate
         self._tickets = tickets
         self._network = network
@@ -63,7 +67,7 @@ class MemoryTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         strip_scheme(endpoint, "memory")
-        return MemoryChannel(self._network, self._host, endpoint, self._calls_max, self._tickets)
+        return MemoryChannel(self._network, self._host, endpoint, self._calls_max, self._counts, self._tickets)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""
@@ -71,7 +75,8 @@ class MemoryTransport:
         if name in self._network.listeners:
             raise error(Code.EXISTS, f"{endpoint} is taken: another server listens there")
         pool = self._pool or pool_of(asyncio.get_running_loop())
-        listener = MemoryListener(self._network, self._host, name, bindings, self._server_calls_max, pool, self._gate)
+        admission = RequestAdmission(bindings, f"memory://{name}", self._server_calls_max, self._counts, self._gate)
+        listener = MemoryListener(self._network, self._host, name, admission, pool)
         self._network.listeners[name] = listener
         return listener
 
@@ -80,12 +85,19 @@ class MemoryChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` inside one process."""
 
     def __init__(
-        self, network: MemoryNetwork, host: str, endpoint: str, calls_max: int, tickets: TicketSource | None = None
+        self,
+        network: MemoryNetwork,
+        host: str,
+        endpoint: str,
+        calls_max: int,
+        counts: RpcCounts | None = None,
+        tickets: TicketSource | None = None,
     ) -> None:
-        super().__init__(endpoint, network.clock, calls_max, tickets=tickets)
+        super().__init__(endpoint, network.clock, calls_max, counts, tickets)
         self.host = host
         self.context = copy_context()
         """In which its side of a connection is handled."""
+        self.context.run(current_span.set, None)  # that belongs to no call, not to the one either for which it is made
         self._network = network
         self._name = strip_scheme(endpoint, "memory")
         self._connection: MemoryConnection | None = None
@@ -178,6 +190,9 @@ class MemoryChannel(ClientChannel):
                 call.set_exception(problem)
         else:
             if not call.done():
+                if call.counts is not None:
+                    call.counts.received_bytes += length
+                    call.counts.end(0, call.begun_at)
                 call.set_result(reply)
         self.pump()
 
@@ -206,15 +221,13 @@ class MemoryListener:
         network: MemoryNetwork,
         host: str,
         name: str,
-        bindings: Bindings,
-        calls_max: int,
+        admission: RequestAdmission,
         pool: ReceivePool,
-        gate: Gate | None = None,
     ) -> None:
         self.host = host
         self.context = copy_context()
         """In which its side of every connection is handled."""
-        self.admission = RequestAdmission(bindings, f"memory://{name}", calls_max, gate=gate)
+        self.admission = admission
         self.pool = pool
         self.connections: dict[MemoryConnection, None] = {}
         self._network = network

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Self
 
 from fs3.base.units import SECOND
@@ -33,6 +34,12 @@ export_close_ns = 2 * SECOND
 """What is left when the process ends is sent within so long."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+@cache
+def _tell_missing(what: str) -> None:
+    """Once, however many services a process has."""
+    log.warning("traces are not sent to a collector: %s; install fs3[trace]", what)
 
 
 class SpanExporter:
@@ -64,7 +71,7 @@ class SpanExporter:
         try:
             send, convert = open_exporter(export_timeout_ns / SECOND), span_converter(role, name, __version__)
         except ImportError as missing:
-            log.warning("traces are not sent to a collector: %s; install fs3[trace]", missing)
+            _tell_missing(str(missing))
             return None
         return cls(send, convert)
 

@@ -391,9 +391,10 @@ class ClientChannel:
         if counts is None or method.streaming:
             call.counts = None
         else:
-            call.counts = called = counts.of_called(method)
+            call.counts = called = counts.called.get(method) or counts.of_called(method)
             called.begun += 1
-            called.sent_bytes += length
+            if length:
+                called.sent_bytes += length
         if deadline < self._alarm.due_ns:  # here, not in `set`: this runs for every call and is seldom true
             self._alarm.set(deadline, now)
         if self._is_open and not self.waiting and len(self.pending) < self._calls_max:

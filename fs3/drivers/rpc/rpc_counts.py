@@ -25,7 +25,8 @@ class RpcCounts:
         self.tracer = tracer
         self.now = clock.now
         self._served: dict[Method, CallCounts] = {}
-        self._called: dict[Method, CallCounts] = {}
+        self.called: dict[Method, CallCounts] = {}
+        """Of the methods that were asked of others; `of_called` makes what is missing."""
         self.refused: dict[Code, int] = {}
         """Requests that did not reach a handler."""
         self.connections = 0
@@ -48,7 +49,7 @@ class RpcCounts:
 
     def of_called(self, method: Method) -> CallCounts:
         """The counts of a method that is asked of others."""
-        return self._called.get(method) or self._called.setdefault(method, CallCounts(self.now))
+        return self.called.get(method) or self.called.setdefault(method, CallCounts(self.now))
 
     def count_refused(self, code: Code) -> None:
         """A request was refused."""
@@ -63,7 +64,7 @@ class RpcCounts:
                 if counts.waited.count:
                     labels = (method.service.rpartition(".")[2], method.name)
                     yield Sample(catalogue.SERVED_WAIT, labels, HistogramReading.of(counts.waited))
-        for method, counts in list(self._called.items()):
+        for method, counts in list(self.called.items()):
             if counts.begun:
                 yield from _samples_of(method, [counts], _CALLED)
         for code, count in list(self.refused.items()):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fs3.base.counting import CallCounts
+from fs3.base.counting import SHIFT, CallCounts
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
@@ -156,9 +156,8 @@ class ServerCall:
             if on_sent is not None:
                 run_guarded(on_sent)
             return
-        counts = self._counts
-        if counts is not None:
-            counts.sent_bytes += length
+        if length and self._counts is not None:
+            self._counts.sent_bytes += length
         self._mark_ended(0)
         if not self.method.streaming:
             self._send_reply(data, parts, length, on_sent)
@@ -237,10 +236,16 @@ class ServerCall:
             self._callbacks = None
             if self._share is not None:
                 self._share.calls -= 1
-            if self._counts is not None:
-                elapsed_ns = self._counts.end(code, self._begun_at)
-                if self._slow is not None and elapsed_ns >= self._slow.threshold_ns:
-                    self._note_slow(self._slow, code, elapsed_ns)
+            counts, slow = self._counts, self._slow
+            if counts is not None:
+                elapsed_ns = counts.now() - self._begun_at
+                if code:
+                    counts.end_failed(code, elapsed_ns)
+                else:
+                    counts.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+                    counts.total_ns += elapsed_ns
+                if slow is not None and elapsed_ns >= slow.threshold_ns:
+                    self._note_slow(slow, code, elapsed_ns)
             self._on_end()
 
     def _on_released(self) -> None:

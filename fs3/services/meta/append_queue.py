@@ -18,6 +18,7 @@ from fs3.base.units import SECOND
 from fs3.core.meta.context import OpContext
 from fs3.model.inode import Inode
 from fs3.model.requests import Append, AppendStep
+from fs3.model.trace import TURN_WAIT
 from fs3.ports.kv import OnDone
 
 appends_waiting_max = 4096
@@ -50,6 +51,13 @@ class _TurnWaiter:
     done: OnDone[Inode]
     caller: TurnCaller
     timer: asyncio.TimerHandle | None = None
+    kept_at: int = 0
+    """When, of one that is traced."""
+
+    def end_waiting(self) -> None:
+        """It is kept no longer."""
+        if (span := self.ctx.span) is not None:
+            span.part(TURN_WAIT, self.kept_at, span.now())
 
 
 @dataclass(slots=True)
@@ -98,10 +106,12 @@ class AppendQueue:
         def expire() -> None:
             file.waiting.remove(waiter)
             self._waiting -= 1
+            waiter.end_waiting()
             if not waiter.caller.is_cancelled:
                 self._try(waiter.ctx, waiter.request, waiter.done)
 
         waiter.timer = asyncio.get_running_loop().call_later(append_turn_wait_ns / SECOND, expire)
+        waiter.kept_at = 0 if waiter.ctx.span is None else waiter.ctx.span.now()
         file.waiting.append(waiter)
         self._waiting += 1
 
@@ -115,6 +125,7 @@ class AppendQueue:
             self._waiting -= 1
             assert waiter.timer is not None
             waiter.timer.cancel()
+            waiter.end_waiting()
             if not waiter.caller.is_cancelled:
                 file.holder = waiter.request.session
                 self._give(waiter.ctx, waiter.request, waiter.done)

@@ -10,7 +10,9 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import TableId
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.routing import RoutingSource
+from fs3.model.trace import CallSpan
 from fs3.ports.clock import Clock
+from fs3.runtime.tracing import within_request
 from fs3.services.meta.chunk_client import ChunkClient
 
 log = logging.getLogger("fs3.meta")
@@ -40,14 +42,16 @@ class CapacityCache:
         """How long an answer is good for, from now on."""
         self._age_ns = age_ms * MILLISECOND
 
-    def ask(self, table: TableId, ready: OnCapacity) -> None:
-        """Call back with the space of a table's chains, now or when storage has answered."""
+    def ask(self, table: TableId, ready: OnCapacity, span: CallSpan | None = None) -> None:
+        """Call back with the space of a table's chains, now or when storage has answered. What storage is asked is a part of
+        `span`, of the request that is the first to wait for it."""
         if self._asked_at is not None and self._clock.now() - self._asked_at < self._age_ns:
             ready(*self._of(table))
             return
         self._waiting.append((table, ready))
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._refresh())
+            with within_request(span):
+                self._task = asyncio.get_running_loop().create_task(self._refresh())
 
     async def stop(self) -> None:
         """Leave unanswered the requests that wait for storage."""

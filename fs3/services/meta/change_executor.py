@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -19,8 +19,10 @@ from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 from fs3.model.requests import Close, Request, Sync, Truncate
+from fs3.model.trace import COMMIT, CallSpan
 from fs3.ports.kv import KV, OnDone
 from fs3.runtime.tasks import TaskSet
+from fs3.runtime.tracing import timed_part, within_request
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.inline_mover import InlineMover
 from fs3.services.meta.leased_kv import ClientOp
@@ -45,6 +47,9 @@ class ChangeExecutor:
         self._mover = InlineMover(kv, storage)
         self._tasks = TaskSet()
         """One per change that waits for storage."""
+        self._handed: tuple[CallSpan, int] | None = None
+        """The span of the change that the store was given last, and when, until that is committed. (The changes of
+        a batch that are committed together are one part.)"""
 
     def submit(self, ctx: OpContext, request: Request[R], done: OnDone[R]) -> None:
         """Carry out a request in a transaction of its own; `done` gets its answer or why there is none, on the loop."""
@@ -53,17 +58,17 @@ class ChangeExecutor:
             if why is None:
                 if truncates(request) and isinstance(answer, Inode) and answer.trim is not None:
                     # Also when it is a first sending's answer that was remembered: that one may have got no further.
-                    self._tasks.start(self._after_trim(answer, done))
+                    self._start(ctx, self._after_trim(answer, done))
                 else:
                     done(answer, None)
             elif isinstance(why, TrimOutstanding | LengthUnknown | MoveOutstanding):
-                self._tasks.start(self._with_storage(ctx, request, why, done))
+                self._start(ctx, self._with_storage(ctx, request, why, done))
             elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
                 self.refuse(ctx, request, why, done)
             else:
                 done(None, why)
 
-        self._kv.submit(_write_op(ctx, request), settled)
+        self._kv.submit(_write_op(ctx, request), settled if ctx.span is None else self._time_commit(ctx.span, settled))
 
     async def stop(self) -> None:
         """Leave unanswered the changes that wait for storage."""
@@ -86,6 +91,24 @@ class ChangeExecutor:
 
         self._kv.submit(lambda txn: record_refusal(txn, ctx, why), stored)
 
+    def _start(self, ctx: OpContext, work: Coroutine[Any, Any, None]) -> None:
+        """What storage is asked for is a part of the request."""
+        with within_request(ctx.span):
+            self._tasks.start(work)
+
+    def _time_commit(self, span: CallSpan, settled: OnDone[R]) -> OnDone[R]:
+        """`settled`, of a change whose operation is traced."""
+        if self._handed is None or self._handed[0] is not span:
+            self._handed = span, span.now()
+        _, handed_at = self._handed
+
+        def timed(answer: R | None, why: BaseException | None) -> None:
+            self._handed = None
+            span.part(COMMIT, handed_at, span.now())
+            settled(answer, why)
+
+        return timed
+
     async def _after_trim(self, answer: Inode, done: OnDone[Any]) -> None:
         """The first transaction of a truncation is done: the others, then the answer. A client that gets none asks again."""
         try:
@@ -106,7 +129,8 @@ class ChangeExecutor:
                 elif isinstance(request, Close | Sync):
                     known = await self._with_length(request)
                 try:
-                    answer = await self._kv.transact(_write_op(ctx, known))
+                    with timed_part(COMMIT):
+                        answer = await self._kv.transact(_write_op(ctx, known))
                 except (TrimOutstanding, LengthUnknown, MoveOutstanding) as again:
                     why = again
                     continue

@@ -8,6 +8,7 @@ from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
 from fs3.core.security.identity import user_of
 from fs3.model.requests import Caller
 from fs3.model.routing import Routing
+from fs3.model.trace import CallSpan
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Call
 from fs3.services.meta.config import MetaConfig
@@ -32,7 +33,6 @@ class RequestContexts:
 
     def __init__(self, clock: Clock, routing: RoutingSource, config: MetaConfig, last_seen: LastSeenDuty) -> None:
         self._clock = clock
-        self.now = clock.now
         self._routing = routing
         self._config = config
         self._last_seen = last_seen
@@ -46,15 +46,15 @@ class RequestContexts:
         self._config = config
         self._defaults = (None, LayoutDefaults())
 
-    def context_of(self, caller: Caller, *, mutates: bool) -> OpContext:
-        """The context of one request. A client that asks for a change is alive, which is noted.
+    def context_of(self, caller: Caller, span: CallSpan | None = None, *, mutates: bool) -> OpContext:
+        """The context of one request, and its span. A client that asks for a change is alive, which is noted.
 
         Raises InvalidArgument for a change without a number.
         """
         routing = self._routing.routing
         if not mutates:
             defaults = self._layout_defaults(routing)
-            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, defaults, tally=self.tally)
+            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, defaults, tally=self.tally, span=span)
         seq = caller.request_seq
         if not seq:
             raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
@@ -62,7 +62,7 @@ class RequestContexts:
         defaults = self._layout_defaults(routing)
         contents = frozenset(caller.open_contents)
         wall = self._clock.wall()
-        return OpContext(caller.user, wall, caller.client, seq, routing, defaults, caller.repeated, contents, self.tally)
+        return OpContext(caller.user, wall, caller.client, seq, routing, defaults, caller.repeated, contents, self.tally, span)
 
     def record_heartbeat(self, client: ClientId) -> None:
         """The client is alive."""

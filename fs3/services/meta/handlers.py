@@ -26,9 +26,8 @@ from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
 from fs3.model.remembered import REMEMBERED, inodes_told
 from fs3.model.requests import Append, Caller, KeepAlive, Open, Repair, Request, StatFs
-from fs3.model.trace import CallSpan
 from fs3.model.watch import Watch, WatchNews
-from fs3.ports.kv import KV, OnDone
+from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
@@ -103,7 +102,7 @@ class VerbHandlers:
             try:
                 request = verb.request_from_pb(message)
                 mutates = request.mutates
-                ctx = contexts.context_of(caller_of(call), mutates=mutates)
+                ctx = contexts.context_of(caller_of(call), call.span, mutates=mutates)
             except FS3Error as why:
                 call.fail(why.code, why.strerror or "")
                 return
@@ -121,14 +120,13 @@ class VerbHandlers:
                     reply.watch = leases.note(ctx.client, inodes_told(request, answer))
                 call.reply(reply)
 
-            finished = done if call.span is None or not mutates else _timed(call.span, contexts, done)
             is_at_once = True
             if isinstance(request, Append):
-                appends.submit(ctx, request, finished, call)
+                appends.submit(ctx, request, done, call)
             elif isinstance(request, Lock):
-                locks.submit(ctx, request, finished, call)
+                locks.submit(ctx, request, done, call)
             elif mutates:
-                changes.submit(ctx, request, finished)
+                changes.submit(ctx, request, done)
             else:
                 kv.submit_read(lambda txn: operation(txn, ctx, request), done)
                 # What an engine has to be asked for may have changed before its answer is here, and is not noted.
@@ -157,7 +155,7 @@ class VerbHandlers:
         """The namespace says how much it holds, storage how much more would fit."""
         self.operations[StatFs] += 1
         try:
-            ctx = self._contexts.context_of(caller_of(call), mutates=False)
+            ctx = self._contexts.context_of(caller_of(call), call.span, mutates=False)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
@@ -171,7 +169,7 @@ class VerbHandlers:
                 space = FileSystemSpace(total, free, counts.inodes, counts.garbage)
                 call.reply(VERBS[StatFs].reply_to_pb(space))
 
-            self._capacity.ask(ctx.defaults.table, ready)
+            self._capacity.ask(ctx.defaults.table, ready, ctx.span)
 
         self._kv.submit_read(statfs, counted)
 
@@ -236,7 +234,7 @@ class VerbHandlers:
             items = batch_from_pb(call.request)
             # The identity is that of the batch; each item has its own number.
             caller = caller_of(call)
-            whole = self._contexts.context_of(caller, mutates=False)
+            whole = self._contexts.context_of(caller, call.span, mutates=False)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
@@ -283,7 +281,6 @@ class VerbHandlers:
         outcomes: Outcomes = [None] * len(items)
         contents = frozenset(caller.open_contents)
         begun = left = 0
-        began_at = self._contexts.now() if call.span is not None else 0
 
         def finished(index: int, answer: Any, why: BaseException | None) -> None:
             nonlocal left
@@ -292,8 +289,6 @@ class VerbHandlers:
             if left:
                 return
             if begun == len(items):
-                if call.span is not None:
-                    call.span.part("commit", began_at, self._contexts.now())
                 self._answer_batch(call, whole, items, outcomes)
             else:
                 submit()
@@ -316,7 +311,8 @@ class VerbHandlers:
                 seq = item.seq
                 repeated = caller.repeated and bool(seq)
                 ctx = OpContext(
-                    whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally
+                    whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally,
+                    whole.span,
                 )  # fmt: skip
                 self._changes.submit(ctx, item.request, partial(finished, index))
 
@@ -338,17 +334,6 @@ class VerbHandlers:
 def opens_to_write(request: Request[Any]) -> bool:
     """Of a request that is answered as an open is."""
     return isinstance(request, Open) and request.write
-
-
-def _timed(span: CallSpan, contexts: RequestContexts, done: OnDone[Any]) -> OnDone[Any]:
-    """`done` of a change whose operation is traced."""
-    began_at = contexts.now()
-
-    def timed(answer: Any, why: BaseException | None) -> None:
-        span.part("commit", began_at, contexts.now())
-        done(answer, why)
-
-    return timed
 
 
 def _fail(call: Call, ctx: OpContext, why: BaseException | None, named: str) -> None:

@@ -11,7 +11,9 @@ from fs3.base.units import SECOND
 from fs3.core.files.move_plan import plan_move
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.inline import begin_move, finish_move
+from fs3.model.trace import COMMIT
 from fs3.ports.kv import KV
+from fs3.runtime.tracing import timed_part
 from fs3.services.meta.chunk_client import ChunkClient
 
 _TIMEOUT_NS = 5 * SECOND
@@ -30,7 +32,8 @@ class InlineMover:
 
         Raises MetaError when storage does not take them: NO_SPACE, or BUSY; it can be called again.
         """
-        begun = await self._kv.transact(partial(begin_move, inode=inode))
+        with timed_part(COMMIT):
+            begun = await self._kv.transact(partial(begin_move, inode=inode))
         if begun is None:
             return
         file, data = begun
@@ -43,4 +46,5 @@ class InlineMover:
                 code = Code.NO_SPACE if result.code is Code.NO_SPACE else Code.BUSY
                 what = result.message or result.code.name
                 raise MetaError(code, f"storage does not take the bytes of inode {inode}: {what}")
-        await self._kv.transact(partial(finish_move, moved=file))
+        with timed_part(COMMIT):
+            await self._kv.transact(partial(finish_move, moved=file))

@@ -22,6 +22,7 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.meta.locks import list_ready
 from fs3.core.txn import ReadTxn
 from fs3.model.lock import Lock, LockAnswer, LockStep, LockWait
+from fs3.model.trace import TURN_WAIT
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV, OnDone
 
@@ -72,6 +73,8 @@ class _LockRequest:
     caller: LockCaller
     until_ns: int
     timer: asyncio.TimerHandle | None = None
+    kept_at: int = 0
+    """When, of one that is traced."""
 
     @property
     def key(self) -> _Key:
@@ -160,6 +163,7 @@ class LockQueue:
             self._refuse(before)
         file.kept[key] = waiter
         self._kept += 1
+        waiter.kept_at = 0 if waiter.ctx.span is None else waiter.ctx.span.now()
 
         def expire() -> None:
             if self._take(file, key) is not None:
@@ -178,6 +182,8 @@ class LockQueue:
             if waiter.timer is not None:
                 waiter.timer.cancel()
                 waiter.timer = None
+            if (span := waiter.ctx.span) is not None:
+                span.part(TURN_WAIT, waiter.kept_at, span.now())
         return waiter
 
     def _refuse(self, waiter: _LockRequest) -> None:

@@ -16,7 +16,9 @@ from fs3.core.meta import rows
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.trims import finish_trim
 from fs3.model.inode import Inode
+from fs3.model.trace import COMMIT
 from fs3.ports.kv import KV, RoomMaker
+from fs3.runtime.tracing import timed_part
 from fs3.services.meta.chunk_client import ChunkClient
 
 _TIMEOUT_NS = 5 * SECOND
@@ -46,7 +48,8 @@ class Trimmer:
                 except FS3Error as why:
                     raise MetaError(Code.BUSY, f"storage does not truncate inode {inode}: {why.strerror}") from why
             # Without one there may be a row that is left over.
-            after = await self._kv.transact(RoomMaker(partial(finish_trim, inode=inode, cut=found)))
+            with timed_part(COMMIT):
+                after = await self._kv.transact(RoomMaker(partial(finish_trim, inode=inode, cut=found)))
             if after is None or after.trim is None:
                 return
         raise MetaError(Code.BUSY, f"inode {inode} is truncated again and again")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.base.counting import BUCKETS, CALL_CODES_MAX, OTHER_CODE, CallCounts, Histogram, bucket_bounds_ns
+from fs3.base.counting import BUCKETS, CALL_CODES_MAX, OTHER_CODE, SHIFT, CallCounts, Histogram, bucket_bounds_ns
 
 
 @given(st.integers(0, (1 << 63) - 1))
@@ -29,6 +29,19 @@ def test_calls_are_counted_by_how_they_ended() -> None:
     assert (counts.ended, counts.in_flight) == (2, 1)
     assert (counts.answered.count, counts.answered.total_ns) == (1, 100_000)
     assert {code: found.total_ns for code, found in counts.failed.items()} == {201: 50_000}
+
+
+def test_what_the_wires_add_counts_as_what_ends() -> None:
+    counts = CallCounts(lambda: 0)
+    counts.begun = 2
+    for elapsed_ns in (20_000, 1 << 40):
+        counts.places[(elapsed_ns >> SHIFT).bit_length()] += 1
+        counts.total_ns += elapsed_ns
+    told = CallCounts(lambda: 0)
+    for elapsed_ns in (20_000, 1 << 40):
+        told.end(0, -elapsed_ns)
+    assert counts.answered.read() == told.answered.read()
+    assert (counts.ended, counts.in_flight, counts.answered.total_ns) == (2, 0, told.answered.total_ns)
 
 
 @pytest.mark.parametrize("codes", [CALL_CODES_MAX, CALL_CODES_MAX + 5])

@@ -46,7 +46,7 @@ async def test_a_process_tells_of_itself(tmp_path: Path) -> None:
         stack.push_async_callback(listener.close)
         channel = TcpTransport(clock).connect(listener.endpoint)
         stack.push_async_callback(channel.close)
-        observer.slow.threshold_ns = 0
+        observer.calls.slow.threshold_ns = 0
         answers = await asyncio.gather(*(channel.call(PROCESS.GetMetrics, metrics_request_to_pb()) for _ in range(20)))
         for answer in answers:
             names = {reading.name for reading in parse_text(answer.message.text)}

@@ -8,7 +8,17 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.model.trace import SpanContext, SpanKind, TraceSpan
 from fs3.runtime.span_store import SpanStore, spans_kept_ns
-from fs3.runtime.tracing import Tracer, attempting, begin_call, current_span, span_parts_max, within, within_all
+from fs3.runtime.tracing import (
+    Tracer,
+    attempting,
+    begin_call,
+    current_span,
+    span_parts_max,
+    timed_part,
+    within,
+    within_all,
+    within_request,
+)
 
 
 class FakeClock:
@@ -92,6 +102,33 @@ async def test_what_is_asked_again_says_so_and_nothing_else_does() -> None:
         await beside
         begin_call(span, "after", "").end()
     assert [(each.name, each.get("attempt")) for each in kept] == [("again", 2), ("after", None)]
+
+
+def test_a_request_is_of_its_own_trace_whatever_ran_before() -> None:
+    _, _, tracer = made()
+    one, two = (tracer.begin("Meta.Truncate", SpanKind.SERVED, (root(number),)) for number in (1, 2))
+    with within(one):
+        with within_request(two):
+            assert current_span.get() is two
+        with within_request(None):
+            assert current_span.get() is None
+        assert current_span.get() is one
+
+
+def test_a_timed_part_is_of_the_span_under_way() -> None:
+    clock, kept, tracer = made()
+    with timed_part("of nothing"):
+        pass
+    with within(span := tracer.begin("close", SpanKind.SERVED, (root(1),))):
+        with timed_part("commit"):
+            clock.at += 200
+        span.end()
+        with timed_part("after its end"):
+            pass
+    assert [(each.name, each.elapsed_ns, each.parent_id) for each in kept] == [
+        ("commit", 200, span.contexts[0].span_id),
+        ("close", 200, b""),
+    ]
 
 
 def test_a_store_keeps_so_many_for_so_long() -> None:

@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.metrics import catalogue
@@ -32,7 +33,14 @@ class Readings:
         return sum(reading.counts) if isinstance(reading, HistogramReading) else 0
 
 
-@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport])
+NETWORK = MemoryNetwork(OsClock())
+
+
+def in_memory(clock: OsClock, counts: RpcCounts) -> MemoryTransport:
+    return MemoryTransport(NETWORK, counts=counts)
+
+
+@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport, in_memory])
 async def test_both_sides_count_a_call(make) -> None:
     clock = OsClock()
     served, called = RpcCounts(clock), RpcCounts(clock)

@@ -15,6 +15,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.trace import SpanContext, SpanKind, TraceSpan
@@ -23,6 +24,11 @@ from fs3.runtime.tracing import Tracer, within
 from fs3.wire.methods import STORAGE
 
 TRACE = bytes(range(16))
+NETWORK = MemoryNetwork(OsClock())
+
+
+def in_memory(clock: OsClock, **options: Any) -> MemoryTransport:
+    return MemoryTransport(NETWORK, **options)
 
 
 class Both:
@@ -66,7 +72,7 @@ async def connected(make: Callable[..., Any], *, follows: bool = True) -> AsyncI
         await listener.close()
 
 
-@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport])
+@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport, in_memory])
 async def test_the_server_goes_on_with_the_trace(make: Callable[..., Any]) -> None:
     async with connected(make) as (both, channel):
         with within(both.span()):
@@ -83,7 +89,7 @@ async def test_the_server_goes_on_with_the_trace(make: Callable[..., Any]) -> No
         assert served[1].get("bytes") == 5000
 
 
-@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport])
+@pytest.mark.parametrize("make", [TcpTransport, GrpcTransport, in_memory])
 async def test_a_server_without_spans_answers_all_the_same(make: Callable[..., Any]) -> None:
     async with connected(make, follows=False) as (both, channel):
         with within(both.span()):
@@ -140,10 +146,11 @@ async def test_a_blocking_call_is_traced() -> None:
         assert [span.name for span in both.served()] == ["Storage.GetSpace"]
 
 
-async def test_an_untraced_call_runs_no_code_of_traces() -> None:
+@pytest.mark.parametrize("make", [TcpTransport, in_memory])
+async def test_an_untraced_call_runs_no_code_of_traces(make: Callable[..., Any]) -> None:
     """Counted in calls of functions, on both sides: not one is of a module that is about traces."""
     modules = ("tracing.py", "traced_call.py", "trace_context.py", "span_store.py", "trace.py")
-    async with connected(TcpTransport) as (both, channel):
+    async with connected(make) as (both, channel):
         await channel.call(STORAGE.GetSpace, STORAGE.GetSpace.request())
         seen: dict[str, int] = {}
 

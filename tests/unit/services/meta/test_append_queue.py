@@ -14,7 +14,7 @@ from fs3.model.requests import Append, AppendStep
 from fs3.services.meta import append_queue
 from fs3.services.meta.append_queue import AppendQueue
 
-CONTEXT: Any = None
+CONTEXT: Any = SimpleNamespace(span=None)
 
 
 class FakeChanges:
@@ -40,10 +40,10 @@ class Bench:
         self.queue = AppendQueue(self.changes)
         self.ended: list[tuple[str, int]] = []
 
-    def ask(self, step: AppendStep, session: int, *, serial: int = 0, inode: int = 1) -> SimpleNamespace:
+    def ask(self, step: AppendStep, session: int, *, serial: int = 0, inode: int = 1, context: Any = CONTEXT) -> SimpleNamespace:
         caller = SimpleNamespace(is_cancelled=False)
         request = Append(InodeId(inode), SessionId(session), step, serial)
-        self.queue.submit(CONTEXT, request, lambda _, why: self.ended.append((step.name, session)), caller)
+        self.queue.submit(context, request, lambda _, why: self.ended.append((step.name, session)), caller)
         return caller
 
 
@@ -134,3 +134,14 @@ async def test_more_than_so_many_do_not_wait(bench: Bench, monkeypatch: pytest.M
     for session in (1, 2, 3):
         bench.ask(AppendStep.TAKE, session)
     assert bench.changes.submitted == [("TAKE", 1), ("TAKE", 3)]
+
+
+async def test_the_wait_for_the_turn_is_a_part_of_a_traced_request(bench: Bench) -> None:
+    parts: list[tuple[str, int, int]] = []
+    moments = iter((7, 30))
+    span = SimpleNamespace(now=lambda: next(moments), part=lambda *part: parts.append(part))
+    bench.ask(AppendStep.TAKE, 1)
+    bench.ask(AppendStep.TAKE, 2, context=SimpleNamespace(span=span))
+    assert not parts
+    bench.ask(AppendStep.PUBLISH, 1, serial=1)
+    assert parts == [("wait for the turn", 7, 30)]

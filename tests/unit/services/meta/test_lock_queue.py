@@ -62,7 +62,9 @@ class Bench:
     def context(self, client: ClientId, seq: int = 0) -> OpContext:
         return OpContext(User(0, 0), 5, client, seq, Routing(), LayoutDefaults(TableId(1)))
 
-    def ask(self, client: ClientId, step: LockStep, *, wait: int = 1, exclusive: bool = True, at: int = 0) -> SimpleNamespace:
+    def ask(
+        self, client: ClientId, step: LockStep, *, wait: int = 1, exclusive: bool = True, at: int = 0, span: Any = None
+    ) -> SimpleNamespace:
         caller = SimpleNamespace(is_cancelled=False)
         request = Lock(FILE, step, exclusive=exclusive, wait=wait)
 
@@ -70,7 +72,9 @@ class Bench:
             outcome = "granted" if why is None else why.code.name if isinstance(why, MetaError) else repr(why)
             self.ended.append((step.name, client[:1], outcome))
 
-        self.queues[at].submit(self.context(client), request, done, caller)
+        context = self.context(client)
+        context.span = span
+        self.queues[at].submit(context, request, done, caller)
         return caller
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -183,3 +187,15 @@ async def test_a_service_that_stops_sends_those_who_wait_to_another_one(bench: B
     bench.ask(C, LockStep.WAIT, at=1)
     bench.ask(B, LockStep.WAIT, at=1)
     assert await bench.settle(2) == [("UNLOCK", b"a", "granted"), ("WAIT", b"b", "granted")], "the places are kept"
+
+
+async def test_the_wait_for_a_lock_is_a_part_of_a_traced_request(bench: Bench) -> None:
+    parts: list[tuple[str, int, int]] = []
+    moments = iter((7, 30))
+    span = SimpleNamespace(now=lambda: next(moments), part=lambda *part: parts.append(part))
+    bench.ask(A, LockStep.TRY)
+    await bench.settle(1)
+    bench.ask(B, LockStep.WAIT, span=span)
+    bench.ask(A, LockStep.UNLOCK)
+    assert await bench.settle(2) == [("UNLOCK", b"a", "granted"), ("WAIT", b"b", "granted")]
+    assert parts == [("wait for the turn", 7, 30)]
