@@ -307,7 +307,8 @@ class Manager:
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
         self._on_storage_heard(now, event.role)
-        self._health.on_registered(now, number, same_incarnation=known is not None and known.incarnation == incarnation)
+        disks = self._moves.drains.only_told(number, event.disks)
+        self._health.on_registered(now, number, disks, same_incarnation=known is not None and known.incarnation == incarnation)
         if node != known:
             self._bytes += more
             self._ledger.set_counters(node=max(self._state.counters.node, number))
@@ -323,7 +324,10 @@ class Manager:
         begun = self._state.generations
         remembered = tuple(TargetGeneration(target, begun[target]) for target in own if target in begun)
         config = self._config
-        return RegistrationAck(number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born, remembered)
+        return RegistrationAck(
+            number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born, remembered,
+            self._moves.drains.paths_of(number),
+        )  # fmt: skip
 
     def _begin_generations(self, number: NodeId, event: RegisterNode) -> None:
         """Targets whose directories are the newest there are go on in the generation that this start has written there.
@@ -345,6 +349,8 @@ class Manager:
             return [Respond(token, refusal.rejection)]
         self._on_storage_heard(now, node.role)
         self.security.on_heartbeat(node.id, heartbeat.security_version)
+        if any(disk.is_drained for disk in heartbeat.disks):
+            heartbeat = msgspec.structs.replace(heartbeat, disks=self._moves.drains.only_told(node.id, heartbeat.disks))
         own = self._targets_by_node.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
         granted, changed = self._health.on_heartbeat(now, heartbeat, versions)
@@ -381,6 +387,7 @@ class Manager:
             retired=tuple(report.target for report in heartbeat.targets if self._is_retired(report.target, node.id)),
             security_version=self.security.version,
             cluster_ms=self.security.now_ms(now),
+            drained_disks=self._moves.drains.paths_of(node.id),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
 

@@ -212,6 +212,9 @@ class ScaleNode(ScaleProcess):
     def on_heard(self, routing_version: int) -> None:
         """See `MemberOwner`."""
 
+    def on_drained_disks(self, paths: Sequence[str]) -> None:
+        """See `MemberOwner`: none is."""
+
     def on_retired(self, targets: Sequence[TargetId]) -> None:
         """See `MemberOwner`."""
 
