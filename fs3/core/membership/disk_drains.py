@@ -76,6 +76,11 @@ class DiskDrains:
         paths = self.paths_of(node)
         return sum(disk.free_bytes for disk in self._health.disks(node) if disk.path not in paths)
 
+    def total_bytes(self, node: NodeId) -> int:
+        """The size of the other disks of a node; 0: not known."""
+        paths = self.paths_of(node)
+        return sum(disk.total_bytes for disk in self._health.disks(node) if disk.path not in paths)
+
     def has_no_disk(self, node: NodeId) -> bool:
         """All disks of a node are to hold nothing."""
         paths, disks = self.paths_of(node), self._health.disks(node)

@@ -56,6 +56,8 @@ class NodeHealth:
     """When it last said anything of a target, or got it."""
     disks: tuple[DiskSpace, ...] = ()
     """As it has told last, in a heartbeat or when it registered."""
+    has_told: bool = False
+    """This manager has heard it since."""
     release: Release | None = None
     """As its newest heartbeat says."""
     config_version: int = 0
@@ -98,6 +100,7 @@ class LeaseHealth:
             health.is_unheard = True
         if disks or not same_incarnation:
             health.disks = disks
+        health.has_told = True
 
     def on_assigned(self, now: int, node: NodeId, target: TargetId) -> None:
         """The node has a new target: it cannot have mentioned it before it learns of it."""
@@ -132,6 +135,7 @@ class LeaseHealth:
         health.last_heartbeat_at = now
         health.problem = heartbeat.problem
         health.disks = heartbeat.disks
+        health.has_told = True
         health.release = heartbeat.release
         health.config_version, health.config_problem = heartbeat.config_version, heartbeat.config_problem
         changed = self._take_reports(now, health, heartbeat, chain_versions)
@@ -234,6 +238,10 @@ class LeaseHealth:
     def disks(self, node: NodeId) -> tuple[DiskSpace, ...]:
         """As it has told last; none when this manager has not heard it."""
         return self._nodes[node].disks
+
+    def has_told(self, node: NodeId) -> bool:
+        """Whether this manager has heard of the node which disks it has, if it says so at all."""
+        return self._nodes[node].has_told
 
     def set_disks(self, node: NodeId, disks: tuple[DiskSpace, ...]) -> None:
         """What it has told of its disks counts otherwise by now."""

@@ -365,6 +365,9 @@ class Manager:
                 self._make_first_table(now)
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
+        elif not self._state.tables:
+            with contextlib.suppress(RequestRejected):
+                self._make_first_table(now)
         if granted:
             for report in heartbeat.targets:
                 if report.state is LocalState.UPTODATE and report.target in own:
@@ -515,6 +518,10 @@ class Manager:
         for table in self._state.tables.values():
             if table.replicas == replicas:
                 return table
+        if any(not self._health.has_told(node.id) for node in self._storage_nodes()):
+            raise RequestRejected(
+                Code.BUSY, "chains are made when all storage nodes have told this manager which disks they have"
+            )
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
         if self._state.tables:
             # They have all been here; some of them may have been removed since.
@@ -530,8 +537,12 @@ class Manager:
         return self._make_table(now, replicas)
 
     def _make_first_table(self, now: int) -> None:
-        """As soon as all storage nodes the cluster is made for are here at once."""
-        if not self._state.tables and len(self._storage_nodes()) >= self._config.storage_nodes:
+        """As soon as all storage nodes the cluster is made for are here at once, and have told which disks they have: after
+        another manager has taken over, in their next heartbeats."""
+        if self._state.tables:
+            return
+        nodes = self._storage_nodes()
+        if len(nodes) >= self._config.storage_nodes and all(self._health.has_told(node.id) for node in nodes):
             self._make_table(now, self._config.replicas)
 
     def _make_table(self, now: int, replicas: int) -> ChainTable:
@@ -541,11 +552,12 @@ class Manager:
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
-            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes])
+            sizes = [self._moves.drains.total_bytes(node.id) for node in nodes]
+            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes], sizes)
         except ValueError as problem:
             raise RequestRejected(Code.INVALID, str(problem)) from None
         chains = []
-        # Nodes of a small domain may have got more than the others.
+        # Nodes of a small domain, or with large disks, may have got more than the others.
         per_node = max([per_node, *(ordinal + 1 for members in places for _, ordinal in members)])
         for index, members in enumerate(places):
             slots = [
