@@ -5,7 +5,7 @@ A table over n nodes with k targets each and r replicas has n*k//r chains. What 
 - no two targets of a chain are on one node, and a target is in at most one chain;
 - no two targets of a chain are in one failure domain, as long as there are enough of them (`domain_groups`);
 - nodes are used in proportion to the sizes of their disks, to one target, or equally where those are alike or not known, as far
-  as domains allow it: one that is smaller than the others gets its share of every chain all the same, so its nodes get more targets;
+  as domains allow it: one that is smaller than the others gets its share of every chain all the same, so its nodes get more;
 - a node is at each position of its chains (head, ..., tail) equally often, to one chain;
 - pairs of nodes share chains as evenly as the search below can make it: what a lost node held is then read back from all the
   others, and no single neighbour carries the recovery.

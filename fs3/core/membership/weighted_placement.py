@@ -10,8 +10,8 @@ in one queue by when they are due, and the nodes of each group in one of their o
 from among the next ones. A group of which as many places are left as chains must be taken from now: there are r of them at most,
 since all places left are r for each chain left. So the last chain still finds r different groups.
 
-Limits: no node has more than `targets_per_node_max` places of one table unless its group is too small for that, and none more than
-one for each chain: what it cannot take goes to the others.
+Limits: no node has more than `targets_per_node_max` places of one table unless its group is too small for that, and none more
+than one for each chain: what it cannot take goes to the others.
 """
 
 from __future__ import annotations
