@@ -44,6 +44,9 @@ class DiskOptions:
 DISK_BYTES = 64 * GIB
 """Of each of several disks."""
 
+DISK_PATHS = ("/disk/a", "/disk/b")
+"""Of a node with several disks."""
+
 OnCommit = Callable[[TargetId, ChunkId, int, Tag], None]
 """Told of every commit: (target, chunk, version, tag)."""
 
@@ -348,6 +351,10 @@ class SimDisks:
         """What is here is on so many disks, by turns."""
         self.paths = paths
         self._homes = {target: paths[index % len(paths)] for index, target in enumerate(sorted(self.stores))}
+
+    def home_of(self, target: TargetId) -> str:
+        """The disk that a target is on, of several."""
+        return self._homes[target]
 
     def targets_on(self, path: str) -> tuple[TargetId, ...]:
         """What is on one of several disks."""

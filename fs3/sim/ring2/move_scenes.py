@@ -9,6 +9,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.chain import Chain, PublicState
 from fs3.model.moves import MoveAction, MoveOverview, PlanMoves
+from fs3.sim.ring2.disk import DISK_PATHS
 from fs3.sim.ring2.scene_cluster import SceneCluster
 
 MOVING_STORAGES = 6
@@ -17,7 +18,6 @@ POLLS = 1200
 """Every 50 ms."""
 
 
-DISK_PATHS = ("/disk/a", "/disk/b")
 CHANGES_MAX = 2 * 3 * 6
 """Two nodes with two or three targets each, and a few versions for each move."""
 
