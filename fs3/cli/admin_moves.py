@@ -34,6 +34,9 @@ Targets = Annotated[
     list[int] | None,
     typer.Option("--target", help="only this target of the node; may be given more than once"),
 ]
+Disk = Annotated[
+    str | None, typer.Option("--disk", metavar="PATH", help="only what is on this disk, by its path in `fs3 status`")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only show what would move")]
 Wait = Annotated[bool, typer.Option("--wait", help="return once it is done")]
 
@@ -53,25 +56,34 @@ def drain(
     node: NodeName,
     where: Where = None,
     target: Targets = None,
+    disk: Disk = None,
     dry_run: DryRun = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Move everything that a storage node has to the others, and give it nothing more. It may be removed afterwards. With
-    --target, only these targets move, and the node stays as it is."""
-    action = MoveAction.DRAIN_TARGETS if target else MoveAction.DRAIN
-    _plan(where, PlanMoves(action, node, is_dry_run=dry_run, targets=_targets(target)), wait=wait, as_json=as_json)
+    --disk, everything on that disk of the node moves, and nothing is put there any more; with --target, only these targets."""
+    plan = _drain_plan(node, target, disk, MoveAction.DRAIN, MoveAction.DRAIN_TARGETS, MoveAction.DRAIN_DISK)
+    _plan(where, msgspec.structs.replace(plan, is_dry_run=dry_run), wait=wait, as_json=as_json)
 
 
-def undrain(node: NodeName, where: Where = None, target: Targets = None, as_json: AsJson = False) -> None:
-    """Let a node that is being drained keep what it still has, and be given more; or let these targets stay. Moves that are under
-    way end as they were begun."""
-    action = MoveAction.UNDRAIN_TARGETS if target else MoveAction.UNDRAIN
-    _plan(where, PlanMoves(action, node, targets=_targets(target)), as_json=as_json)
+def undrain(node: NodeName, where: Where = None, target: Targets = None, disk: Disk = None, as_json: AsJson = False) -> None:
+    """Let a node, or a disk, that is being drained keep what it still has, and be given more; or let these targets stay. Moves
+    that are under way end as they were begun."""
+    plan = _drain_plan(node, target, disk, MoveAction.UNDRAIN, MoveAction.UNDRAIN_TARGETS, MoveAction.UNDRAIN_DISK)
+    _plan(where, plan, as_json=as_json)
 
 
-def _targets(named: list[int] | None) -> tuple[TargetId, ...]:
-    return tuple(TargetId(target) for target in dict.fromkeys(named or ()))
+def _drain_plan(
+    node: str, named: list[int] | None, disk: str | None, whole: MoveAction, of_targets: MoveAction, of_disk: MoveAction
+) -> PlanMoves:
+    """What is asked for, by what of the node is named."""
+    if named and disk is not None:
+        exit_not_checked(error(Code.INVALID, "--disk names all targets of a disk: give no --target beside it"))
+    if disk is not None:
+        return PlanMoves(of_disk, node, disk=disk)
+    targets = tuple(TargetId(target) for target in dict.fromkeys(named or ()))
+    return PlanMoves(of_targets if targets else whole, node, targets=targets)
 
 
 def remove(node: NodeName, where: Where = None, as_json: AsJson = False) -> None:
@@ -172,7 +184,8 @@ async def _wait(client: Client, *, as_json: bool) -> MoveOverview:
         overview = await client.manager.list_moves()
         holds = {share.node for share in overview.shares if share.targets}
         leaves = (each.node in holds or each.reason is MoveReason.FORGET for each in overview.departing)
-        if not overview.moves and not any(leaves):
+        filled = (disk.is_known and not disk.is_empty for disk in overview.drained_disks)
+        if not overview.moves and not any(leaves) and not any(filled):
             return overview
         text = summary(overview, client.manager.routing)
         if text != said and not as_json:
@@ -228,6 +241,17 @@ def describe(overview: MoveOverview, routing: Routing) -> dict[str, Any]:
             {"node": name(each.node), "reason": each.reason.name.lower(), "onto": name(each.onto) if each.onto else ""}
             for each in overview.departing
         ],
+        "drained_disks": [
+            {
+                "node": name(disk.node),
+                "disk": disk.path,
+                "targets": disk.targets,
+                "used_bytes": disk.used,
+                "known": disk.is_known,
+                "empty": disk.is_empty,
+            }
+            for disk in overview.drained_disks
+        ],
         "nodes": [{"node": name(share.node), **_without_id(msgspec.to_builtins(share))} for share in overview.shares],
         "left_bytes": left,
         "eta_seconds": left // rate + 1 if rate else None,
@@ -249,6 +273,8 @@ def _print(found: dict[str, Any], *, is_dry_run: bool) -> None:
         what = "" if leaves is None else _DEPARTING[leaves["reason"]] + (f" by {leaves['onto']}" if leaves["onto"] else "")
         rows.append((node["node"], str(node["targets"]), str(node["heads"]), format_size(node["used"]), share, what))
     print_table(("node", "targets", "heads", "used", "full", ""), rows)
+    if found["drained_disks"]:
+        print_table(("node", "disk", "targets", "used", ""), [_disk_columns(disk) for disk in found["drained_disks"]])
     if found["moves"]:
         headings = "chain", "target", "from", "to", "why", "bytes", "done"
         print_table(headings, [_move_columns(move, is_dry_run=is_dry_run) for move in found["moves"]])
@@ -266,6 +292,13 @@ _DEPARTING = {
     MoveReason.FORGET.name.lower(): "is forgotten",
     MoveReason.REPLACE.name.lower(): "is replaced",
 }
+
+
+def _disk_columns(disk: dict[str, Any]) -> tuple[str, ...]:
+    what = "is drained" if disk["known"] else "is drained; the node has not told of it"
+    if disk["empty"]:
+        what = "is empty: it may be taken out"
+    return (disk["node"], disk["disk"], str(disk["targets"]), format_size(disk["used_bytes"]), what)
 
 
 def _move_columns(move: dict[str, Any], *, is_dry_run: bool) -> tuple[str, ...]:

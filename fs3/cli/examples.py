@@ -49,7 +49,7 @@ EXAMPLES = {
     "admin resync": "fs3 admin resync 4 fs3://10.9.0.1",
     "admin accept-loss": "fs3 admin accept-loss 4 fs3://10.9.0.1",
     "admin rebalance": "fs3 admin rebalance --dry-run fs3://10.9.0.1",
-    "admin drain": "fs3 admin drain storage-2 --wait fs3://10.9.0.1",
+    "admin drain": "fs3 admin drain storage-2 --disk /data/3 --wait fs3://10.9.0.1",
     "admin undrain": "fs3 admin undrain storage-2 fs3://10.9.0.1",
     "admin remove": "fs3 admin remove storage-2 fs3://10.9.0.1",
     "admin replace": "fs3 admin replace storage-2 storage-6 fs3://10.9.0.1",

@@ -24,7 +24,7 @@ def render(document: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_verdict(document)]
     if document["problems"]:
         parts.append(_problems(document["problems"]))
-    parts += [table for table in (_managers(document), _nodes(document)) if table.row_count]
+    parts += [table for table in (_managers(document), _nodes(document), _disks(document)) if table.row_count]
     parts += [table for table in (_chains(document), _resyncs(document), _scrubs(document)) if table.row_count]
     if document["store"]:
         parts.append(Text(f"store of the managers: {document['store']}"))
@@ -94,6 +94,17 @@ def _nodes(document: dict[str, Any]) -> Table:
             str(node["id"]), node["name"], node["role"], alive, heard, lease, str(node["incarnation"]), str(node["pid"]),
             node["software"], _settings(node),
         )  # fmt: skip
+    return table
+
+
+def _disks(document: dict[str, Any]) -> Table:
+    table = _table("disks of storage nodes", "node", "disk", "size", "free", "targets", "")
+    for node in document["nodes"]:
+        for disk in node["disks"] if node["role"] == "storage" else ():
+            table.add_row(
+                node["name"], disk["path"], format_size(disk["total_bytes"]), format_size(disk["free_bytes"]),
+                str(len(disk["targets"])), "is drained" if disk["drained"] else "",
+            )  # fmt: skip
     return table
 
 

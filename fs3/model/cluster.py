@@ -22,6 +22,20 @@ from fs3.model.target_report import TargetReport, UpkeepProgress
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
 
+class DiskSpace(msgspec.Struct, frozen=True):
+    """How much room there is where a process keeps its data."""
+
+    path: str
+    total_bytes: int
+    free_bytes: int
+    device: int = 0
+    """The host's number of the file system: directories with one number share their room. 0: it does not say."""
+    targets: tuple[TargetId, ...] = ()
+    """Of a storage node: those it has there."""
+    is_drained: bool = False
+    """The node knows that the disk is to hold nothing: it puts no new target there."""
+
+
 class RegisterNode(msgspec.Struct, frozen=True):
     """A process announces itself. Answered with `RegistrationAck`."""
 
@@ -51,6 +65,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """Where the node stands."""
     key_digest: bytes = b""
     """Of the key that the node will prove itself with; b"": it has none, or the one of its machine."""
+    disks: tuple[DiskSpace, ...] = ()
+    """Of the process: the first chains go by their sizes."""
     is_proved: bool = False
     """The connection has proved that it is this node: filled in by the manager that is asked."""
 
@@ -70,16 +86,8 @@ class RegistrationAck(msgspec.Struct, frozen=True):
     """Targets of the node that have been complete at least once: one of them without data has lost it."""
     generations: tuple[TargetGeneration, ...] = ()
     """What the manager remembers of the node's targets, the registration included."""
-
-
-class DiskSpace(msgspec.Struct, frozen=True):
-    """How much room there is where a process keeps its data."""
-
-    path: str
-    total_bytes: int
-    free_bytes: int
-    device: int = 0
-    """The host's number of the file system: directories with one number share their room. 0: it does not say."""
+    drained_disks: tuple[str, ...] = ()
+    """Paths of its disks that are to hold nothing."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -99,7 +107,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     problem: str = ""
     """What is wrong with what the node keeps besides targets; empty when nothing is."""
     disks: tuple[DiskSpace, ...] = ()
-    """Of the process, for people."""
+    """Of the process."""
     release: Release = UNTOLD_RELEASE
     """What the process runs."""
     config_problem: str = ""
@@ -139,6 +147,8 @@ class HeartbeatAck(msgspec.Struct, frozen=True):
     """Of the newest `KeyBundle`; 0: there is none."""
     cluster_ms: int = 0
     """The time of the cluster."""
+    drained_disks: tuple[str, ...] = ()
+    """Paths of its disks that are to hold nothing."""
 
 
 # --- tables, namespaces, configuration -------------------------------------------------------------------------------

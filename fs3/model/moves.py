@@ -67,6 +67,14 @@ class RemovedNode(msgspec.Struct, frozen=True, array_like=True):
     was_forgotten: bool
 
 
+class DrainedDisks(msgspec.Struct, frozen=True, array_like=True):
+    """Disks of a node that are to hold nothing any more. The node itself may hold targets on others."""
+
+    node: NodeId
+    paths: tuple[str, ...]
+    """As the node tells them, at least one."""
+
+
 class MoveSettings(msgspec.Struct, frozen=True, array_like=True):
     """How targets move."""
 
@@ -92,6 +100,8 @@ class MoveAction(IntEnum):
     REPLACE = 6
     DRAIN_TARGETS = 7
     UNDRAIN_TARGETS = 8
+    DRAIN_DISK = 9
+    UNDRAIN_DISK = 10
 
 
 class PlanMoves(msgspec.Struct, frozen=True):
@@ -108,6 +118,8 @@ class PlanMoves(msgspec.Struct, frozen=True):
     """FORGET: go on although the newest data of some chains is on that node only."""
     targets: tuple[TargetId, ...] = ()
     """DRAIN_TARGETS, UNDRAIN_TARGETS: which of the node's targets, at least one."""
+    disk: str = ""
+    """DRAIN_DISK, UNDRAIN_DISK: path of a disk of the node."""
 
 
 class SetMoves(msgspec.Struct, frozen=True):
@@ -152,6 +164,21 @@ class NodeShare(msgspec.Struct, frozen=True):
     """Chains that it is the head of."""
 
 
+class DiskDrain(msgspec.Struct, frozen=True):
+    """How far a disk is that is to hold nothing."""
+
+    node: NodeId
+    path: str
+    targets: int = 0
+    """Those that are there still."""
+    used: int = 0
+    """Their bytes."""
+    is_known: bool = False
+    """The node has told of the disk. False: it was taken out, or the node was not heard since this manager became the primary."""
+    is_empty: bool = False
+    """Nothing is there, and the node puts nothing there: it may be taken out."""
+
+
 class MoveOverview(msgspec.Struct, frozen=True):
     """Everything about moves."""
 
@@ -162,3 +189,4 @@ class MoveOverview(msgspec.Struct, frozen=True):
     shares: tuple[NodeShare, ...] = ()
     notes: tuple[str, ...] = ()
     """What people should know: what cannot move and why, what is lost."""
+    drained_disks: tuple[DiskDrain, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -106,5 +106,10 @@ class Disks(Protocol):
         ...
 
     def measure_space(self) -> list[DiskSpace]:
-        """How much room there is on each disk that works."""
+        """How much room there is on each disk that works, and which targets are there."""
+        ...
+
+    def leave_unused(self, paths: Sequence[str]) -> bool:
+        """Make no target on these disks from now on, by the paths of `measure_space`, unless there is no other. Whether that is
+        news."""
         ...

@@ -56,12 +56,17 @@ def directory_identity(directory: Path) -> str:
     return f"{status.st_dev:x}:{status.st_ino:x}"
 
 
+def device_of(directory: Path) -> int:
+    """The host's number of the file system that a directory is on. OSError."""
+    return directory.stat().st_dev
+
+
 def measure_space(directories: Iterable[Path]) -> list[DiskSpace]:
     """How much room there is for a process without privileges, once for each file system that answers."""
     found: dict[int, DiskSpace] = {}
     for directory in directories:
         try:
-            usage, device = os.statvfs(directory), directory.stat().st_dev
+            usage, device = os.statvfs(directory), device_of(directory)
         except OSError:
             continue
         size, free = usage.f_blocks * usage.f_frsize, usage.f_bavail * usage.f_frsize

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fs3.base.ids import TargetId
-from fs3.base.limits import generations_kept_max
+from fs3.base.limits import generations_kept_max, tables_max, targets_per_node_max
 from fs3.model.cluster import DiskSpace
 from fs3.model.generation import GENERATION_TOKEN_BYTES, Generation, TargetClaim, TargetGeneration
 from fs3.wire.malformed import malformed
@@ -19,6 +19,8 @@ path_shown_bytes_max = 1024
 
 disks_per_process_max = 64
 """Of one process, those whose free space is reported."""
+targets_per_disk_max = targets_per_node_max * tables_max
+"""As many as a node can have."""
 
 
 def generation_to_pb(generation: Generation) -> pb.Generation:
@@ -59,19 +61,28 @@ def target_generation_from_pb(message: pb.TargetGeneration, field: str) -> Targe
 def disks_to_pb(disks: Iterable[DiskSpace]) -> list[pb.DiskSpace]:
     """The disks of a process."""
     return [
-        pb.DiskSpace(path=disk.path, total_bytes=disk.total_bytes, free_bytes=disk.free_bytes, device=disk.device)
+        pb.DiskSpace(
+            path=disk.path,
+            total_bytes=disk.total_bytes,
+            free_bytes=disk.free_bytes,
+            device=disk.device,
+            target_ids=disk.targets,
+            drained=disk.is_drained,
+        )
         for disk in disks
     ]
 
 
 def disks_from_pb(messages: Sequence[pb.DiskSpace]) -> tuple[DiskSpace, ...]:
-    """The disks of a process. For people only, so that what is too long or too much is cut and nothing is refused."""
+    """The disks of a process. What is too long or too much is cut and nothing is refused: heartbeats have to arrive."""
     return tuple(
         DiskSpace(
             message.path.encode()[:path_shown_bytes_max].decode(errors="ignore"),
             message.total_bytes,
             message.free_bytes,
             message.device,
+            tuple(TargetId(target) for target in message.target_ids[:targets_per_disk_max]),
+            message.drained,
         )
         for message in messages[:disks_per_process_max]
     )

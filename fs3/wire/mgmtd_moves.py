@@ -9,6 +9,7 @@ from fs3.base.limits import name_bytes_max, targets_per_node_max
 from fs3.base.units import MILLISECOND
 from fs3.model.moves import (
     Departing,
+    DiskDrain,
     ListMoves,
     Move,
     MoveAction,
@@ -20,6 +21,7 @@ from fs3.model.moves import (
     PlanMoves,
     SetMoves,
 )
+from fs3.wire.directories import path_shown_bytes_max
 from fs3.wire.malformed import malformed
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import EncodedRouting, enum_from_pb
@@ -36,6 +38,7 @@ def _plan_moves_to_pb(request: PlanMoves) -> pb.PlanMovesRequest:
         dry_run=request.is_dry_run,
         accept_loss=request.accept_loss,
         target_ids=request.targets,
+        disk=request.disk,
     )
 
 
@@ -51,8 +54,13 @@ def _plan_moves_from_pb(message: pb.PlanMovesRequest) -> PlanMoves:
         raise malformed("PlanMovesRequest.target_ids", "is empty" if names_targets else f"{action.name} has none")
     if len(message.target_ids) > targets_per_node_max:
         raise malformed("PlanMovesRequest.target_ids", f"more than {targets_per_node_max}")
+    names_disk = action in (MoveAction.DRAIN_DISK, MoveAction.UNDRAIN_DISK)
+    if names_disk != bool(message.disk):
+        raise malformed("PlanMovesRequest.disk", "is empty" if names_disk else f"{action.name} has none")
+    if len(message.disk.encode()) > path_shown_bytes_max:
+        raise malformed("PlanMovesRequest.disk", f"longer than {path_shown_bytes_max} bytes")
     targets = tuple(TargetId(target) for target in message.target_ids)
-    return PlanMoves(action, message.node, message.other, message.dry_run, message.accept_loss, targets)
+    return PlanMoves(action, message.node, message.other, message.dry_run, message.accept_loss, targets, message.disk)
 
 
 def _set_moves_to_pb(request: SetMoves) -> pb.SetMovesRequest:
@@ -123,6 +131,17 @@ def _overview_to_pb(overview: MoveOverview, _: EncodedRouting | None) -> pb.Move
         departing=departing,
         shares=shares,
         notes=overview.notes,
+        drained_disks=[
+            pb.DrainedDisk(
+                node_id=disk.node,
+                path=disk.path,
+                targets=disk.targets,
+                used=disk.used,
+                known=disk.is_known,
+                empty=disk.is_empty,
+            )
+            for disk in overview.drained_disks
+        ],
     )
 
 
@@ -142,6 +161,10 @@ def _overview_from_pb(message: pb.MovesReply) -> MoveOverview:
             NodeShare(NodeId(share.node_id), share.used, share.capacity, share.targets, share.heads) for share in message.shares
         ),
         tuple(message.notes),
+        tuple(
+            DiskDrain(NodeId(disk.node_id), disk.path, disk.targets, disk.used, disk.known, disk.empty)
+            for disk in message.drained_disks
+        ),
     )
 
 

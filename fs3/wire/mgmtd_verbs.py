@@ -116,6 +116,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         machine_key=request.proof.key if request.proof is not None else b"",
         by_directory=request.by_directory,
         node_key_digest=request.key_digest,
+        disks=disks_to_pb(request.disks),
     )
 
 
@@ -154,6 +155,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         else None,
         by_directory=message.by_directory,
         key_digest=message.node_key_digest,
+        disks=disks_from_pb(message.disks),
     )
 
 
@@ -167,6 +169,7 @@ def _registration_to_pb(ack: RegistrationAck, routing: EncodedRouting | None) ->
         incarnation=ack.incarnation,
         born_targets=ack.born,
         generations=[target_generation_to_pb(each) for each in ack.generations],
+        drained_disks=ack.drained_disks,
     )
 
 
@@ -182,6 +185,7 @@ def _registration_from_pb(message: pb.RegisterNodeReply) -> RegistrationAck:
             target_generation_from_pb(each, f"RegisterNodeReply.generations[{index}]")
             for index, each in enumerate(message.generations)
         ),
+        drained_disks=tuple(message.drained_disks),
     )
 
 
@@ -287,6 +291,7 @@ def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> p
         retired_targets=ack.retired,
         security_version=ack.security_version,
         cluster_ms=ack.cluster_ms,
+        drained_disks=ack.drained_disks,
     )
 
 
@@ -300,6 +305,7 @@ def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
         retired=tuple(TargetId(target) for target in message.retired_targets),
         security_version=message.security_version,
         cluster_ms=message.cluster_ms,
+        drained_disks=tuple(message.drained_disks),
     )
 
 

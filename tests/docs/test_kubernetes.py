@@ -49,33 +49,43 @@ def test_every_file_is_listed() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_whole(role: str) -> None:
     labels = {"app.kubernetes.io/name": "fs3", "app.kubernetes.io/component": role}
-    spec, service = of_kind("StatefulSet")[role]["spec"], of_kind("Service")[role]["spec"]
+    check_role(role, labels, *(of_kind(kind)[role] for kind in ("StatefulSet", "Service", "PodDisruptionBudget")))
+
+
+def check_role(
+    role: str, labels: dict[str, str], pods: dict[str, Any], names: dict[str, Any], disruptions: dict[str, Any]
+) -> None:
+    """The objects of a role fit each other."""
+    spec, service = pods["spec"], names["spec"]
     assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"] == service["selector"] == labels
-    assert of_kind("PodDisruptionBudget")[role]["spec"]["selector"]["matchLabels"] == labels
-    assert spec["serviceName"] == role
+    assert disruptions["spec"]["selector"]["matchLabels"] == labels
+    assert spec["serviceName"] == names["metadata"]["name"]
     assert service["clusterIP"] == "None"
     assert service["publishNotReadyAddresses"], "pods find each other before they are ready"
     pod = spec["template"]["spec"]
-    (terms,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    ((how, (terms,)),) = pod["affinity"]["podAntiAffinity"].items()
+    terms = terms["podAffinityTerm"] if how.startswith("preferred") else terms
     assert terms["labelSelector"]["matchLabels"] == labels
     (container,) = pod["containers"]
     assert container["args"] == ["serve", role]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert all(ports[each["targetPort"]] == each["port"] for each in service["ports"])
-    assert container["readinessProbe"]["grpc"]["port"] == ports["grpc"]
+    ready = container["readinessProbe"]
+    assert ready["grpc"]["port"] == ports["grpc"] if "grpc" in ready else ready["tcpSocket"]["port"] in ports
     assert container["livenessProbe"]["tcpSocket"]["port"] in ports
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert set(mounted) == {claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]}
+    volumes = {volume["name"] for volume in pod.get("volumes", [])}
+    assert set(mounted) == {claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]} | volumes
     environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["FS3_DATA_DIR"] == mounted["data"]
     assert environment["FS3_LISTEN"] == f"0.0.0.0:{ports['framed']}"
     assert environment["FS3_GRPC_LISTEN"] == f"0.0.0.0:{ports['grpc']}"
     assert environment["FS3_ADVERTISE"] == f"$(FS3_NAME).{spec['serviceName']}.$(POD_NAMESPACE).svc"
-    names = list(environment)
+    variables = list(environment)
     for name, value in environment.items():
         # Kubernetes puts in what stands before.
         for used in re.findall(r"\$\((\w+)\)", value or ""):
-            assert used in names[: names.index(name)]
+            assert used in variables[: variables.index(name)]
 
 
 def literals(overlay: str) -> dict[str, str]:

@@ -71,6 +71,16 @@ def test_a_node_is_drained_removed_added_filled_and_lost_under_load(four: LocalC
         assert f"node 'storage-2' has no target {first}; its targets are {', '.join(map(str, others))}" in refused.stderr
         load.wait_progress("write", 50, 40)
 
+        # Then the disk as a whole, which is all that the node has; the node itself is to hold nothing only after that.
+        emptied = admin(four, "drain", "storage-2", "--disk", str(disk.parent), "--wait")
+        told = {"node": "storage-2", "disk": str(disk.parent), "targets": 0, "used_bytes": 0, "known": True, "empty": True}
+        assert emptied["drained_disks"] == [told]
+        assert not emptied["departing"]
+        assert kept() == []
+        refused = run_admin(four, "drain", "storage-2", "--disk", "/nowhere")
+        assert refused.returncode != 0
+        assert f"node 'storage-2' has no disk '/nowhere'; its disks are {disk.parent}" in refused.stderr
+
         drained = admin(four, "drain", "storage-2", "--wait")
         targets = {node["node"]: node["targets"] for node in drained["nodes"]}
         assert targets["storage-2"] == 0

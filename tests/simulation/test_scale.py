@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from fs3.base.limits import lease_ns, routing_part_bytes
-from fs3.base.units import SECOND
+from fs3.base.units import SECOND, TIB
 from fs3.sim.scale.cluster import ScaleOptions
 from fs3.sim.scale.figures import ScaleRun
 
@@ -42,6 +44,16 @@ def test_the_next_primary_comes_in_time(figures: dict[str, float]) -> None:
 
 def test_a_clean_stop_hands_over_at_once(figures: dict[str, float]) -> None:
     assert figures["restart of one node, hand over"] < 0.1
+
+
+def test_first_chains_go_by_the_sizes_of_disks() -> None:
+    size = ScaleOptions(nodes=30, clients=1, chains=600, disk_bytes=(4 * TIB, 8 * TIB, 12 * TIB))
+    routing = ScaleRun(size).form()
+    counts = Counter(slot.node for chain in routing.chains.values() for slot in chain.slots)
+    names = {node.id: int(node.name.rpartition("-")[2]) for node in routing.nodes.values()}
+    assert len(routing.chains) == 600
+    assert {names[node] % 3: count for node, count in counts.items()} == {0: 30, 1: 60, 2: 90}
+    assert len(set(zip((names[node] % 3 for node in counts), counts.values(), strict=True))) == 3
 
 
 def test_the_same_seed_gives_the_same(figures: dict[str, float]) -> None:

@@ -72,6 +72,10 @@ class MemberOwner(Protocol):
         """Targets that the node has mentioned are in no chain any more."""
         ...
 
+    def on_drained_disks(self, paths: Sequence[str]) -> None:
+        """These disks of the node, and no others, are to hold nothing; said again and again."""
+        ...
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """The manager asks targets of this node to leave their chains."""
         ...
@@ -234,14 +238,17 @@ class Member:
             self.incarnation = ack.incarnation
             self._counter.store_incarnation(ack.incarnation)
         self.node = ack.node
+        if self._owner is not None:
+            self._owner.on_drained_disks(ack.drained_disks)
         self._interval_ns = ack.heartbeat_ns or heartbeat_ns
         return ack
 
     def _build_registration(self) -> RegisterNode:
-        """What is sent: the key of the machine is not, once a login has shown it."""
+        """What is sent, with the disks as they are now: the key of the machine is not, once a login has shown it."""
         assert self._registration is not None
         is_logged_in = self._keys is not None and self._keys.session.ticket and self._mgmtd.is_secured
-        return msgspec.structs.replace(self._registration, proof=None) if is_logged_in else self._registration
+        registration = msgspec.structs.replace(self._registration, disks=tuple(self._counter.measure_space()))
+        return msgspec.structs.replace(registration, proof=None) if is_logged_in else registration
 
     def _request(self, *, leaving: bool = False) -> Heartbeat:
         self._seq += 1
@@ -324,6 +331,7 @@ class Member:
                 self._owner.on_births_stored(frozenset(complete))
         if self._owner is not None:
             self._owner.on_heard(request.routing_version)
+            self._owner.on_drained_disks(ack.drained_disks)
         if ack.retired and self._owner is not None:
             self._owner.on_retired(ack.retired)
         if ack.leave and self._owner is not None:

@@ -88,7 +88,16 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
 
 
 def disk_documents(disks: Sequence[DiskSpace]) -> list[dict[str, Any]]:
-    return [{"path": disk.path, "total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes} for disk in disks]
+    return [
+        {
+            "path": disk.path,
+            "total_bytes": disk.total_bytes,
+            "free_bytes": disk.free_bytes,
+            "targets": list(disk.targets),
+            "drained": disk.is_drained,
+        }
+        for disk in disks
+    ]
 
 
 def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[str, Any]:

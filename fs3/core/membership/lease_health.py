@@ -55,9 +55,11 @@ class NodeHealth:
     mentioned_at: dict[TargetId, int] = field(default_factory=dict)
     """When it last said anything of a target, or got it."""
     disks: tuple[DiskSpace, ...] = ()
-    """As its newest heartbeat says."""
+    """As it has told last, in a heartbeat or when it registered."""
+    has_told: bool = False
+    """This manager has heard it since."""
     release: Release | None = None
-    """The same."""
+    """As its newest heartbeat says."""
     config_version: int = 0
     config_problem: str = ""
     """The newest configuration it has tried to apply, and why it could not."""
@@ -83,8 +85,8 @@ class LeaseHealth:
             if health.last_heartbeat_at is None and health.lease_until:
                 health.lease_until = max(health.lease_until, self._until(now))
 
-    def on_registered(self, now: int, node: NodeId, *, same_incarnation: bool) -> None:
-        """A process has registered. `same_incarnation`: it had before, and registers again.
+    def on_registered(self, now: int, node: NodeId, disks: tuple[DiskSpace, ...] = (), *, same_incarnation: bool) -> None:
+        """A process has registered, and has told of its disks. `same_incarnation`: it had before, and registers again.
 
         What another incarnation said of its targets counts no longer: their files may have been replaced meanwhile.
         """
@@ -96,6 +98,9 @@ class LeaseHealth:
             health.seq = 0
             health.reports.clear()
             health.is_unheard = True
+        if disks or not same_incarnation:
+            health.disks = disks
+        health.has_told = True
 
     def on_assigned(self, now: int, node: NodeId, target: TargetId) -> None:
         """The node has a new target: it cannot have mentioned it before it learns of it."""
@@ -130,6 +135,7 @@ class LeaseHealth:
         health.last_heartbeat_at = now
         health.problem = heartbeat.problem
         health.disks = heartbeat.disks
+        health.has_told = True
         health.release = heartbeat.release
         health.config_version, health.config_problem = heartbeat.config_version, heartbeat.config_problem
         changed = self._take_reports(now, health, heartbeat, chain_versions)
@@ -230,8 +236,16 @@ class LeaseHealth:
         return self._nodes[node].problem
 
     def disks(self, node: NodeId) -> tuple[DiskSpace, ...]:
-        """As its newest heartbeat says; none when this manager has heard none."""
+        """As it has told last; none when this manager has not heard it."""
         return self._nodes[node].disks
+
+    def has_told(self, node: NodeId) -> bool:
+        """Whether this manager has heard of the node which disks it has, if it says so at all."""
+        return self._nodes[node].has_told
+
+    def set_disks(self, node: NodeId, disks: tuple[DiskSpace, ...]) -> None:
+        """What it has told of its disks counts otherwise by now."""
+        self._nodes[node].disks = disks
 
     def release(self, node: NodeId) -> Release | None:
         """What it runs, as its newest heartbeat says; None when this manager has heard none."""

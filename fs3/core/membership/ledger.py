@@ -19,7 +19,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
-from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
+from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
 from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
@@ -53,6 +53,7 @@ class _Batch:
     removed_nodes: dict[NodeId, None] = field(default_factory=dict)
     moves: dict[ChainId, None] = field(default_factory=dict)
     departing: dict[NodeId, None] = field(default_factory=dict)
+    drained_disks: dict[NodeId, None] = field(default_factory=dict)
     retired: dict[TargetId, None] = field(default_factory=dict)
     removed: dict[str, None] = field(default_factory=dict)
     has_move_settings: bool = False
@@ -72,7 +73,7 @@ class _Batch:
         return bool(nodes or self.chains or self.tables or self.namespaces or self.forgotten_namespaces)
 
     def __bool__(self) -> bool:
-        moves = self.moves or self.departing or self.retired or self.removed or self.has_move_settings
+        moves = self.moves or self.departing or self.drained_disks or self.retired or self.removed or self.has_move_settings
         admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
         security = self.has_security or self.users or self.node_keys
         return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission or security)
@@ -163,6 +164,10 @@ class Ledger:
     def set_departing(self, node: NodeId, departing: Departing | None) -> None:
         """Say that a node is to hold nothing any more, or (None) that it may."""
         _set(self.state.departing, self._batch.departing, node, departing)
+
+    def set_drained_disks(self, node: NodeId, drained: DrainedDisks | None) -> None:
+        """Say which disks of a node are to hold nothing any more; None: there are none."""
+        _set(self.state.drained_disks, self._batch.drained_disks, node, drained)
 
     def set_retired(self, target: TargetId, retired: RetiredTarget | None) -> None:
         """A target is in no chain any more; None: nothing is left of it."""
@@ -321,6 +326,7 @@ class Ledger:
             removed_nodes=tuple(batch.removed_nodes),
             moves=tuple((chain, state.moves.get(chain)) for chain in batch.moves),
             departing=tuple((node, state.departing.get(node)) for node in batch.departing),
+            drained_disks=tuple((node, state.drained_disks.get(node)) for node in batch.drained_disks),
             retired=tuple((target, state.retired.get(target)) for target in batch.retired),
             removed=tuple((name, state.removed.get(name)) for name in batch.removed),
             move_settings=state.move_settings if batch.has_move_settings else None,

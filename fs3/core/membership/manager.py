@@ -307,7 +307,8 @@ class Manager:
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
         self._on_storage_heard(now, event.role)
-        self._health.on_registered(now, number, same_incarnation=known is not None and known.incarnation == incarnation)
+        disks = self._moves.drains.only_told(number, event.disks)
+        self._health.on_registered(now, number, disks, same_incarnation=known is not None and known.incarnation == incarnation)
         if node != known:
             self._bytes += more
             self._ledger.set_counters(node=max(self._state.counters.node, number))
@@ -323,7 +324,10 @@ class Manager:
         begun = self._state.generations
         remembered = tuple(TargetGeneration(target, begun[target]) for target in own if target in begun)
         config = self._config
-        return RegistrationAck(number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born, remembered)
+        return RegistrationAck(
+            number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born, remembered,
+            self._moves.drains.paths_of(number),
+        )  # fmt: skip
 
     def _begin_generations(self, number: NodeId, event: RegisterNode) -> None:
         """Targets whose directories are the newest there are go on in the generation that this start has written there.
@@ -345,6 +349,8 @@ class Manager:
             return [Respond(token, refusal.rejection)]
         self._on_storage_heard(now, node.role)
         self.security.on_heartbeat(node.id, heartbeat.security_version)
+        if any(disk.is_drained for disk in heartbeat.disks):
+            heartbeat = msgspec.structs.replace(heartbeat, disks=self._moves.drains.only_told(node.id, heartbeat.disks))
         own = self._targets_by_node.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
         granted, changed = self._health.on_heartbeat(now, heartbeat, versions)
@@ -359,6 +365,9 @@ class Manager:
                 self._make_first_table(now)
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
+        elif not self._state.tables:
+            with contextlib.suppress(RequestRejected):
+                self._make_first_table(now)
         if granted:
             for report in heartbeat.targets:
                 if report.state is LocalState.UPTODATE and report.target in own:
@@ -381,6 +390,7 @@ class Manager:
             retired=tuple(report.target for report in heartbeat.targets if self._is_retired(report.target, node.id)),
             security_version=self.security.version,
             cluster_ms=self.security.now_ms(now),
+            drained_disks=self._moves.drains.paths_of(node.id),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
 
@@ -508,6 +518,10 @@ class Manager:
         for table in self._state.tables.values():
             if table.replicas == replicas:
                 return table
+        if any(not self._health.has_told(node.id) for node in self._storage_nodes()):
+            raise RequestRejected(
+                Code.BUSY, "chains are made when all storage nodes have told this manager which disks they have"
+            )
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
         if self._state.tables:
             # They have all been here; some of them may have been removed since.
@@ -523,8 +537,12 @@ class Manager:
         return self._make_table(now, replicas)
 
     def _make_first_table(self, now: int) -> None:
-        """As soon as all storage nodes the cluster is made for are here at once."""
-        if not self._state.tables and len(self._storage_nodes()) >= self._config.storage_nodes:
+        """As soon as all storage nodes the cluster is made for are here at once, and have told which disks they have: after
+        another manager has taken over, in their next heartbeats."""
+        if self._state.tables:
+            return
+        nodes = self._storage_nodes()
+        if len(nodes) >= self._config.storage_nodes and all(self._health.has_told(node.id) for node in nodes):
             self._make_table(now, self._config.replicas)
 
     def _make_table(self, now: int, replicas: int) -> ChainTable:
@@ -534,11 +552,12 @@ class Manager:
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
-            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes])
+            sizes = [self._moves.drains.total_bytes(node.id) for node in nodes]
+            places = place(len(nodes), per_node, replicas, number, [node.domain for node in nodes], sizes)
         except ValueError as problem:
             raise RequestRejected(Code.INVALID, str(problem)) from None
         chains = []
-        # Nodes of a small domain may have got more than the others.
+        # Nodes of a small domain, or with large disks, may have got more than the others.
         per_node = max([per_node, *(ordinal + 1 for members in places for _, ordinal in members)])
         for index, members in enumerate(places):
             slots = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -17,6 +16,7 @@ from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.moves import ChainEditor, Moves
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.chain import Chain, PublicState, Slot
+from fs3.model.cluster import DiskSpace
 from fs3.model.moves import (
     Departing,
     Move,
@@ -65,6 +65,10 @@ class MoveRequests:
                 return self._drain_targets(now, request)
             case MoveAction.UNDRAIN_TARGETS:
                 return self._undrain_targets(request)
+            case MoveAction.DRAIN_DISK:
+                return self._drain_disk(now, request)
+            case MoveAction.UNDRAIN_DISK:
+                return self._undrain_disk(request)
 
     def set(self, request: SetMoves) -> MoveOverview:
         """Change how targets move."""
@@ -119,6 +123,8 @@ class MoveRequests:
     def _why_not(self, now: int, node: Node) -> str:
         if node.id in self._state.departing:
             return "it is to hold nothing"
+        if self._moves.drains.has_no_disk(node.id):
+            return "all its disks are drained"
         return "the last target that it was given did not come up" if self._health.is_alive(now, node.id) else "it is not alive"
 
     def _check_places(self, now: int, departing: Departing) -> list[MoveChoice]:
@@ -157,20 +163,66 @@ class MoveRequests:
                 raise RequestRejected(
                     Code.BUSY, f"target {move.leaver} of chain {number} is moving: target {target} may when that is over"
                 )
-            # What is planned and not begun of this chain gives way to it.
-            chain = self._state.chains[number]
-            members = tuple((slot.target, slot.node) for slot in chain.slots)
-            load = replace(balance.chains[number], members=members)
-            destination = balance.choose(load, node.id)
-            if destination is None:
-                balance.unplaced.append(load)
-            else:
-                choices.append(balance.take(load, target, node.id, destination))
+            choice = self._moves.plan_target(balance, number, target, node.id)
+            if choice is not None:
+                choices.append(choice)
         self._check_unplaced(balance, node.id, choices)
         if request.is_dry_run:
             return self.describe(choices, MoveReason.DRAIN)
         for choice in choices:
             self._ledger.set_move(choice.chain, Move(choice.chain, choice.leaver, choice.destination, MoveReason.DRAIN))
+        return self.describe()
+
+    def _drain_disk(self, now: int, request: PlanMoves) -> MoveOverview:
+        """All targets on one disk of a node go elsewhere, and it is given none any more."""
+        node = self._storage_node(request.node)
+        drains = self._moves.drains
+        if request.disk in drains.paths_of(node.id):
+            return self.describe()
+        disk = self._find_disk(node, request.disk)
+        own = self._editor.targets_of(node.id)
+        balance = self._moves.measure(now)
+        choices: list[MoveChoice] = []
+        for target in sorted(set(disk.targets) & own.keys()):
+            move = self._state.moves.get(own[target])
+            if move is None or move.leaver != target:
+                choice = self._moves.plan_target(balance, own[target], target, node.id)
+                if choice is not None:
+                    choices.append(choice)
+        self._check_unplaced(balance, node.id, choices)
+        if request.is_dry_run:
+            return self.describe(choices, MoveReason.DRAIN)
+        drains.add(node.id, disk.path)
+        return self.describe()
+
+    def _find_disk(self, node: Node, path: str) -> DiskSpace:
+        disks = self._health.disks(node.id)
+        if not disks:
+            raise RequestRejected(Code.BUSY, f"node {node.name!r} has not said yet which disks it has")
+        disk = next((disk for disk in disks if disk.path == path), None)
+        if disk is None:
+            has = ", ".join(disk.path for disk in disks)
+            raise RequestRejected(Code.NOT_FOUND, f"node {node.name!r} has no disk {path!r}; its disks are {has}")
+        if self._editor.targets_of(node.id) and not any(disk.targets for disk in disks):
+            runs = self._health.release(node.id)
+            software = f", it runs fs3 {runs.software}" if runs is not None and runs.software else ""
+            told = f"node {node.name!r} does not say which targets are on its disks{software}: drain them by --target"
+            raise RequestRejected(Code.UNSUPPORTED, told)
+        return disk
+
+    def _undrain_disk(self, request: PlanMoves) -> MoveOverview:
+        node = self._storage_node(request.node)
+        drains = self._moves.drains
+        paths = drains.paths_of(node.id)
+        if request.disk not in paths:
+            has = f"; drained are {', '.join(paths)}" if paths else ""
+            raise RequestRejected(Code.INVALID, f"disk {request.disk!r} of node {node.name!r} is not being drained{has}")
+        stays = {target for disk in drains.disks_of(node.id) if disk.path == request.disk for target in disk.targets}
+        for move in list(self._state.moves.values()):
+            if not move.joiner and move.leaver in stays and not request.is_dry_run:
+                self._moves.drop(move.chain)
+        if not request.is_dry_run:
+            drains.take_back(node.id, request.disk)
         return self.describe()
 
     def _undrain_targets(self, request: PlanMoves) -> MoveOverview:
@@ -320,7 +372,9 @@ class MoveRequests:
         waiting = sum(self._moves.waits_for_others(move) for move in state.moves.values())
         if waiting:
             notes.append(f"{waiting} moves wait for other targets of their chains to serve again, so that no replica is missing")
-        return MoveOverview(state.move_settings, tuple(told), tuple(state.departing.values()), self._shares(), tuple(notes))
+        drains = self._moves.drains.describe({node: self._editor.targets_of(node) for node in state.drained_disks})
+        departing = tuple(state.departing.values())
+        return MoveOverview(state.move_settings, tuple(told), departing, self._shares(), tuple(notes), drains)
 
     def _name(self, node: int) -> str:
         return next((each.name for each in self._state.nodes.values() if each.id == node), str(node))

@@ -18,7 +18,8 @@ whose disk does not work or is full, is given up, and another node is chosen; wi
 (`move_backoff`).
 
 Why something moves is stored apart from the moves: a node that is to hold nothing (`Departing`) gets moves for what it has, again
-and again, until it has nothing. Everything is a row of the manager's store, so the next manager goes on.
+and again, until it has nothing; so does one of its disks (`disk_drains`). Everything is a row of the manager's store, so the next
+manager goes on.
 
 Limits: one move of each chain at a time, and `MoveSettings.per_node` from and to each node. How fast bytes travel is the business
 of the storage nodes, which bring targets up to date beside what clients ask for.
@@ -37,6 +38,7 @@ from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.limits import repair_retry_max_ns
 from fs3.base.units import MIB, SECOND
 from fs3.core.membership.balance import Balance, ChainLoad, MoveChoice, NodeLoad
+from fs3.core.membership.disk_drains import DiskDrains
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.move_backoff import MoveBackoff
@@ -93,6 +95,7 @@ class Moves:
         self._state = ledger.state
         self._health = health
         self._editor = editor
+        self.drains = DiskDrains(ledger, health)
         self._silent_since: dict[NodeId, int] = {}
         """Storage nodes that are not alive, and since when this manager knows."""
         self._offline_since: dict[TargetId, int] = {}
@@ -115,7 +118,7 @@ class Moves:
         """Begin, go on with and finish what can be."""
         self._note_silence(now)
         state = self._state
-        if not (state.moves or state.departing):
+        if not (state.moves or state.departing or state.drained_disks):
             return
         self._balance = None
         for number in [number for number in self._damage if number not in state.moves]:
@@ -316,6 +319,7 @@ class Moves:
             and node not in self._state.departing
             and self._health.is_alive(now, node)
             and not self._backoff.rests(now, node)
+            and not self.drains.has_no_disk(node)
         )
 
     def _is_hopeless(self, now: int, joiner: Slot) -> bool:
@@ -374,7 +378,8 @@ class Moves:
             for chain in self._editor.targets_of(node).values()
             if chain not in state.moves and (chain not in self.unplaced or now >= self._plan_at)
         }
-        if not waiting:
+        on_disks = self._waiting_on_disks(now)
+        if not waiting and not on_disks:
             return
         self._plan_at = now + plan_again_ns
         self.unplaced.clear()
@@ -384,6 +389,38 @@ class Moves:
             for choice in self.plan_departure(balance, departing):
                 if choice.chain not in state.moves:
                     self._ledger.set_move(choice.chain, Move(choice.chain, choice.leaver, choice.destination, departing.reason))
+        for target, chain, node in on_disks:
+            if chain not in state.moves:
+                destined = self.plan_target(balance, chain, target, node)
+                if destined is None:
+                    self.unplaced[chain] = node
+                else:
+                    self._ledger.set_move(chain, Move(chain, target, destined.destination, MoveReason.DRAIN))
+
+    def _waiting_on_disks(self, now: int) -> list[tuple[TargetId, ChainId, NodeId]]:
+        """Targets on disks that are to hold nothing, of chains of which nothing moves. A node that is to hold nothing has its own
+        moves."""
+        state = self._state
+        return [
+            (target, number, node)
+            for node in state.drained_disks
+            if node not in state.departing
+            for target in sorted(self.drains.targets_of(node))
+            if (number := self._editor.targets_of(node).get(target)) is not None
+            and number not in state.moves
+            and (number not in self.unplaced or now >= self._plan_at)
+        ]
+
+    def plan_target(self, balance: Balance, number: ChainId, target: TargetId, source: NodeId) -> MoveChoice | None:
+        """Where one target should go; None: no node can take it, and it is `balance.unplaced`. What is planned and not begun of
+        its chain gives way to it."""
+        members = tuple((slot.target, slot.node) for slot in self._state.chains[number].slots)
+        chain = replace(balance.chains[number], members=members)
+        destination = balance.choose(chain, source)
+        if destination is None:
+            balance.unplaced.append(chain)
+            return None
+        return balance.take(chain, target, source, destination)
 
     def plan_departure(self, balance: Balance, departing: Departing) -> list[MoveChoice]:
         """Where everything that a node has should go; what no node can take is `unplaced`."""
@@ -416,6 +453,7 @@ class Moves:
         for retired in list(self._state.retired.values()):
             if retired.node == node.id:
                 self._ledger.set_retired(retired.target, None)
+        self.drains.forget(node.id)
         self._silent_since.pop(node.id, None)
         self._backoff.forget(node.id)
         self._editor.remove_node(node, RemovedNode(node.name, node.id, was_forgotten))
@@ -428,9 +466,10 @@ class Moves:
         return max((report.used_bytes for report in reports if report is not None), default=0)
 
     def capacity_of(self, node: NodeId) -> int:
-        """Bytes that the targets of a node could have; 0: it has said nothing yet."""
-        free = sum(disk.free_bytes for disk in self._health.disks(node))
-        return free + self.used_by(node) if free else 0
+        """Bytes that the targets of a node could have, but for disks that are to hold nothing; 0: it has said nothing yet."""
+        free, leaving = self.drains.free_bytes(node), self.drains.targets_of(node)
+        stays = sum(report.used_bytes for report in self._health.reports(node) if report.target not in leaving)
+        return free + stays if free else 0
 
     def used_by(self, node: NodeId) -> int:
         """Bytes of the targets of a node, as it has reported them."""

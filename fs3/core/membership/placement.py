@@ -4,8 +4,8 @@ A table over n nodes with k targets each and r replicas has n*k//r chains. What 
 
 - no two targets of a chain are on one node, and a target is in at most one chain;
 - no two targets of a chain are in one failure domain, as long as there are enough of them (`domain_groups`);
-- nodes are used equally, to one target, where domains allow it: one that is smaller than the others gets its share of every
-  chain all the same, so its nodes get more targets;
+- nodes are used in proportion to the sizes of their disks, to one target, or equally where those are alike or not known, as far
+  as domains allow it: one that is smaller than the others gets its share of every chain all the same, so its nodes get more;
 - a node is at each position of its chains (head, ..., tail) equally often, to one chain;
 - pairs of nodes share chains as evenly as the search below can make it: what a lost node held is then read back from all the
   others, and no single neighbour carries the recovery.
@@ -25,6 +25,7 @@ from fs3.base.limits import replicas_max
 from fs3.base.prng import Prng
 from fs3.core.membership.cyclic_placement import choose_shifted
 from fs3.core.membership.domains import Apart, choose_apart, domain_groups, groups_alike
+from fs3.core.membership.weighted_placement import choose_weighted, complete_sizes
 from fs3.model.domain import Domain
 
 _CANDIDATES = 64
@@ -41,12 +42,12 @@ class TargetPosition(NamedTuple):
 
 
 def place(
-    nodes: int, targets_per_node: int, replicas: int, seed: int, domains: Sequence[Domain] = ()
+    nodes: int, targets_per_node: int, replicas: int, seed: int, domains: Sequence[Domain] = (), sizes: Sequence[int] = ()
 ) -> list[tuple[TargetPosition, ...]]:
     """The chains of a table, in chain order (head first). ValueError naming what cannot be met.
 
-    `domains`: of the nodes, in their order; empty when nothing is known of them. At most r - 1 targets are left over when n*k is
-    not a multiple of r.
+    `domains`, `sizes`: of the nodes, in their order; empty when nothing is known of them. Sizes are in bytes, 0 where one is not
+    known. `targets_per_node`: what a node of mean size gets. At most r - 1 targets are left over when n*k is not a multiple of r.
     """
     if nodes < 1:
         raise ValueError("a chain table needs at least one storage node")
@@ -58,13 +59,21 @@ def place(
         raise ValueError(f"{replicas} replicas need {replicas} storage nodes, there are {nodes}: two replicas never share a node")
     prng = Prng(seed)
     chains: list[list[int]] = []
-    if any(str(domain) for domain in domains):
+    known = complete_sizes(sizes or [0] * nodes)
+    has_domains = any(str(domain) for domain in domains)
+    groups = domain_groups(domains, replicas) if has_domains else list(range(nodes))
+    is_uneven = has_domains and not groups_alike(domains, replicas)
+    if len(set(known)) > 1 or (nodes > _CANDIDATES and is_uneven):
+        count = nodes * targets_per_node // replicas
+        chains = choose_weighted(known, groups, domains if has_domains else (), count, replicas, prng)
+        _even_out(chains, nodes, prng, Apart(domains, groups) if has_domains else None)
+    elif has_domains:
         left = targets_per_node
         if nodes > _CANDIDATES and (alike := groups_alike(domains, replicas)):
             chains = choose_shifted(nodes, targets_per_node // replicas, replicas, prng, alike)
             left = targets_per_node % replicas
         chains += choose_apart(domains, left, replicas, prng)
-        _even_out(chains, nodes, prng, Apart(domains, domain_groups(domains, replicas)))
+        _even_out(chains, nodes, prng, Apart(domains, groups))
     else:
         if nodes > _CANDIDATES:
             # A greedy choice over so many nodes takes seconds; it makes what shifts leave over.

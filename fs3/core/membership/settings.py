@@ -88,7 +88,7 @@ _ALL = (
     # --- of the manager ---
     Setting("cluster.storage_nodes", 3, 1, nodes_max, "The default chain table is made when so many storage nodes are here."),
     Setting("cluster.replicas", 3, 1, replicas_max, "Copies of every chunk, in chain tables that are made from now on."),
-    Setting("cluster.targets_per_node", 4, 1, targets_per_node_max, "Targets each new chain table gets on each node."),
+    Setting("cluster.targets_per_node", 4, 1, targets_per_node_max, "Targets each new chain table gets on a node of mean size."),
     Setting(
         "mgmtd.lease_ms", lease_ns // MILLISECOND, 500, 600_000,
         "How long a node may serve after a heartbeat. A node that dies is replaced once it has run out.", online=False,

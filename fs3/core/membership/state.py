@@ -12,7 +12,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.machine import JoinToken, Machine
-from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
+from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
@@ -90,6 +90,7 @@ class State(msgspec.Struct):
     security: SecurityRow = SecurityRow()
     users: dict[str, Account] = {}
     node_keys: dict[str, NodeKey] = {}
+    drained_disks: dict[NodeId, DrainedDisks] = {}
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -125,6 +126,7 @@ class State(msgspec.Struct):
             self.security = rows.security
         _update(self.users, rows.users)
         _update(self.node_keys, rows.node_keys)
+        _update(self.drained_disks, rows.drained_disks)
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -170,3 +172,4 @@ class Rows(msgspec.Struct, frozen=True):
     """None: as it was."""
     users: tuple[tuple[str, Account | None], ...] = ()
     node_keys: tuple[tuple[str, NodeKey | None], ...] = ()
+    drained_disks: tuple[tuple[NodeId, DrainedDisks | None], ...] = ()

@@ -33,6 +33,7 @@ from fs3.drivers.os.space_reserve import SpaceReserve
 from fs3.model.cluster import DiskSpace
 from fs3.model.generation import GENERATION_TOKEN_BYTES, Generation
 from fs3.ports.disks import TargetNote
+from fs3.runtime import durable_files
 from fs3.runtime.durable_files import NO_ROOM, directory_identity, measure_space, sync_directory
 from fs3.runtime.worker_threads import WorkerThreads
 
@@ -96,6 +97,8 @@ class DataDirectories:
         self._foreign: dict[TargetId, str] = {}
         self._failed_disks: dict[Path, str] = {}
         """Disks that do not work, and why."""
+        self._drained: frozenset[str] = frozenset()
+        """Disks on which no target is made."""
         self._reserves = {Path(path): SpaceReserve(Path(path)) for path in paths}
         for path in map(Path, paths):
             try:
@@ -173,7 +176,7 @@ class DataDirectories:
         return found
 
     def make(self, target: TargetId, *, whole: bool) -> None:
-        """See `Disks.make`. On the disk that has the most room for each of its targets."""
+        """See `Disks.make`. On the disk that has the most room for each of its targets; see `leave_unused`."""
         if target in self._homes:
             raise error(Code.EXISTS, f"target {target} is here already", str(self._homes[target]))
         self._known_targets.add(target)
@@ -182,7 +185,9 @@ class DataDirectories:
             if target not in identity.targets:
                 identity.targets.append(target)
         self._save_all()
-        path = max(self._identities, key=lambda path: _total_bytes(path) // (1 + self._count(path)))
+        unused = {path for paths in self._by_device().values() if str(paths[0]) in self._drained for path in paths}
+        usable = [path for path in self._identities if path not in unused] or self._identities
+        path = max(usable, key=lambda path: _total_bytes(path) // (1 + self._count(path)))
         home = path / "targets" / str(target)
         note = TargetNote(whole=whole)
         fresh = path / "targets" / f".new-{target}"
@@ -300,7 +305,27 @@ class DataDirectories:
 
     def measure_space(self) -> list[DiskSpace]:
         """See `Disks.measure_space`."""
-        return measure_space(self._identities)
+        on_device = {
+            device: tuple(target for target in self.targets() if self._homes[target].parent.parent in paths)
+            for device, paths in self._by_device().items()
+        }
+        return [
+            msgspec.structs.replace(disk, targets=on_device.get(disk.device, ()), is_drained=disk.path in self._drained)
+            for disk in measure_space(self._identities)
+        ]
+
+    def leave_unused(self, paths: Sequence[str]) -> bool:
+        """See `Disks.leave_unused`."""
+        before, self._drained = self._drained, frozenset(paths)
+        return self._drained != before
+
+    def _by_device(self) -> dict[int, list[Path]]:
+        """The directories of each file system that answers, in their order: together they are one disk."""
+        found: dict[int, list[Path]] = {}
+        for path in self._identities:
+            with suppress(OSError):
+                found.setdefault(durable_files.device_of(path), []).append(path)
+        return found
 
     # --- disks that do not work --------------------------------------------------------------------------------------
 

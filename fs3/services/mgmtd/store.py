@@ -11,6 +11,7 @@
     mgmtd/generation/<target>  Generation      the newest start of a target
     mgmtd/move/<chain>       Move
     mgmtd/departing/<node>   Departing
+    mgmtd/drained_disks/<node>  DrainedDisks
     mgmtd/retired/<target>   RetiredTarget
     mgmtd/removed/<name>     RemovedNode
     mgmtd/moves              MoveSettings
@@ -49,7 +50,7 @@ from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinToken, Machine
-from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
+from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 from fs3.model.security import Account, NodeKey, SecurityRow
 from fs3.model.settings import SettingsVersion
@@ -69,6 +70,7 @@ _BORN = _PREFIX + b"born/"
 _GENERATION = _PREFIX + b"generation/"
 _MOVE = _PREFIX + b"move/"
 _DEPARTING = _PREFIX + b"departing/"
+_DRAINED_DISKS = _PREFIX + b"drained_disks/"
 _RETIRED = _PREFIX + b"retired/"
 _REMOVED = _PREFIX + b"removed/"
 _MOVE_SETTINGS = _PREFIX + b"moves"
@@ -219,6 +221,7 @@ def _save_moves(txn: Txn, rows: Rows) -> None:
         txn.delete(_numbered(_NODE, gone))
     changes: list[tuple[bytes, Any]] = [(_numbered(_MOVE, chain), move) for chain, move in rows.moves]
     changes += [(_numbered(_DEPARTING, node), departing) for node, departing in rows.departing]
+    changes += [(_numbered(_DRAINED_DISKS, node), drained) for node, drained in rows.drained_disks]
     changes += [(_numbered(_RETIRED, target), retired) for target, retired in rows.retired]
     changes += [(_REMOVED + name.encode(), removed) for name, removed in rows.removed]
     for key, record in changes:
@@ -343,6 +346,7 @@ async def _load(txn: ReadTxn) -> State | None:
         born={TargetId(_number_of(key)) for key, _ in await _scan(txn, _BORN)},
         moves={move.chain: move for move in await _rows(txn, _MOVE, Move)},
         departing={departing.node: departing for departing in await _rows(txn, _DEPARTING, Departing)},
+        drained_disks={drained.node: drained for drained in await _rows(txn, _DRAINED_DISKS, DrainedDisks)},
         retired={retired.target: retired for retired in await _rows(txn, _RETIRED, RetiredTarget)},
         removed={removed.name: removed for removed in await _rows(txn, _REMOVED, RemovedNode)},
         move_settings=MoveSettings() if settings is None else _decode(MoveSettings, _MOVE_SETTINGS, settings),

@@ -460,6 +460,11 @@ class StorageService:
         """See `MemberOwner`."""
         self._keeper.on_retired(targets)
 
+    def on_drained_disks(self, paths: Sequence[str]) -> None:
+        """See `MemberOwner`."""
+        if self._disks.leave_unused(paths):
+            self.on_target_changed()  # the manager waits for that
+
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""
         for request in requests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from fs3.base.ids import ChainId, ChunkId
+from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.status import Code
 from fs3.core.membership.state import State
 from fs3.core.meta import keys, rows
@@ -46,11 +46,30 @@ def explain_not_serving(routing: Routing) -> str:
     return "" if routing.chains else "there are no chains"
 
 
-def explain_not_moved(state: State, replicas: int) -> str:
-    """ "" when nothing moves, every chain has so many targets, and what is to go elsewhere and did not has no other place."""
-    takers = {
+def explain_not_emptied(state: State, cluster: Cluster) -> str:
+    """ "" when disks that are to hold nothing have no target that another node could take."""
+    takers = _takers(state)
+    for drained in state.drained_disks.values():
+        disks = cluster.disks[state.nodes[drained.node].name]
+        there = {target for path in drained.paths for target in disks.targets_on(path)}
+        for chain in state.chains.values():
+            here = {slot.node for slot in chain.slots}
+            stays = [slot.target for slot in chain.slots if slot.node == drained.node and slot.target in there]
+            if stays and takers - here:
+                return f"target {stays[0]} of chain {chain.id} is on {', '.join(drained.paths)} of node {drained.node}"
+    return ""
+
+
+def _takers(state: State) -> set[NodeId]:
+    """Nodes that may be given targets."""
+    return {
         node.id for node in state.nodes.values() if node.role is Role.STORAGE and node.alive and node.id not in state.departing
     }
+
+
+def explain_not_moved(state: State, replicas: int) -> str:
+    """ "" when nothing moves, every chain has so many targets, and what is to go elsewhere and did not has no other place."""
+    takers = _takers(state)
     for move in state.moves.values():
         if move.joiner or takers - {slot.node for slot in state.chains[move.chain].slots}:
             return f"target {move.leaver} of chain {move.chain} is to be on node {move.destination}: joiner {move.joiner}"

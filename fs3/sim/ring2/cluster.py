@@ -38,7 +38,7 @@ from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 from fs3.sim.ring2.authority import Authority, HostSecurity
 from fs3.sim.ring2.clock import SimClock, draw_clock
-from fs3.sim.ring2.disk import OnCommit, SimDisk, SimDisks
+from fs3.sim.ring2.disk import DISK_PATHS, OnCommit, SimDisk, SimDisks
 from fs3.sim.ring2.kv import SimKVEngine
 from fs3.sim.ring2.last_release import LastRelease, MixedTransport, OldKV
 from fs3.sim.ring2.loop import SimLoop, SimProcess, SimTask
@@ -254,6 +254,8 @@ class Cluster:
         self._add_host(name, self._start_storage_service)
         disk = SimDisk(self.loop, Prng(self.prng.next()), self.swarm.disk) if disks is None else disks.disk
         self.disks[name] = disks or SimDisks(name, disk, self._on_commit)
+        if disks is None and self.swarm.operator_steps and not int(name.rpartition("-")[2]) % 2:
+            self.disks[name].split(DISK_PATHS)  # every other node has several, which the operator drains
         return self.hosts[name]
 
     async def load_state(self) -> State | None:

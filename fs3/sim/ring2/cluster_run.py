@@ -241,7 +241,7 @@ class ClusterRun:
             state = await self.cluster.load_state()
             assert state is not None
             trouble = checks.explain_not_moved(state, self.swarm.replicas) or self._explain_not_healed()
-            trouble = trouble or checks.explain_leftovers(state, self.cluster)
+            trouble = trouble or checks.explain_not_emptied(state, self.cluster) or checks.explain_leftovers(state, self.cluster)
             if not trouble:
                 self.story.say("world", "moved")
                 return True

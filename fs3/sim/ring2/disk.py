@@ -16,7 +16,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import GIB, SECOND
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore, MemoryPrewritten
 from fs3.drivers.memory.chunk_versions import MemoryChunk
@@ -40,6 +40,12 @@ class DiskOptions:
     cold_chance: int
     """Of a read, to need the disk."""
 
+
+DISK_BYTES = 64 * GIB
+"""Of each of several disks."""
+
+DISK_PATHS = ("/disk/a", "/disk/b")
+"""Of a node with several disks."""
 
 OnCommit = Callable[[TargetId, ChunkId, int, Tag], None]
 """Told of every commit: (target, chunk, version, tag)."""
@@ -230,6 +236,11 @@ class SimDisks:
         self._copies = 0
         self._place = name
         self._tokens = 0
+        self.paths: tuple[str, ...] = ()
+        """Of several disks; none: there is one, of which nothing is told."""
+        self._homes: dict[TargetId, str] = {}
+        """On which of them each target is."""
+        self._drained: frozenset[str] = frozenset()
 
     @property
     def directory(self) -> str:
@@ -251,6 +262,7 @@ class SimDisks:
 
     def next_incarnation(self) -> int:
         """See `Disks.next_incarnation`."""
+        self._drained = frozenset()  # a process that begins has not been told
         if self._is_new:
             return 0
         self._boots += 1
@@ -282,6 +294,9 @@ class SimDisks:
     def make(self, target: TargetId, *, whole: bool) -> None:
         """See `Disks.make`."""
         self._lost.pop(target, None)
+        if self.paths:
+            usable = [path for path in self.paths if path not in self._drained] or self.paths
+            self._homes[target] = min(usable, key=lambda path: len(self.targets_on(path)))
         self.stores[target] = self._new_store(target)
         self._notes[target] = TargetNote(whole=whole)
 
@@ -321,8 +336,37 @@ class SimDisks:
         return self._tokens.to_bytes(8, "big")
 
     def measure_space(self) -> list[DiskSpace]:
-        """See `Disks.measure_space`: nothing is known."""
-        return []
+        """See `Disks.measure_space`: nothing is known unless there are several disks (`split`)."""
+        return [
+            DiskSpace(path, DISK_BYTES, DISK_BYTES, 1 + index, self.targets_on(path), path in self._drained)
+            for index, path in enumerate(self.paths)
+        ]
+
+    def leave_unused(self, paths: Sequence[str]) -> bool:
+        """See `Disks.leave_unused`."""
+        before, self._drained = self._drained, frozenset(paths)
+        return self._drained != before
+
+    def split(self, paths: tuple[str, ...]) -> None:
+        """What is here is on so many disks, by turns."""
+        self.paths = paths
+        self._homes = {target: paths[index % len(paths)] for index, target in enumerate(sorted(self.stores))}
+
+    def home_of(self, target: TargetId) -> str:
+        """The disk that a target is on, of several."""
+        return self._homes[target]
+
+    def targets_on(self, path: str) -> tuple[TargetId, ...]:
+        """What is on one of several disks."""
+        return tuple(sorted(target for target in self.stores if self._homes.get(target) == path))
+
+    def pull(self, path: str) -> None:
+        """The operator takes one of several disks out, while the process is down."""
+        for target in self.targets_on(path):
+            del self.stores[target]
+            self._notes.pop(target, None)
+            self._lost[target] = f"target {target} was on {path}"
+        self.paths = tuple(each for each in self.paths if each != path)
 
     async def open_store(self, target: TargetId) -> SimChunkStore:
         """The store factory."""

@@ -9,6 +9,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.chain import Chain, PublicState
 from fs3.model.moves import MoveAction, MoveOverview, PlanMoves
+from fs3.sim.ring2.disk import DISK_PATHS
 from fs3.sim.ring2.scene_cluster import SceneCluster
 
 MOVING_STORAGES = 6
@@ -134,6 +135,50 @@ async def a_good_copy_is_away_while_it_moves(stage: SceneCluster) -> str:
     return "" if found == b"before" else f"{found!r} is read"
 
 
+async def a_drained_disk_is_taken_out(stage: SceneCluster) -> str:
+    """A disk of each of two nodes is drained under writes. Once both are said to be empty the other node in the zone of the first
+    is drained, onto this one; then the two nodes are started again without their disks: no target was there."""
+    cluster = stage.cluster
+    failures: list[str] = []
+    for disks in cluster.disks.values():
+        disks.split(DISK_PATHS)
+    await asyncio.sleep(2)  # heartbeats tell it
+    over = asyncio.Event()
+    writing = asyncio.ensure_future(_write_on(stage, failures, over))
+    first, second, _ = stage.initial_order
+    filling = _neighbour(stage, first)
+    drained = {first: DISK_PATHS[0], second: DISK_PATHS[1]}
+    for name, path in drained.items():
+        await _plan(stage, PlanMoves(MoveAction.DRAIN_DISK, name, disk=path))
+    if not await _until(stage, lambda overview: all(disk.is_empty for disk in overview.drained_disks)):
+        failures.append("the disks are never empty")
+    for name, path in drained.items():
+        if there := cluster.disks[name].targets_on(path):
+            failures.append(f"{path} of {name} is said to be empty, and has targets {list(there)}")
+    await _plan(stage, PlanMoves(MoveAction.DRAIN, filling))
+    if not await _until(stage, lambda overview: _targets_of(stage, overview, filling) == 0):
+        failures.append(f"{filling} is never empty")
+    for name, path in drained.items():
+        await cluster.hosts[name].stop()
+        cluster.disks[name].pull(path)
+        if lost := cluster.disks[name].lost_targets():
+            failures.append(f"{path} of {name} was said to be empty, and had targets {sorted(lost)} when it was taken out")
+        cluster.hosts[name].start()
+    over.set()
+    last = await writing
+    found = await stage.read("client-2")
+    if found != last:
+        failures.append(f"{last!r} was written last, {found!r} is read")
+    return "; ".join(failures)
+
+
+def _neighbour(stage: SceneCluster, name: str) -> str:
+    """Another node in the same zone."""
+    nodes = stage.cluster.clients["client-3"].manager.routing.nodes.values()
+    zone = next(node.domain.zone for node in nodes if node.name == name)
+    return next(node.name for node in nodes if node.domain.zone == zone and node.name != name)
+
+
 async def _plan(stage: SceneCluster, plan: PlanMoves) -> MoveOverview:
     return await stage.call("client-3", lambda client: client.manager.plan_moves(plan))
 
@@ -192,4 +237,5 @@ MOVE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "moves_keep_zones_apart": moves_keep_zones_apart,
     "forget_the_last_copy": forget_the_last_copy,
     "a_good_copy_is_away_while_it_moves": a_good_copy_is_away_while_it_moves,
+    "a_drained_disk_is_taken_out": a_drained_disk_is_taken_out,
 }

@@ -10,7 +10,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.model.moves import MoveAction, PlanMoves, SetMoves
+from fs3.model.moves import DiskDrain, MoveAction, MoveOverview, PlanMoves, SetMoves
 from fs3.sim.ring2.cluster import Cluster, Host
 from fs3.sim.ring2.swarm import ClusterSwarm
 
@@ -34,6 +34,8 @@ class Operator:
         self._spares = [f"storage-{swarm.storages + number}" for number in range(1, swarm.spares + 1)]
         """That were not added yet."""
         self._drained: dict[str, None] = {}
+        self._drained_disks: dict[str, str] = {}
+        """Which disk of a node, at most one of the two that it has."""
         self._has_set = False
 
     def draw_times(self, within_ns: int) -> list[int]:
@@ -82,9 +84,33 @@ class Operator:
 
     async def _drain_target(self) -> None:
         host = self._pick_storage()
-        targets = [target for target, _ in sorted(self._cluster.disks[host.name].stores.items())]
+        disks = self._cluster.disks[host.name]
+        targets = [target for target, _ in sorted(disks.stores.items())]
         if targets:
-            await self._plan(PlanMoves(MoveAction.DRAIN_TARGETS, host.name, targets=(self._prng.pick(targets),)))
+            target = self._prng.pick(targets)
+            if disks.paths:
+                await self._drain_disk(host.name, disks.home_of(target))
+            else:
+                await self._plan(PlanMoves(MoveAction.DRAIN_TARGETS, host.name, targets=(target,)))
+
+    async def _drain_disk(self, name: str, path: str) -> None:
+        """One of two disks of a node is drained; when the other one is, that one is used again."""
+        other = self._drained_disks.pop(name, "")
+        if not other:
+            if await self._plan(PlanMoves(MoveAction.DRAIN_DISK, name, disk=path)):
+                self._drained_disks[name] = path
+            return
+        overview = await self._ask(f"is {other} of {name} empty", lambda manager: manager.list_moves())
+        disks = self._cluster.disks[name]
+        if overview is not None and any(disk.is_empty for disk in self._disks_of(overview, name)) and disks.targets_on(other):
+            self._cluster.story.fail("disks", f"{other} of {name} is said to be empty, and has targets {disks.targets_on(other)}")
+        if not await self._plan(PlanMoves(MoveAction.UNDRAIN_DISK, name, disk=other)):
+            self._drained_disks[name] = other
+
+    def _disks_of(self, overview: MoveOverview, name: str) -> list[DiskDrain]:
+        nodes = next(iter(self._cluster.clients.values())).manager.routing.nodes.values() if self._cluster.clients else ()
+        number = next((node.id for node in nodes if node.name == name), 0)
+        return [disk for disk in overview.drained_disks if disk.node == number]
 
     async def _undrain(self) -> None:
         if self._drained:
@@ -125,29 +151,28 @@ class Operator:
         return self._prng.pick(list(self._drained))
 
     async def _plan(self, plan: PlanMoves) -> bool:
-        words = " ".join(filter(None, (plan.action.name.lower(), plan.node, plan.other, *map(str, plan.targets))))
-        return await self._ask(words, lambda manager: manager.plan_moves(plan))
+        words = " ".join(filter(None, (plan.action.name.lower(), plan.node, plan.other, plan.disk, *map(str, plan.targets))))
+        return await self._ask(words, lambda manager: manager.plan_moves(plan)) is not None
 
     async def _set(self, settings: SetMoves) -> bool:
-        return await self._ask(str(settings), lambda manager: manager.set_moves(settings))
+        return await self._ask(str(settings), lambda manager: manager.set_moves(settings)) is not None
 
-    async def _ask(self, what: str, ask: Callable[[MgmtdClient], Coroutine[Any, Any, T]]) -> bool:
-        """Ask the manager, from where a client is. False when it is not done, as far as is known."""
+    async def _ask(self, what: str, ask: Callable[[MgmtdClient], Coroutine[Any, Any, T]]) -> T | None:
+        """Ask the manager, from where a client is. None when it is not done, as far as is known."""
         clients = [(self._cluster.hosts[name].process, client) for name, client in self._cluster.clients.items()]
         if not clients:
-            return False
+            return None
         process, client = self._prng.pick(clients)
         assert process is not None
 
-        async def attempt() -> str:
+        async def attempt() -> tuple[T | None, str]:
             try:
-                await ask(client.manager)
+                return await ask(client.manager), "done"
             except FS3Error as refusal:
-                return str(refusal)
-            return "done"
+                return None, str(refusal)
 
         task = self._cluster.loop.spawn(process, attempt())
         _, late = await asyncio.wait((task,), timeout=ANSWER_SECONDS)
-        answer = "no answer" if late else task.result()
-        self._cluster.story.say("operator", f"{what}: {answer}")
-        return answer == "done"
+        answer, said = (None, "no answer") if late else task.result()
+        self._cluster.story.say("operator", f"{what}: {said}")
+        return answer

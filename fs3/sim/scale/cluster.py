@@ -25,7 +25,7 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain, LocalState, PublicState
-from fs3.model.cluster import LeaveRequest, RoleConfig
+from fs3.model.cluster import DiskSpace, LeaveRequest, RoleConfig
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport
 from fs3.runtime.incarnation import GivenIncarnation
@@ -59,6 +59,8 @@ class ScaleOptions:
     resyncs_at_once: int = 4
     """Targets that one node brings up to date at the same time, as source."""
     seed: int = 1
+    disk_bytes: tuple[int, ...] = ()
+    """Sizes of the nodes' disks, by turns; none: nodes do not tell them."""
 
     @property
     def targets_per_node(self) -> int:
@@ -78,6 +80,18 @@ class CountingLinks:
         self.bytes_to[target] += size
         self.frames_to[target] += 1
         return LATENCY_NS + size * MICROSECOND // BYTES_PER_US
+
+
+class DiskOfNode(GivenIncarnation):
+    """An `IncarnationCounter` of a node with one disk."""
+
+    def __init__(self, starts: int, disk_bytes: int) -> None:
+        super().__init__(starts)
+        self._bytes = disk_bytes
+
+    def measure_space(self) -> Sequence[DiskSpace]:
+        """See `IncarnationCounter`."""
+        return (DiskSpace("/data", self._bytes, self._bytes),) if self._bytes else ()
 
 
 class ScaleProcess:
@@ -139,9 +153,9 @@ class ScaleNode(ScaleProcess):
     async def run(self) -> None:
         """Join the cluster."""
         mgmtd = await self.connect()
-        self.member = Member(
-            mgmtd, SimClock(self.cluster.loop), GivenIncarnation(self._starts), name=self.name, role=Role.STORAGE, owner=self
-        )
+        sizes, number = self.cluster.options.disk_bytes or (0,), int(self.name.rpartition("-")[2])
+        disk = DiskOfNode(self._starts, sizes[number % len(sizes)])
+        self.member = Member(mgmtd, SimClock(self.cluster.loop), disk, name=self.name, role=Role.STORAGE, owner=self)
         await self.member.register(mgmtd.cluster, [f"memory://{self.name}", f"tcp://{self.name}.example:8000"], "", 1)
         mgmtd.on_change(self._on_routing)
         self._on_routing(mgmtd.routing)
@@ -211,6 +225,9 @@ class ScaleNode(ScaleProcess):
 
     def on_heard(self, routing_version: int) -> None:
         """See `MemberOwner`."""
+
+    def on_drained_disks(self, paths: Sequence[str]) -> None:
+        """See `MemberOwner`: none is."""
 
     def on_retired(self, targets: Sequence[TargetId]) -> None:
         """See `MemberOwner`."""

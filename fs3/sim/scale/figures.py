@@ -73,6 +73,13 @@ class ScaleRun:
         self._measure_memory()
         return self.figures
 
+    def form(self) -> Routing:
+        """The first routing info that has chains; nothing more is measured."""
+        with open_loop(self.options.seed) as loop:
+            self._cluster = ScaleCluster(loop, self.options)
+            loop.run_until_complete(self._form())
+        return self._cluster.newest
+
     async def _run(self, restarts: int) -> None:
         await self._form()
         await self._rest()

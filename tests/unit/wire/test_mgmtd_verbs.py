@@ -53,6 +53,7 @@ from fs3.model.machine import (
 )
 from fs3.model.moves import (
     Departing,
+    DiskDrain,
     ListMoves,
     Move,
     MoveAction,
@@ -156,7 +157,7 @@ UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 TARGETS = (TargetId(5), TargetId(7))
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
-DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
+DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0, 7, (TargetId(3), TargetId(5)), is_drained=True))
 NAMESPACE = CacheNamespace(
     11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt", tenant="t"
 )
@@ -178,6 +179,7 @@ REQUESTS = [
         by_directory=True,
         domain=Domain("z1", "r7"),
         key_digest=b"D" * 32,
+        disks=DISKS,
     ),
     Heartbeat(
         NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no", security_version=5
@@ -190,6 +192,7 @@ REQUESTS = [
     SetConfig(Role.STORAGE, "a = 1", 7),
     PlanMoves(MoveAction.REPLACE, "storage-1", "storage-2", is_dry_run=True, accept_loss=True),
     PlanMoves(MoveAction.DRAIN_TARGETS, "storage-1", targets=(TargetId(3), TargetId(4))),
+    PlanMoves(MoveAction.DRAIN_DISK, "storage-1", disk="/more"),
     SetMoves(is_paused=False, per_node=3, forget_after_ns=90 * SECOND),
     ListMoves(),
     JoinCluster("fs3-0-0-0", "h2", b"K" * 32),
@@ -248,16 +251,20 @@ MOVES = MoveOverview(
     (Departing(NodeId(1), MoveReason.REPLACE, NodeId(2)),),
     (NodeShare(NodeId(1), 1 << 40, 1 << 42, 3, 1),),
     ("something to know",),
+    (DiskDrain(NodeId(1), "/more", 2, 1 << 40, is_known=True, is_empty=True), DiskDrain(NodeId(2), "/data")),
 )
 ANSWERS = [
-    RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
-    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),), 6, 70_000),
+    RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED, ("/more",)),
+    HeartbeatAck(
+        17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2, is_replaced=True),), (TargetId(7),), 6, 70_000, ("/more", "/old")
+    ),
     TableId(2),
     NAMESPACE,
     NAMESPACE,
     NAMESPACE,
     None,
     8,
+    MOVES,
     MOVES,
     MOVES,
     MOVES,

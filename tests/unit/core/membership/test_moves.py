@@ -90,7 +90,7 @@ class Fleet(Cluster):
                 state = LocalState.UPTODATE
             upkeep = UpkeepProgress(bad_blocks=int(node in self.damaged))
             reports.append(TargetReport(target, state, chain.version, *space, upkeep=upkeep))
-        ack = self.beat(node, reports, disks=(DiskSpace("/d", 1000 * GIB, 500 * GIB),))
+        ack = self.beat(node, reports, disks=self.disks_of(node))
         if isinstance(ack, Rejection):
             assert ack.code is Code.UNKNOWN_NODE
             self.alive.discard(node)
@@ -98,6 +98,14 @@ class Fleet(Cluster):
         assert isinstance(ack, HeartbeatAck)
         self.leaving.update((request.target, request.chain_version) for request in ack.leave)
         self.stores[node].difference_update(ack.retired)
+        self.on_drained_disks(node, ack.drained_disks)
+
+    def disks_of(self, node: int) -> tuple[DiskSpace, ...]:
+        """What a node tells of its disks."""
+        return (DiskSpace("/d", 1000 * GIB, 500 * GIB),)
+
+    def on_drained_disks(self, node: int, paths: tuple[str, ...]) -> None:
+        """What a node is told of them."""
 
     def _check(self) -> None:
         """No chain has two replicas on one node, and none has fewer that serve than it had while nobody died."""

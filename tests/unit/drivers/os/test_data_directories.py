@@ -189,6 +189,29 @@ def test_room_is_told_once_for_each_file_system(tmp_path):
     assert 0 < space.free_bytes < space.total_bytes
 
 
+def test_a_disk_that_is_left_unused_keeps_what_it_has_and_gets_nothing(tmp_path, monkeypatch):
+    """Two directories on one file system are one disk, by the path of the first."""
+    monkeypatch.setattr(durable_files, "device_of", lambda path: 7 if path.name == "c" else 3)
+    disks = directories(tmp_path, "a", "b", "c")
+    for target in range(1, 7):
+        disks.make(TargetId(target), whole=True)
+    first, second = disks.measure_space()
+    assert (first.path, second.path) == (str(tmp_path / "a"), str(tmp_path / "c"))
+    assert [len(first.targets), len(second.targets)] == [4, 2]
+    assert not first.is_drained
+    assert disks.leave_unused([first.path])
+    assert not disks.leave_unused([first.path]), "no news"
+    assert disks.measure_space()[0].is_drained
+    disks.make(TargetId(7), whole=True)
+    assert [disk.targets for disk in disks.measure_space()] == [first.targets, (*second.targets, 7)]
+    disks.leave_unused([first.path, second.path])
+    disks.make(TargetId(8), whole=True)
+    assert sum(len(disk.targets) for disk in disks.measure_space()) == 8, "there is no other disk"
+    disks.leave_unused([])
+    disks.make(TargetId(9), whole=True)
+    assert 9 in disks.measure_space()[0].targets
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"target": 9}, "belongs to target 9"), ({"cluster": "79" * 16}, "belongs to cluster 7979"), ({"format": 2}, "format 2")],
