@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class TestOverFabric(TransportTests):
     """Once the path is up, payloads of one byte and more are offered."""
 
     faults: dict[str, Any] = {}
+    bounds = ServerLimits()
     waits_for_path = True
 
     @pytest.fixture(autouse=True)
@@ -33,9 +35,9 @@ class TestOverFabric(TransportTests):
         self.lab: Any = FabricLab(tmp_path, **self.faults)
 
     def make(self, **options: Any) -> Transport:
-        if "server_calls_max" in options:
-            options["bounds"] = ServerLimits(calls_per_connection_max=options.pop("server_calls_max"))
-        return TcpTransport(OsClock(), paths=RdmaPaths(self.lab.host(bytes_min=1)), **options)
+        calls_max = options.pop("server_calls_max", self.bounds.calls_per_connection_max)
+        bounds = replace(self.bounds, calls_per_connection_max=calls_max)
+        return TcpTransport(OsClock(), paths=RdmaPaths(self.lab.host(bytes_min=1)), **{"bounds": bounds, **options})
 
     def endpoint(self, directory: Path) -> str:
         return "tcp://127.0.0.1:0"
