@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from fs3.api.byte_view import byte_view
 from fs3.api.io.device_memory import Spot, copier_for, device_memory, is_on_device
-from fs3.api.io.dma_buf import MappedMemory
 from fs3.base.errors import error
 from fs3.base.status import Code
 
@@ -21,7 +20,7 @@ class RegisteredBuffer:
     """Memory that is registered until it is released. Buffers of calls may be any parts of it; they need not be."""
 
     def __init__(self, buffer: Any) -> None:
-        """`buffer`: host memory, device memory with a CUDA array interface, or a `DmaBuf`, which cannot be closed meanwhile.
+        """`buffer`: host memory, device memory with a CUDA array interface, or a `DmaBuf`, which stays mapped, also when it is closed.
 
         Raises InvalidArgument for what has no bytes, or none that can be written to; FS3Error UNSUPPORTED for device memory when
         nothing here copies to it.
@@ -49,7 +48,7 @@ class RegisteredBuffer:
     def release(self) -> None:
         """The memory may go. Calls that use it must have ended. A second time does nothing."""
         view, self._view = self._view, None
-        if isinstance(view, memoryview | MappedMemory):
+        if isinstance(view, memoryview):
             view.release()
 
 

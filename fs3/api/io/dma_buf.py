@@ -26,11 +26,10 @@ _kernel: DmaBufKernel = LinuxDmaBufs()
 class DmaBuf:
     """A part of a dma-buf, as a buffer of calls that read and write; `buf[begin:end]` is a part of the part.
 
-    The descriptor that it was made of may be closed. The memory is mapped until `close`, the end of a `with` block, or until
-    nothing refers to it or a part of it any more. A forked child has the same memory.
+    The descriptor that it was made of may be closed. A forked child has the same memory.
     """
 
-    __slots__ = ("_begin", "_mapping", "nbytes")
+    __slots__ = ("_begin", "_shared", "nbytes", "readonly")
 
     def __init__(self, fd: int, nbytes: int | None = None, offset: int = 0) -> None:
         """`nbytes` of the dma-buf from `offset` on; None: all that follow.
@@ -38,13 +37,17 @@ class DmaBuf:
         Raises TypeError for what is no number; InvalidArgument for a descriptor that is not open or of no dma-buf, and for a
         part that is empty or not within it; FS3Error UNSUPPORTED (EOPNOTSUPP) when it cannot be mapped.
         """
-        self._mapping = _Mapping(_integer(fd, "fd"), None if nbytes is None else _integer(nbytes, "nbytes"), _integer(offset, "offset"))
+        count = None if nbytes is None else _integer(nbytes, "nbytes")
+        mapping = _Mapping(_integer(fd, "fd"), count, _integer(offset, "offset"))
+        self._shared = _Shared(mapping)
         self._begin = 0
-        self.nbytes: int = self._mapping.nbytes
+        self.nbytes: int = mapping.nbytes
         """How many bytes it has."""
+        self.readonly: bool = mapping.readonly
+        """The descriptor was opened for reading only."""
 
     def __repr__(self) -> str:
-        return f"<DmaBuf of {self.nbytes} bytes{', closed' if self._mapping.is_closed else ''}>"
+        return f"<DmaBuf of {self.nbytes} bytes{'' if self._shared.mapping else ', closed'}>"
 
     def __len__(self) -> int:
         return self.nbytes
@@ -56,9 +59,10 @@ class DmaBuf:
         if step != 1:
             raise ValueError(f"a part of a dma-buf has step 1, not {step}")
         found = object.__new__(DmaBuf)
-        found._mapping = self._mapping
+        found._shared = self._shared
         found._begin = self._begin + begin
         found.nbytes = max(0, end - begin)
+        found.readonly = self.readonly
         return found
 
     def __enter__(self) -> Self:
@@ -67,24 +71,30 @@ class DmaBuf:
     def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    @property
-    def readonly(self) -> bool:
-        """The descriptor was opened for reading only."""
-        return self._mapping.readonly
-
     def map(self) -> MappedMemory:
         """Its bytes in memory, which stay there as long as they are referred to. Raises ValueError after `close`, whose message
         goes on from the name of the argument."""
-        return MappedMemory(self._mapping, self._mapping.view(self._begin, self._begin + self.nbytes))
+        mapping = self._shared.mapping
+        if mapping is None:
+            raise ValueError("is a dma-buf that was closed")
+        return MappedMemory(mapping, mapping.view(self._begin, self._begin + self.nbytes))
 
     def close(self) -> None:
-        """Unmap it, and with it all parts; a second time does nothing. Raises BufferError while a call uses it, or it is
-        registered."""
-        self._mapping.close()
+        """No call takes it, or a part of it, any more. It is unmapped as soon as no call uses it and it is not registered."""
+        self._shared.mapping = None
+
+
+class _Shared:
+    """What a `DmaBuf` and its parts have until one of them is closed."""
+
+    __slots__ = ("mapping",)
+
+    def __init__(self, mapping: _Mapping) -> None:
+        self.mapping: _Mapping | None = mapping
 
 
 class _Mapping:
-    """The memory of one `DmaBuf` and its parts."""
+    """Memory of a dma-buf, for as long as it is referred to: an access that was begun is ended by the same descriptor."""
 
     def __init__(self, fd: int, nbytes: int | None, offset: int) -> None:
         try:
@@ -92,23 +102,16 @@ class _Mapping:
             self._fd = os.dup(fd)
         except OSError as problem:
             raise error(Code.INVALID, f"fd {fd} is no open file: {problem.strerror}") from None
-        self._close_fd = weakref.finalize(self, os.close, self._fd)
-        self._close_fd.atexit = False
+        closing = weakref.finalize(self, os.close, self._fd)
+        closing.atexit = False
         try:
             self.nbytes, self.readonly, self._skip, self._memory = _map(self._fd, fd, nbytes, offset)
         except BaseException:
-            self._close_fd()
+            closing()  # the error may refer to this object for long
             raise
-
-    @property
-    def is_closed(self) -> bool:
-        """There is nothing any more."""
-        return self._memory.closed
 
     def view(self, begin: int, end: int) -> memoryview:
         """Some of its bytes."""
-        if self._memory.closed:
-            raise ValueError("is a dma-buf that was closed")
         return memoryview(self._memory)[self._skip + begin : self._skip + end]
 
     def sync(self, flags: int) -> None:
@@ -118,14 +121,6 @@ class _Mapping:
         except OSError as problem:
             step = "ended" if flags & SYNC_END else "begun"
             raise error(Code.DISK, f"access to a dma-buf cannot be {step}: {problem.strerror}") from problem
-
-    def close(self) -> None:
-        """See `DmaBuf.close`."""
-        try:
-            self._memory.close()
-        except BufferError:
-            raise BufferError("a call uses the dma-buf, or it is registered") from None
-        self._close_fd()
 
 
 def _map(fd: int, name: int, nbytes: int | None, offset: int) -> tuple[int, bool, int, mmap.mmap]:
@@ -190,10 +185,6 @@ class MappedMemory:
     def readonly(self) -> bool:
         """It can only be read from."""
         return self.view.readonly
-
-    def release(self) -> None:
-        """It is not referred to any more."""
-        self.view.release()
 
 
 @contextmanager
