@@ -7,13 +7,14 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fs3.api.connect import connect
+from fs3.api.io.dma_buf import DmaBuf
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.ids import ClientId, file_chunk
 from fs3.base.status import Code
@@ -42,6 +43,7 @@ from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 from fs3.sim.conformance.transport_harness import pattern
+from tests.dma_bufs import FakeDmaBufs, RealDmaBufs, real_dma_buf_problem
 from tests.rdma.lab import DeviceLab, FabricLab, device_problem
 
 NODES = 3
@@ -238,13 +240,9 @@ def set_link(lab: Any, *, up: bool) -> None:
 
 
 async def test_pages_arrive_in_registered_memory(cluster: Cluster, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = lab.host()
-    monkeypatch.setattr("fs3.drivers.rdma.paths.rdma_paths", lambda clock, allowed: RdmaPaths(host))
-    client = await connect(cluster.manager.removeprefix("tcp://"), transport="tcp")
-    try:
-        cache = await KVCache.of(client, namespace="m@r/tp1", page_bytes=SIZE, timeout=60)
-        keys = [f"page {number}".encode() for number in range(8)]
-        memory = bytearray(SIZE * len(keys))
+    keys = [f"page {number}".encode() for number in range(8)]
+    memory = bytearray(SIZE * len(keys))
+    async with cached_pages(cluster, lab, monkeypatch) as (host, cache):
         with cache.register_buffer(memory):
             views = [memoryview(memory)[SIZE * number : SIZE * (number + 1)] for number in range(len(keys))]
             for number, view in enumerate(views):
@@ -256,6 +254,39 @@ async def test_pages_arrive_in_registered_memory(cluster: Cluster, lab: Any, mon
                 assert all(view == pattern(SIZE, number) for number, view in enumerate(views))
             del view, views
         assert host.fetched_bytes >= SIZE
+
+
+async def test_pages_of_a_dma_buf(cluster: Cluster, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this machine's kernel, if it makes any."""
+    if real_dma_buf_problem():
+        kernel: Any = FakeDmaBufs()
+        monkeypatch.setattr("fs3.api.io.dma_buf._kernel", kernel)
+    else:
+        kernel = RealDmaBufs()
+    keys = [f"page {number}".encode() for number in range(4)]
+    pages = b"".join(pattern(SIZE, number) for number in range(4))
+    fd = kernel.make(pages)
+    async with cached_pages(cluster, lab, monkeypatch) as (host, cache):
+        with DmaBuf(fd) as buffer, cache.register_buffer(buffer):
+            parts = [buffer[SIZE * number : SIZE * (number + 1)] for number in range(4)]
+            assert await cache.put_from(keys, parts) == [Status.OK] * 4
+            for _ in range(2):  # the first of them may ask for the paths
+                kernel.store(fd, bytes(len(pages)))
+                assert await cache.get_into(keys, parts) == [Status.OK] * 4
+                assert kernel.load(fd, len(pages)) == pages
+        assert host.fetched_bytes >= SIZE
+    os.close(fd)
+
+
+@asynccontextmanager
+async def cached_pages(cluster: Cluster, lab: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RdmaHost, KVCache]]:
+    """Pages of a client, and the host whose paths it has."""
+    host = lab.host()
+    monkeypatch.setattr("fs3.drivers.rdma.paths.rdma_paths", lambda clock, allowed: RdmaPaths(host))
+    client = await connect(cluster.manager.removeprefix("tcp://"), transport="tcp")
+    try:
+        cache = await KVCache.of(client, namespace="m@r/tp1", page_bytes=SIZE, timeout=60)
+        yield host, cache
         await cache.close()
     finally:
         await client.aclose()

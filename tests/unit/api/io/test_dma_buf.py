@@ -205,7 +205,10 @@ def test_an_access_that_cannot_be_begun_or_ended(kernel: FakeDmaBufs) -> None:
     first, second = (DmaBuf(fd) for fd in fds)
     memories = [first.map(), second.map()]
     kernel.failing = {READ | WRITE}
-    with pytest.raises(FS3Error, match="access to a dma-buf cannot be begun: Input/output error"), accessing(memories, writable=True):
+    with (
+        pytest.raises(FS3Error, match="access to a dma-buf cannot be begun: Input/output error"),
+        accessing(memories, writable=True),
+    ):
         pytest.fail("it was not begun")
     kernel.failing = {READ | END}
     with (
