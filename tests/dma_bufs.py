@@ -1,5 +1,5 @@
-"""Dma-bufs: real ones where a driver makes them, and a kernel that has them in memfds, whose devices see nothing of a mapping that
-the kernel was not told of."""
+"""Dma-bufs: real ones where a driver makes them, and a kernel that has them in memfds, whose devices see nothing of what the
+kernel was not told of."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ class RegisteredBuffer:
     """Memory that is registered until it is released. Buffers of calls may be any parts of it; they need not be."""
 
     def __init__(self, buffer: Any) -> None:
-        """`buffer`: host memory, device memory with a CUDA array interface, or a `DmaBuf`, which stays mapped, also when it is closed.
+        """`buffer`: host memory, device memory with a CUDA array interface, or a `DmaBuf`, which stays mapped also when it is
+        closed.
 
         Raises InvalidArgument for what has no bytes, or none that can be written to; FS3Error UNSUPPORTED for device memory when
         nothing here copies to it.

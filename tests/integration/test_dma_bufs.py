@@ -1,4 +1,5 @@
-"""Files and pages read into and written from dma-bufs: of a kernel that has them in memfds, and of this machine's, if it makes any."""
+"""Files and pages read into and written from dma-bufs: of a kernel that has them in memfds, and of this machine's, if it makes
+any."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Runs a command where there is an RDMA device and dma-bufs: in a small virtual machine, whose kernel has Soft-RoCE (rdma_rxe) and a
-graphics device in memory (vgem).
+"""Runs a command where there are an RDMA device and dma-bufs: in a small virtual machine, whose kernel has Soft-RoCE (rdma_rxe)
+and a graphics device in memory (vgem).
 
     python -m tests.rdma.guest [--seconds N] [--kernel linux-image-….deb] [-- COMMAND …]
 
@@ -29,8 +29,10 @@ MISSING = 3
 SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe", "vgem")
 _DEFAULT = (
-    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py", "tests/unit/api/io/test_dma_buf.py",
-    "tests/integration/test_dma_bufs.py", "-k", "device or Device or real", "-v", "-rs", "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "240", "--color", "no",
+    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py",
+    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real",
+    "-v", "-rs", "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "240",
+    "--color", "no",
 )  # fmt: skip
 """The cluster, the suite of transports, and dma-bufs; without what else the tests of this project load."""
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)

@@ -2,7 +2,8 @@
 
 A call is made in rounds. Each has the bytes of some of its buffers in host memory, `staged_bytes_max` of them at most or those of
 one page, within what transfers of the process may hold together. Copies run on the thread of the event loop, so that none is
-under way any more once a call was given up. What is mapped, of a dma-buf, takes part as it is: the kernel is told before and after.
+under way any more once a call was given up. What is mapped, of a dma-buf, takes part as it is: the kernel is told before
+and after.
 """
 
 from __future__ import annotations

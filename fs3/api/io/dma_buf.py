@@ -145,8 +145,8 @@ def _map(fd: int, name: int, nbytes: int | None, offset: int) -> tuple[int, bool
     except OSError as problem:
         raise error(
             Code.UNSUPPORTED,
-            f"the driver that exports this dma-buf maps it into no process ({problem.strerror}): hand over the array that it is of"
-            " (CUDA array interface), which is staged in host memory, or copy its bytes to host memory",
+            f"the driver that exports this dma-buf maps it into no process ({problem.strerror}): hand over the array that it"
+            " is of (CUDA array interface), which is staged in host memory, or copy its bytes to host memory",
         ) from problem
     return count, readonly, skip, memory
 
@@ -169,22 +169,18 @@ def _integer(value: Any, argument: str) -> int:
 class MappedMemory:
     """Bytes of a dma-buf in memory. They have a length and beginnings as a flat memoryview has."""
 
-    __slots__ = ("mapping", "view")
+    __slots__ = ("mapping", "readonly", "view")
 
     def __init__(self, mapping: _Mapping, view: memoryview) -> None:
         self.mapping = mapping
         self.view = view
+        self.readonly = view.readonly
 
     def __len__(self) -> int:
         return len(self.view)
 
     def __getitem__(self, part: slice) -> MappedMemory:
         return MappedMemory(self.mapping, self.view[part])
-
-    @property
-    def readonly(self) -> bool:
-        """It can only be read from."""
-        return self.view.readonly
 
 
 @contextmanager

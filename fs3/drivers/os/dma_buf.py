@@ -1,5 +1,5 @@
-"""What the kernel does for a dma-buf, memory of a device that is shared by a descriptor: size, mapping, and telling the device when
-the processor touches it (linux/dma-buf.h). Nothing but system calls."""
+"""What the kernel does for a dma-buf, memory of a device that is shared by a descriptor: its size, its mapping, and telling the
+device when the processor touches it (linux/dma-buf.h). Nothing but system calls."""
 
 from __future__ import annotations
 
