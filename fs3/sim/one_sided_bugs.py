@@ -12,7 +12,7 @@ from fs3.sim.planting import Patch
 
 
 class OneSidedBug(NamedTuple):
-    """A bug, and the seed that was found to catch it."""
+    """A bug, and the seed that was found to catch it. Those of `fs3.sim.path_recovery_bugs` too."""
 
     what: str
     patches: tuple[Patch, ...]
