@@ -32,10 +32,9 @@ MISSING = 3
 SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe", "vgem")
 _DEFAULT = (
-    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py",
-    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real",
-    "-v", "-rs", "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "540",
-    "--color", "no",
+    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_protection.py", "tests/rdma/test_device.py",
+    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real", "-v", "-rs",
+    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "540", "--color", "no",
 )  # fmt: skip
 """The cluster, the suite of transports, and dma-bufs; without what else the tests of this project load."""
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)

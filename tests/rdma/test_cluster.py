@@ -44,7 +44,7 @@ from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 from fs3.sim.conformance.transport_harness import pattern
 from tests.dma_bufs import FakeDmaBufs, RealDmaBufs, real_dma_buf_problem
-from tests.rdma.lab import DeviceLab, FabricLab, device_problem
+from tests.rdma.lab import LABS, DeviceLab, FabricLab
 
 NODES = 3
 SIZE = 256 * KIB + 7
@@ -141,12 +141,6 @@ class Cluster:
             ),
             120 * SECOND,
         )
-
-
-LABS = [
-    "fabric",
-    pytest.param("device", marks=pytest.mark.skipif(bool(device_problem()), reason=f"no RDMA device: {device_problem()}")),
-]
 
 
 @pytest.fixture(params=LABS)

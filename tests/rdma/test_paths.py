@@ -7,6 +7,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rdma.path import RdmaPath
 from fs3.drivers.rdma.paths import RdmaPaths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rdma.verbs import VerbsError
@@ -128,6 +130,39 @@ async def test_without_a_path_everything_goes_by_tcp(lab: FabricLab, ports: list
         await pull(channel)
         await push(channel)
         assert lab.fabric.reads == before
+
+
+async def test_the_smaller_mtu_of_two_ports_is_used(lab: FabricLab) -> None:
+    lab.fabric.network_mtu = 1024
+    large, small = FakePort("large", address(1), mtu=4096), FakePort("small", address(2), mtu=1024)
+    async with connected(lab.host(large), lab.host(small), BOTH) as channel:
+        await wait_for_path(channel)
+        assert path_of(channel).describe()[1] == "proved at an MTU of 1024"
+        await pull(channel)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+async def test_an_address_that_the_port_has_no_more(lab: FabricLab, moved: int) -> None:
+    """What the kernel listed, and what the device has, differ."""
+    ports = [FakePort(f"mlx{number}", address(number)) for number in (1, 2)]
+    hosts = [lab.host(port) for port in ports]
+    ports[moved].gid = address(9)
+    async with connected(*hosts, BOTH) as channel:
+        assert "refuses a queue pair: no such device" in await wait_for_refusal(channel)
+        await pull(channel)
+        await push(channel)
+
+
+async def test_an_end_that_tells_another_address_than_its_own(lab: FabricLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = RdmaPath._build
+
+    def build_elsewhere(self: RdmaPath, mine: Any) -> Any:
+        return replace(build(self, mine), gid=address(77))
+
+    monkeypatch.setattr(RdmaPath, "_build", build_elsewhere)
+    async with connected(lab.host(), lab.host(), BOTH) as channel:
+        assert "transport retry counter exceeded" in await wait_for_refusal(channel)
+        await pull(channel)
 
 
 def _refuses() -> Any:
