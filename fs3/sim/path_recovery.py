@@ -24,6 +24,7 @@ from fs3.drivers.framed.bulk_path import FetchedBytes
 from fs3.drivers.rdma.path import RdmaPath
 from fs3.drivers.rdma.settings import PathSettings, RdmaHost
 from fs3.sim.fabric import FakeFabric, FakePort, FakeVerbs, write_sysfs
+from fs3.sim.one_sided import Violation
 from fs3.sim.ring2.clock import SimClock
 from fs3.sim.ring2.loop import SimLoop, open_loop
 from fs3.wire.paths import unpack_offer
@@ -40,10 +41,6 @@ payload_every_ns = 800 * MILLISECOND
 _SETTINGS = PathSettings()
 back_ns = _SETTINGS.retry_ns + 5 * SECOND
 """It may have been asked for just before all was well; then a payload has to come, and the path to be proved."""
-
-
-class Violation(AssertionError):
-    """Something that must hold did not."""
 
 
 class _PathEnd:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fs3.sim.path_recovery import Violation, run
+from fs3.sim.one_sided import Violation
+from fs3.sim.path_recovery import run
 from fs3.sim.path_recovery_bugs import BUGS
 from fs3.sim.planting import plant
 
