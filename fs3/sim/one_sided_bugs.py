@@ -18,6 +18,16 @@ class OneSidedBug(NamedTuple):
     patches: tuple[Patch, ...]
     seed: int
 
+    @property
+    def seeds(self) -> int:
+        """See `PlantedBug.seeds`."""
+        return self.seed + 3
+
+    @property
+    def arranged(self) -> str:
+        """See `PlantedBug.arranged`."""
+        return ""
+
 
 _real_lend = Lending.lend
 _real_completed = Fetching.on_completed

@@ -13,7 +13,6 @@ state, for a moment or for most of a minute; in the end all is well. What must h
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +24,9 @@ from fs3.drivers.rdma.path import RdmaPath
 from fs3.drivers.rdma.settings import PathSettings, RdmaHost
 from fs3.sim.fabric import FakeFabric, FakePort, FakeVerbs, write_sysfs
 from fs3.sim.one_sided import Violation
+from fs3.sim.ring import Tell
 from fs3.sim.ring2.clock import SimClock
-from fs3.sim.ring2.loop import SimLoop, open_loop
+from fs3.sim.ring2.loop import SimLoop
 from fs3.wire.paths import unpack_offer
 
 late_ns = 1 * SECOND
@@ -79,6 +79,7 @@ class _PathEnd:
         self._open[number] = (data, self._world.loop.now)
         if self._is_client and self.path.should_ask():
             self.asked_at.append(self._world.loop.now)
+            self._world.say("a path is asked for")
             self.send(self.other.path.on_asked)
         offer = self.path.lend(number, (data,), len(data))
         if offer is None:
@@ -116,8 +117,10 @@ class _PathEnd:
             world.fail(f"payload {number} arrived twice")
         elif sent[0] != data:
             world.fail(f"payload {number} arrived with other bytes")
-        elif by_path:
-            world.by_path_at.append(world.loop.now)
+        else:
+            world.arrived += 1
+            if by_path:
+                world.by_path_at.append(world.loop.now)
 
     def check(self) -> None:
         """Nothing is on its way for too long. Raises Violation."""
@@ -131,10 +134,14 @@ class _PathEnd:
 class RecoveryWorld:
     """Two ends and what is between them."""
 
-    def __init__(self, loop: SimLoop, seed: int, directory: Path) -> None:
+    def __init__(self, loop: SimLoop, seed: int, directory: Path, tell: Tell | None = None) -> None:
+        """`directory`: an empty one, for what the kernel would list of the devices."""
         self.loop = loop
+        self._tell = tell
         self.prng = Prng(seed)
         self.fabric = FakeFabric(tells_events=False)
+        self.arrived = 0
+        """Payloads."""
         self.by_path_at: list[int] = []
         """When payloads arrived by a path."""
         self.deaths = 0
@@ -143,6 +150,12 @@ class RecoveryWorld:
         self._failures: list[str] = []
         self.ends = [_PathEnd(self, number, directory) for number in (1, 2)]
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
+
+    def say(self, what: str) -> None:
+        """For those that listen."""
+        if self._tell is not None:
+            used, why = self.ends[0].path.describe()
+            self._tell(f"{self.loop.now / SECOND:9.3f} s  {what}; path: {used or 'none'}, {why}")
 
     def fail(self, what: str) -> None:
         """Something that must hold does not. Kept, since what calls may be the event loop."""
@@ -191,7 +204,9 @@ class RecoveryWorld:
         else:  # as a cable that is pulled out: the kernel says so, and what is under way fails
             port.is_connected = False
             end.state.write_text("1: DOWN\n")
+        self.say(("a link goes down", "no device answers", "a cable is pulled out")[kind])
         await self._wait(MILLISECOND + self.prng.below((1, 3, 40)[self.prng.below(3)] * SECOND))
+        self.say("all is well")
         port.is_connected = True
         self.fabric.is_unresponsive = False
         end.state.write_text("4: ACTIVE\n")
@@ -211,18 +226,3 @@ class RecoveryWorld:
         for before, after in pairwise(asked):
             if after - before < _SETTINGS.retry_ns:
                 raise Violation(f"a path was asked for {(after - before) / SECOND:.3g} s after the last time")
-
-
-def run(seed: int) -> RecoveryWorld:
-    """One run. Raises Violation."""
-    with tempfile.TemporaryDirectory(prefix="fs3-paths-") as directory, open_loop(seed) as loop:
-        world = loop.run_until_complete(_run(loop, seed, Path(directory)))
-        if loop.unhandled_errors:
-            raise Violation(loop.unhandled_errors[0])
-        return world
-
-
-async def _run(loop: SimLoop, seed: int, directory: Path) -> RecoveryWorld:
-    world = RecoveryWorld(loop, seed, directory)
-    await world.run()
-    return world

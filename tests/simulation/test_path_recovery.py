@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fs3.sim.one_sided import Violation
-from fs3.sim.path_recovery import run
 from fs3.sim.path_recovery_bugs import BUGS
-from fs3.sim.planting import plant
+from fs3.sim.ring import find_catcher
+from fs3.sim.seed_runs import load_ring
 
 SEEDS = 20
 
@@ -26,19 +25,20 @@ def _quiet() -> Iterator[None]:
 
 
 def test_many_runs_keep_what_is_promised() -> None:
-    worlds = [run(seed) for seed in range(SEEDS)]
+    outcomes = [load_ring("rdma").run(seed) for seed in range(SEEDS)]
+    assert [outcome.describe() for outcome in outcomes if not outcome.is_clean] == []
     # They went through what they are for.
-    assert sum(world.deaths for world in worlds) > 2 * SEEDS
-    assert all(len(world.ends[0].asked_at) > 1 for world in worlds)
-    assert all(world.by_path_at[-1] > world.healed_at for world in worlds)
+    assert sum(outcome.figures["deaths"] for outcome in outcomes) > 2 * SEEDS
+    assert all(outcome.figures["by_path"] > 50 for outcome in outcomes)
 
 
-def test_a_run_is_the_same_again() -> None:
-    first, second = run(7), run(7)
-    assert (first.deaths, first.by_path_at, first.ends[0].asked_at) == (second.deaths, second.by_path_at, second.ends[0].asked_at)
+def test_a_run_is_the_same_again_also_when_it_is_told() -> None:
+    lines: list[str] = []
+    assert load_ring("rdma").run(7) == load_ring("rdma").run(7, tell=lines.append)
+    assert any("a cable is pulled out; path: none" in line for line in lines)
+    assert any("a path is asked for; path: none" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str) -> None:
-    with plant(BUGS[name].patches), pytest.raises(Violation):
-        run(BUGS[name].seed)
+    assert find_catcher(load_ring("rdma"), name)
