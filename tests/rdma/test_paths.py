@@ -15,7 +15,7 @@ import pytest
 
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
-from fs3.base.units import MIB, MILLISECOND
+from fs3.base.units import MIB, MILLISECOND, SECOND
 from fs3.drivers.framed.bulk_path import ENCRYPTED, describe_connection
 from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.server_context import ServerLimits
@@ -44,6 +44,7 @@ from fs3.sim.conformance.transport_harness import (
 )
 from fs3.sim.fabric import FakePort
 from fs3.wire.frames import HEADER_BYTES, unpack
+from fs3.wire.methods import STORAGE
 from fs3.wire.paths import pack_offer, unpack_path_message
 from fs3.wire.pb import storage_pb2
 from tests.rdma.lab import FabricLab, address, ask, connected, path_of, wait_for_path, wait_for_refusal
@@ -397,7 +398,7 @@ def test_an_encrypted_connection_has_no_path() -> None:
         peer = "tcp://10.0.0.1:5"
         send = staticmethod(sent.append)
 
-    offers = ServerOffers(Connection(), RdmaPaths(None), is_plain=False)  # type: ignore[arg-type]
+    offers = ServerOffers(Connection(), RdmaPaths(None), 0, is_plain=False)  # type: ignore[arg-type]
     offers.on_asked()
     assert offers.path is None
     (frame,) = sent
@@ -405,6 +406,19 @@ def test_an_encrypted_connection_has_no_path() -> None:
     assert unpack_path_message(PathStep.DOWN, frame[HEADER_BYTES:])[1].reason == ENCRYPTED
     found = describe_connection(Connection.peer, "tcp://10.0.0.2:8000", None, passes=False, out=True, plain=False)
     assert (found.transport, found.why) == ("tcp", ENCRYPTED)
+
+
+def test_a_reply_that_was_lent_before_the_first_look_is_waited_for() -> None:
+    """However long the machine has been up by then."""
+
+    class Connection:
+        limits = ServerLimits(send_stall_ns=30 * SECOND)
+
+    began = 1000 * SECOND
+    offers = ServerOffers(Connection(), RdmaPaths(None), began, is_plain=True)  # type: ignore[arg-type]
+    offers._lent[7] = (STORAGE.Read.id, b"")
+    assert not offers.is_stalled(began + 29 * SECOND)
+    assert offers.is_stalled(began + 30 * SECOND)
 
 
 async def test_a_client_that_never_says_taken_is_disconnected(
