@@ -23,7 +23,8 @@ class TestOverDevice(test_rdma.TestOverFabric):
     bounds = ServerLimits(send_stall_ns=10 * MINUTE, receive_stall_ns=10 * MINUTE, patience_ns=10 * MINUTE)
 
     @pytest.fixture(autouse=True)
-    def _lab(self) -> None:
+    def _lab(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fs3.drivers.rpc.channel.call_timeout_ns", 10 * MINUTE)
         self.lab: Any = DeviceLab()
 
 
