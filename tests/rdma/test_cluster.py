@@ -290,7 +290,8 @@ async def connect_in_time(manager: str) -> Client:
         try:
             return await connect(manager, transport="tcp")
         except Unreachable as trouble:
-            assert "did not answer" in str(trouble)
+            if "did not answer" not in str(trouble):
+                raise
 
 
 @asynccontextmanager
