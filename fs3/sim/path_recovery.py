@@ -24,9 +24,9 @@ from fs3.drivers.rdma.path import RdmaPath
 from fs3.drivers.rdma.settings import PathSettings, RdmaHost
 from fs3.sim.fabric import FakeFabric, FakePort, FakeVerbs, write_sysfs
 from fs3.sim.one_sided import Violation
-from fs3.sim.ring import Tell
 from fs3.sim.ring2.clock import SimClock
 from fs3.sim.ring2.loop import SimLoop
+from fs3.sim.ring2.story import Story
 from fs3.wire.paths import unpack_offer
 
 late_ns = 1 * SECOND
@@ -79,7 +79,7 @@ class _PathEnd:
         self._open[number] = (data, self._world.loop.now)
         if self._is_client and self.path.should_ask():
             self.asked_at.append(self._world.loop.now)
-            self._world.say("a path is asked for")
+            self._world.story.say("client", "asks for a path")
             self.send(self.other.path.on_asked)
         offer = self.path.lend(number, (data,), len(data))
         if offer is None:
@@ -134,10 +134,10 @@ class _PathEnd:
 class RecoveryWorld:
     """Two ends and what is between them."""
 
-    def __init__(self, loop: SimLoop, seed: int, directory: Path, tell: Tell | None = None) -> None:
+    def __init__(self, loop: SimLoop, seed: int, directory: Path, story: Story) -> None:
         """`directory`: an empty one, for what the kernel would list of the devices."""
         self.loop = loop
-        self._tell = tell
+        self.story = story
         self.prng = Prng(seed)
         self.fabric = FakeFabric(tells_events=False)
         self.arrived = 0
@@ -150,12 +150,6 @@ class RecoveryWorld:
         self._failures: list[str] = []
         self.ends = [_PathEnd(self, number, directory) for number in (1, 2)]
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
-
-    def say(self, what: str) -> None:
-        """For those that listen."""
-        if self._tell is not None:
-            used, why = self.ends[0].path.describe()
-            self._tell(f"{self.loop.now / SECOND:9.3f} s  {what}; path: {used or 'none'}, {why}")
 
     def fail(self, what: str) -> None:
         """Something that must hold does not. Kept, since what calls may be the event loop."""
@@ -204,9 +198,9 @@ class RecoveryWorld:
         else:  # as a cable that is pulled out: the kernel says so, and what is under way fails
             port.is_connected = False
             end.state.write_text("1: DOWN\n")
-        self.say(("a link goes down", "no device answers", "a cable is pulled out")[kind])
+        self.story.say("network", ("a link goes down", "no device answers", "a cable is pulled out")[kind])
         await self._wait(MILLISECOND + self.prng.below((1, 3, 40)[self.prng.below(3)] * SECOND))
-        self.say("all is well")
+        self.story.say("network", "all is well")
         port.is_connected = True
         self.fabric.is_unresponsive = False
         end.state.write_text("4: ACTIVE\n")

@@ -12,6 +12,7 @@ from fs3.sim.one_sided_bugs import OneSidedBug
 from fs3.sim.planting import plant
 from fs3.sim.ring import Outcome, Tell
 from fs3.sim.ring2.loop import open_loop
+from fs3.sim.ring2.story import Story, capture_logs
 
 
 class RdmaRing:
@@ -44,10 +45,12 @@ def _run_transfers(seed: int) -> tuple[one_sided.World, list[str]]:
 
 def _run_paths(seed: int, transfers: one_sided.World, failures: list[str], tell: Tell | None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="fs3-paths-") as directory, open_loop(seed) as loop:
-        world = path_recovery.RecoveryWorld(loop, seed, Path(directory), tell)
+        story = Story(loop, tell)
+        world = path_recovery.RecoveryWorld(loop, seed, Path(directory), story)
         try:
-            loop.run_until_complete(world.run())
-            failures += loop.unhandled_errors[:1]
+            with capture_logs(story):
+                loop.run_until_complete(world.run())
+            failures += story.failures[:1] or loop.unhandled_errors[:1]
         except one_sided.Violation as violation:
             failures.append(f"paths: {violation}")
         told = (transfers.now, sorted(transfers.applied), sorted(transfers.ended), loop.now, world.by_path_at)
