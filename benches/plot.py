@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = options.output / f"{family}.svg"
         if family == "kv-eviction":
             draw_hit_rates([recorded[-1] for recorded in figures.values()], path)
+        elif family == "incast":
+            draw_incast([recorded[-1] for recorded in figures.values()], path)
         else:
             draw(family, figures, path)
         sys.stdout.write(f"{path}\n")
@@ -101,6 +103,35 @@ def draw_hit_rates(lines: list[dict[str, Any]], path: Path) -> None:
     shown.tight_layout()
     shown.savefig(path)
     plt.close(shown)
+
+
+def draw_incast(lines: list[dict[str, Any]], path: Path) -> None:
+    """Goodput over the number of nodes that answer at once, with the client's grants and without."""
+    shown, axis = plt.subplots(figsize=(7, 3.8))
+    lines = sorted(lines, key=_nodes)
+    nodes = [_nodes(line) for line in lines]
+    axis.plot(nodes, [line["value"]["median"] for line in lines], color="#3b75af", marker="o", label="with the client's grants")
+    for name, label, colour in (
+        ("without_grants_5ms_timeout", "without, time-out of 5 ms", "#3a923a"),
+        ("without_grants", "without, time-out of 200 ms", "#c03d3e"),
+    ):
+        axis.plot(nodes, [line["extra"][name] for line in lines], color=colour, marker=".", linewidth=1, label=label)
+    axis.axhline(0.9, color="#222222", linestyle="--", linewidth=1, label="to reach")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(nodes, [str(count) for count in nodes], fontsize=8)
+    axis.minorticks_off()
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("nodes that answer one client at once", fontsize=8)
+    axis.set_ylabel("of the line's rate", fontsize=8)
+    axis.set_title(f"incast, simulated ({lines[-1]['commit'] or '?'})", fontsize=9)
+    axis.legend(fontsize=7)
+    shown.tight_layout()
+    shown.savefig(path)
+    plt.close(shown)
+
+
+def _nodes(line: dict[str, Any]) -> int:
+    return int(line["figure"].partition(" ")[0])
 
 
 def draw_timeline(document: dict[str, Any], path: Path) -> None:

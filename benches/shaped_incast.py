@@ -162,7 +162,7 @@ async def measure(endpoints: list[str], runs: int) -> list[Row]:
     figure = f"{NODES} nodes answer one client, shaped to {RATE_MBIT} Mbit/s"
     return [
         Row(
-            "incast", f"{figure}, {way} grants", "MB/s", Spread.of(figures[key]), "MB/s by one stream", limit,
+            "shaped_incast", f"{figure}, {way} grants", "MB/s", Spread.of(figures[key]), "MB/s by one stream", limit,
             extra={"queue_bytes": QUEUE_BYTES},
         )
         for key, way in (("with grants", "with"), ("without", "without"))

@@ -9,12 +9,14 @@ from fs3.base.version import __version__
 if TYPE_CHECKING:
     from fs3.api.client import Client
     from fs3.api.connect import connect, connect_embedded
+    from fs3.api.io.dma_buf import DmaBuf
     from fs3.api.kvcache import BlockingKVCache, KVCache
     from fs3.api.tracing import record_trace, trace_operations
 
 __all__ = [
     "BlockingKVCache",
     "Client",
+    "DmaBuf",
     "KVCache",
     "__version__",
     "connect",
@@ -26,6 +28,7 @@ __all__ = [
 _HOMES = {
     "BlockingKVCache": "fs3.api.kvcache",
     "Client": "fs3.api.client",
+    "DmaBuf": "fs3.api.io.dma_buf",
     "KVCache": "fs3.api.kvcache",
     "connect": "fs3.api.connect",
     "connect_embedded": "fs3.api.connect",

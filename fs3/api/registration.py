@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fs3.api.byte_view import byte_view
-from fs3.api.io.device_memory import Spot, device_copier, device_memory, is_on_device
+from fs3.api.io.device_memory import Spot, copier_for, device_memory, is_on_device
 from fs3.base.errors import error
 from fs3.base.status import Code
 
@@ -20,7 +20,8 @@ class RegisteredBuffer:
     """Memory that is registered until it is released. Buffers of calls may be any parts of it; they need not be."""
 
     def __init__(self, buffer: Any) -> None:
-        """`buffer`: host memory, or device memory with a CUDA array interface.
+        """`buffer`: host memory, device memory with a CUDA array interface, or a `DmaBuf`, which stays mapped also when it is
+        closed.
 
         Raises InvalidArgument for what has no bytes, or none that can be written to; FS3Error UNSUPPORTED for device memory when
         nothing here copies to it.
@@ -56,7 +57,7 @@ def _spot_of(buffer: Any) -> Spot:
     memory = device_memory(buffer) if is_on_device(buffer) else None
     if memory is None:
         return byte_view(buffer)
-    device_copier()
+    copier_for([memory])
     return memory
 
 

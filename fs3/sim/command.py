@@ -1,5 +1,5 @@
 """The command line of the simulation. RING is ring0 (the store on files, on a disk that loses power), ring1 (protocol machines
-on a heap of events) or ring2 (real services).
+on a heap of events), ring2 (real services) or rdma (one-sided transfers, and paths that die and come back).
 
 python -m fs3.sim RING run --seeds 1000 [--base N] [--jobs N]   many seeds; ends with 1 when one fails
 python -m fs3.sim RING run --seeds 100000 --journal FILE        a long run, which goes on where it was when it is started again
@@ -29,7 +29,7 @@ from fs3.sim.seed_runs import RINGS, SeedJournal, load_ring, replay_command, run
 lines_shown = 40
 """The last lines of a run that failed, when its trace was not asked for."""
 
-FRESH_SEEDS = {"ring0": 4, "ring1": 200, "ring2": 40}
+FRESH_SEEDS = {"ring0": 4, "ring1": 200, "ring2": 40, "rdma": 20}
 """A few seconds of each ring."""
 
 

@@ -144,6 +144,7 @@ class FakeQueuePair:
         self._theirs: PathEnd | None = None
         self._mtu = 0
         self._is_broken = False
+        self._is_stuck = False
         self._is_closed = False
         self._posted = 0
         self._completed: list[tuple[int, str]] = []
@@ -183,7 +184,9 @@ class FakeQueuePair:
 
     def _carry_out(self, number: int, into: FakeRegistration, offset: int, length: int, address: int, key: int) -> None:
         fabric = self.fabric
-        if self._is_closed or fabric.is_unresponsive:
+        # Reads of a queue pair complete in order: behind one that does not, none does.
+        self._is_stuck = self._is_stuck or fabric.is_unresponsive
+        if self._is_closed or self._is_stuck:
             return
         problem = "work request flushed" if self._is_broken else self._transfer(into, offset, length, address, key)
         if problem:

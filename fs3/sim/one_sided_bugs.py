@@ -12,11 +12,21 @@ from fs3.sim.planting import Patch
 
 
 class OneSidedBug(NamedTuple):
-    """A bug, and the seed that was found to catch it."""
+    """A bug, and the seed that was found to catch it. Those of `fs3.sim.path_recovery_bugs` too."""
 
     what: str
     patches: tuple[Patch, ...]
     seed: int
+
+    @property
+    def seeds(self) -> int:
+        """See `PlantedBug.seeds`."""
+        return self.seed + 3
+
+    @property
+    def arranged(self) -> str:
+        """See `PlantedBug.arranged`."""
+        return ""
 
 
 _real_lend = Lending.lend

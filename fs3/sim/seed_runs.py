@@ -20,7 +20,7 @@ failures_shown_max = 10
 pieces_ahead_per_job = 4
 """Pieces that wait for a process: enough to keep it busy, few enough to stop soon."""
 
-RINGS = ("ring0", "ring1", "ring2")
+RINGS = ("ring0", "ring1", "ring2", "rdma")
 
 
 @cache
@@ -36,6 +36,10 @@ def load_ring(name: str) -> Ring:
         from fs3.sim.ring2.ring import ClusterRing  # all services come with it: ring 1 does not wait for them
 
         return ClusterRing()
+    if name == "rdma":
+        from fs3.sim.rdma_ring import RdmaRing
+
+        return RdmaRing()
     raise ValueError(f"no ring is called {name!r}; there are {', '.join(RINGS)}")
 
 

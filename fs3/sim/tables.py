@@ -24,6 +24,7 @@ from fs3.core.membership.settings import describe_settings
 from fs3.core.membership.transition import TRANSITIONS
 from fs3.model.health import health_table
 from fs3.model.metrics.catalogue import metrics_table
+from fs3.sim.rdma_ring import RdmaRing
 from fs3.sim.ring import PlantedBug, caught_by
 from fs3.sim.ring0.bugs import BUGS as STORE_BUGS
 from fs3.sim.ring1.bugs import BUGS as PROTOCOL_BUGS
@@ -69,6 +70,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "planted bugs of the store": lambda: bugs_text(STORE_BUGS),
     "planted bugs": lambda: bugs_text(PROTOCOL_BUGS),
     "planted bugs of services": lambda: bugs_text(SERVICE_BUGS),
+    "planted bugs of RDMA": lambda: bugs_text(RdmaRing.bugs),
     "settings": describe_settings,
     "rights": rights_table,
 }

@@ -18,6 +18,7 @@ from fs3.api.kvcache import BlockingKVCache, JobKind, JobResult, Status
 from fs3.base.errors import InvalidArgument, NotFound
 from fs3.cli.local import LocalCluster
 from tests.device_arrays import DeviceArray, MemmoveCopier
+from tests.dma_bufs import FakeDmaBufs
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -177,6 +178,29 @@ def test_a_forked_child_makes_its_own(cache: BlockingKVCache) -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert cache.lookup([b"k"]).hits == 1, "the parent's goes on"
+
+
+def test_jobs_with_a_dma_buf(cache: fs3.BlockingKVCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = FakeDmaBufs()
+    monkeypatch.setattr("fs3.api.io.dma_buf._kernel", kernel)
+    page = b"of a device" * 100
+    fd = kernel.make(page + bytes(4096))
+    memory = fs3.DmaBuf(fd)
+    registered = cache.register_buffer(memory)
+    (stored,) = cache.wait([cache.submit_put(["dma-buf"], [memory[: len(page)]])], 60)
+    assert stored.statuses == [Status.OK]
+    jobs = [
+        cache.submit_get(["dma-buf"], [memory[2000 : 2000 + len(page)]]),
+        cache.submit_get(["dma-buf"], [memory[5000:5010]], ranges=[(3, 10)]),
+    ]
+    memory.close()  # what was submitted has it to the end
+    assert [result.statuses for result in cache.wait(jobs, 60)] == [[Status.OK], [Status.OK]]
+    cache.unregister_buffer(registered)
+    found = kernel.load(fd, 5010)
+    assert (found[2000 : 2000 + len(page)], found[5000:]) == (page, page[3:13])
+    assert kernel.accesses == 0
+    os.close(fd)
+    kernel.close()
 
 
 def test_jobs_with_device_memory(cache: fs3.BlockingKVCache) -> None:

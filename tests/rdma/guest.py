@@ -1,4 +1,5 @@
-"""Runs a command where there is an RDMA device: in a small virtual machine, whose kernel has Soft-RoCE (rdma_rxe).
+"""Runs a command where there are an RDMA device and dma-bufs: in a small virtual machine, whose kernel has Soft-RoCE (rdma_rxe)
+and a graphics device in memory (vgem).
 
     python -m tests.rdma.guest [--seconds N] [--kernel linux-image-….deb] [-- COMMAND …]
 
@@ -14,24 +15,28 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import re
+import select
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "fs3-guest"
 MISSING = 3
 SECONDS_MAX = 600
-_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe")
+_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe", "vgem")
 _DEFAULT = (
-    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_device.py", "-k", "device or Device", "-v",
-    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "240", "--color", "no",
+    sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_protection.py", "tests/rdma/test_device.py",
+    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real", "-v", "-rs",
+    "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "540", "--color", "no",
 )  # fmt: skip
-"""The cluster, and the suite of transports; without what else the tests of this project load."""
+"""The cluster, the suite of transports, and dma-bufs; without what else the tests of this project load."""
 _VERDICT = re.compile(r"^fs3-guest: the command ended with status (\d+)", re.MULTILINE)
 
 _INIT = """#!/bin/busybox sh
@@ -70,7 +75,7 @@ class Missing(Exception):
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=SECONDS_MAX, help="the machine is ended after so long")
+    parser.add_argument("--seconds", type=int, default=SECONDS_MAX, help="it is ended when it has said nothing for so long")
     parser.add_argument("--kernel", type=Path, help="package of a kernel to take instead of the one apt-get fetches")
     parser.add_argument("--skip", action="store_true", help="exit with 0 when something is missing here")
     parser.add_argument("command", nargs="*", default=_DEFAULT)
@@ -111,34 +116,33 @@ def run(command: list[str], seconds: int, kernel: Path | None) -> int:
                 "-append", "console=ttyS0 quiet loglevel=3 panic=-1",
                 "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert machine.stdout is not None
-        status = 1
         try:
-            _end_after(machine, seconds)
-            for line in machine.stdout:
-                sys.stdout.write(line)
-                sys.stdout.flush()
-                verdict = _VERDICT.match(line)
-                if verdict:
-                    status = int(verdict[1])
+            found = _VERDICT.search(_show_output(machine.stdout, seconds))
         finally:
             machine.kill()
             machine.wait()
-        return status
+        return int(found[1]) if found else 1
 
 
-def _end_after(machine: subprocess.Popen[str], seconds: int) -> None:
-    import threading
-
-    def end() -> None:
-        say(f"ended after {seconds} s")
-        machine.kill()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+def _show_output(pipe: IO[bytes], seconds: int) -> str:
+    """Show what arrives, until its end, or until nothing has for so long: all of it. How long everything takes depends on what
+    else this machine does."""
+    shown = bytearray()
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    while poller.poll(seconds * 1000):
+        arrived = os.read(pipe.fileno(), 1 << 16)
+        if not arrived:
+            break
+        shown += arrived
+        sys.stdout.write(arrived.decode(errors="replace"))
+        sys.stdout.flush()
+    else:
+        say(f"ended: it has said nothing for {seconds} s")
+    return shown.decode(errors="replace")
 
 
 def _depmod() -> str | None:

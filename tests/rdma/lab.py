@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.rdma.devices import SYSFS, list_addresses
@@ -37,6 +39,13 @@ def device_problem() -> str:
     except VerbsError as problem:
         return str(problem)
     return ""
+
+
+LABS = [
+    "fabric",
+    pytest.param("device", marks=pytest.mark.skipif(bool(device_problem()), reason=f"no RDMA device: {device_problem()}")),
+]
+"""Both kinds, as parameters of tests."""
 
 
 class FabricLab:

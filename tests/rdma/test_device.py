@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fs3.base.units import MIB
+from fs3.base.units import MIB, MINUTE
+from fs3.drivers.framed.server_context import ServerLimits
 from fs3.sim.conformance.transport_harness import PULL, pattern, replying
 from fs3.wire.pb import storage_pb2
 from tests.conformance import test_rdma
@@ -18,8 +19,12 @@ from tests.rdma.lab import DeviceLab, connected, device_problem, path_of, wait_f
 
 @pytest.mark.skipif(bool(device_problem()), reason=f"no RDMA device: {device_problem()}")
 class TestOverDevice(test_rdma.TestOverFabric):
+    # A device that an emulated processor plays may need minutes for the largest payload.
+    bounds = ServerLimits(send_stall_ns=10 * MINUTE, receive_stall_ns=10 * MINUTE, patience_ns=10 * MINUTE)
+
     @pytest.fixture(autouse=True)
-    def _lab(self) -> None:
+    def _lab(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fs3.drivers.rpc.channel.call_timeout_ns", 10 * MINUTE)
         self.lab: Any = DeviceLab()
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
-from fs3.base.units import MIB, MILLISECOND
+from fs3.base.units import MIB, MILLISECOND, SECOND
 from fs3.drivers.framed.bulk_path import ENCRYPTED, describe_connection
 from fs3.drivers.framed.offers import ServerOffers
 from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rdma.path import RdmaPath
 from fs3.drivers.rdma.paths import RdmaPaths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rdma.verbs import VerbsError
@@ -42,6 +44,7 @@ from fs3.sim.conformance.transport_harness import (
 )
 from fs3.sim.fabric import FakePort
 from fs3.wire.frames import HEADER_BYTES, unpack
+from fs3.wire.methods import STORAGE
 from fs3.wire.paths import pack_offer, unpack_path_message
 from fs3.wire.pb import storage_pb2
 from tests.rdma.lab import FabricLab, address, ask, connected, path_of, wait_for_path, wait_for_refusal
@@ -128,6 +131,39 @@ async def test_without_a_path_everything_goes_by_tcp(lab: FabricLab, ports: list
         await pull(channel)
         await push(channel)
         assert lab.fabric.reads == before
+
+
+async def test_the_smaller_mtu_of_two_ports_is_used(lab: FabricLab) -> None:
+    lab.fabric.network_mtu = 1024
+    large, small = FakePort("large", address(1), mtu=4096), FakePort("small", address(2), mtu=1024)
+    async with connected(lab.host(large), lab.host(small), BOTH) as channel:
+        await wait_for_path(channel)
+        assert path_of(channel).describe()[1] == "proved at an MTU of 1024"
+        await pull(channel)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+async def test_an_address_that_the_port_has_no_more(lab: FabricLab, moved: int) -> None:
+    """What the kernel listed, and what the device has, differ."""
+    ports = [FakePort(f"mlx{number}", address(number)) for number in (1, 2)]
+    hosts = [lab.host(port) for port in ports]
+    ports[moved].gid = address(9)
+    async with connected(*hosts, BOTH) as channel:
+        assert "refuses a queue pair: no such device" in await wait_for_refusal(channel)
+        await pull(channel)
+        await push(channel)
+
+
+async def test_an_end_that_tells_another_address_than_its_own(lab: FabricLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = RdmaPath._build
+
+    def build_elsewhere(self: RdmaPath, mine: Any) -> Any:
+        return replace(build(self, mine), gid=address(77))
+
+    monkeypatch.setattr(RdmaPath, "_build", build_elsewhere)
+    async with connected(lab.host(), lab.host(), BOTH) as channel:
+        assert "transport retry counter exceeded" in await wait_for_refusal(channel)
+        await pull(channel)
 
 
 def _refuses() -> Any:
@@ -362,7 +398,7 @@ def test_an_encrypted_connection_has_no_path() -> None:
         peer = "tcp://10.0.0.1:5"
         send = staticmethod(sent.append)
 
-    offers = ServerOffers(Connection(), RdmaPaths(None), is_plain=False)  # type: ignore[arg-type]
+    offers = ServerOffers(Connection(), RdmaPaths(None), 0, is_plain=False)  # type: ignore[arg-type]
     offers.on_asked()
     assert offers.path is None
     (frame,) = sent
@@ -370,6 +406,19 @@ def test_an_encrypted_connection_has_no_path() -> None:
     assert unpack_path_message(PathStep.DOWN, frame[HEADER_BYTES:])[1].reason == ENCRYPTED
     found = describe_connection(Connection.peer, "tcp://10.0.0.2:8000", None, passes=False, out=True, plain=False)
     assert (found.transport, found.why) == ("tcp", ENCRYPTED)
+
+
+def test_a_reply_that_was_lent_before_the_first_look_is_waited_for() -> None:
+    """However long the machine has been up by then."""
+
+    class Connection:
+        limits = ServerLimits(send_stall_ns=30 * SECOND)
+
+    began = 1000 * SECOND
+    offers = ServerOffers(Connection(), RdmaPaths(None), began, is_plain=True)  # type: ignore[arg-type]
+    offers._lent[7] = (STORAGE.Read.id, b"")
+    assert not offers.is_stalled(began + 29 * SECOND)
+    assert offers.is_stalled(began + 30 * SECOND)
 
 
 async def test_a_client_that_never_says_taken_is_disconnected(

@@ -1,7 +1,8 @@
 """Memory of an accelerator that a caller hands over: where it is, and what copies bytes between it and host memory.
 
-What says where it is, is the CUDA array interface (versions 2 and 3), which CuPy, Numba, PyTorch and others offer. fs3 reads
-from and writes to host memory alone; `fs3.api.io.device_staging` does so for device memory, piece by piece.
+What says where it is, is the CUDA array interface (versions 2 and 3), which CuPy, Numba, PyTorch and others offer, or the
+descriptor of a dma-buf (`fs3.api.io.dma_buf`), which is mapped. fs3 reads from and writes to memory of this process alone;
+`fs3.api.io.device_staging` does so for device memory, piece by piece.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Protocol, TypeGuard
 
+from fs3.api.io.dma_buf import DmaBuf, MappedMemory
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 
@@ -48,15 +50,17 @@ class DeviceMemory:
         return DeviceMemory(self._owner, self.address + start, max(0, stop - start), readonly=self.readonly, stream=self.stream)
 
 
-Spot = memoryview | DeviceMemory
+Spot = memoryview | DeviceMemory | MappedMemory
 """Bytes in host or in device memory."""
 
 
-def device_memory(thing: Any) -> DeviceMemory | None:
-    """The bytes of an object with a CUDA array interface, in order; None when it has none.
+def device_memory(thing: Any) -> DeviceMemory | MappedMemory | None:
+    """The bytes of a `DmaBuf`, or of an object with a CUDA array interface, in order; None when it is neither.
 
     Raises TypeError and ValueError as `byte_view`, whose messages go on from the name of the argument.
     """
+    if isinstance(thing, DmaBuf):
+        return thing.map()
     try:
         interface = getattr(thing, "__cuda_array_interface__", None)
     except (RuntimeError, TypeError) as wrong:  # tensors that need gradients, or are of types without a type string
@@ -98,12 +102,15 @@ def _strides_of(shape: Sequence[int], size: int) -> tuple[int, ...]:
 
 
 _HOST_TYPES = frozenset((memoryview, bytes, bytearray))
+_DEVICE_TYPES = frozenset((DeviceMemory, MappedMemory))
 
 
 def is_on_device(buffer: Any) -> bool:
-    """A buffer, of whatever kind, has a CUDA array interface and cannot be read as host memory."""
+    """A buffer, of whatever kind, is a `DmaBuf`, or has a CUDA array interface and cannot be read as host memory."""
     if type(buffer) in _HOST_TYPES:
         return False
+    if isinstance(buffer, DmaBuf):
+        return True
     try:
         if getattr(buffer, "__cuda_array_interface__", None) is None:
             return False
@@ -124,7 +131,7 @@ def have_device_memory(buffers: Iterable[Any]) -> bool:
 
 def are_in_host_memory(spots: Sequence[tuple[Spot, ...]]) -> TypeGuard[Sequence[tuple[memoryview, ...]]]:
     """No piece of any is in device memory."""
-    return DeviceMemory not in set(map(type, chain.from_iterable(spots)))
+    return _DEVICE_TYPES.isdisjoint(map(type, chain.from_iterable(spots)))
 
 
 # --- copying ---------------------------------------------------------------------------------------------------------
@@ -176,6 +183,11 @@ def set_device_copier(copier: DeviceCopier | None) -> None:
     """What copies to and from device memory in this process from now on; None: the CUDA runtime, where there is one."""
     global _copier
     _copier = copier
+
+
+def copier_for(spots: Iterable[Spot]) -> DeviceCopier | None:
+    """`device_copier`, where one of them needs it; None: no bytes have to be copied."""
+    return device_copier() if any(isinstance(spot, DeviceMemory) for spot in spots) else None
 
 
 def device_copier() -> DeviceCopier:

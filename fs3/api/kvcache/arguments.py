@@ -14,6 +14,7 @@ from typing import Any
 
 from fs3.api.byte_view import byte_view
 from fs3.api.io.device_memory import DeviceMemory, Spot, device_memory, is_on_device
+from fs3.api.io.dma_buf import MappedMemory
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     cache_bytes_max,
@@ -182,7 +183,7 @@ def _spot_of(buffer: Any) -> Spot:
     try:
         return byte_view(buffer)
     except (TypeError, ValueError):
-        if isinstance(buffer, DeviceMemory):  # of arguments that were checked where a job was submitted
+        if isinstance(buffer, DeviceMemory | MappedMemory):  # of arguments that were checked where a job was submitted
             return buffer
         memory = device_memory(buffer) if is_on_device(buffer) else None
         if memory is None:

@@ -204,7 +204,7 @@ class _Charge:
 class ServerOffers:
     """The server's side of one connection."""
 
-    def __init__(self, connection: OfferedServer, paths: BulkPaths | None, *, is_plain: bool) -> None:
+    def __init__(self, connection: OfferedServer, paths: BulkPaths | None, now: int, *, is_plain: bool) -> None:
         """`is_plain`: what travels on the connection is not encrypted; else there is no path."""
         self._connection = connection
         self._paths = paths
@@ -218,8 +218,8 @@ class ServerOffers:
         self._lent: dict[int, tuple[int, bytes]] = {}
         """Method and protobuf of the replies whose payload is lent, by the numbers of their requests."""
         self._has_moved = False
-        self.moved_at = 0
-        """When `is_stalled` last saw that a reply was taken, or that none was lent."""
+        self.moved_at = now
+        """When `is_stalled` last saw that a reply was taken, or that none was lent; at first, when the connection began."""
         self._arrived: dict[int, tuple[FetchedBytes, _Charge]] = {}
         """What handlers have, and what it is counted as, by the identity of its memory."""
 

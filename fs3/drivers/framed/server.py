@@ -76,7 +76,7 @@ class ServerConnection(PayloadReceiver):
         is_plain = isinstance(sock, socket.socket)
         passes_files = is_plain and context.sockets.may_pass_files(sock)
         self._passer = FilePasser(sock) if passes_files else None  # type: ignore[arg-type]
-        self.offers = ServerOffers(self, context.paths, is_plain=is_plain)
+        self.offers = ServerOffers(self, context.paths, context.clock.now(), is_plain=is_plain)
         super().__init__(context, sock)
         if self._tls is not None:
             self._tls.on_ready = self._on_secured
