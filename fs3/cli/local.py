@@ -140,9 +140,13 @@ class LocalCluster:
         return asyncio.run(fetch_status(self.addresses))
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone."""
+        """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone. FS3Error BUSY naming one
+        that is not: started now, it would be taken for one that runs."""
         for name in names or self.shape.names():
-            cluster.signal_process(self.directory, name, number)
+            is_gone = cluster.signal_process(self.directory, name, number)
+            if number == signal.SIGKILL and not is_gone:
+                told = f"{name} was killed and has not ended in {cluster.KILLED_SECONDS:.0f} s"
+                raise error(Code.BUSY, told, str(self.directory.path))
 
     def __enter__(self) -> Self:
         try:
