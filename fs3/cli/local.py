@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import signal
-import socket
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,26 +15,8 @@ from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
 from fs3.cli.operator_keys import use_directory
+from fs3.cli.ports import free_ports
 from fs3.cli.status import SERVING_SECONDS, fetch_status, manager_addresses, wait_until_healthy
-
-_PORTS = range(20_000, 32_000)
-"""Below the range the kernel takes ports of outgoing connections from."""
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports nobody listens on."""
-    for _ in range(200):
-        first = random.choice(_PORTS)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise error(Code.UNAVAILABLE, f"no {count} neighbouring free ports were found")
 
 
 class LocalCluster:
