@@ -28,8 +28,8 @@ def test_it_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_scenes_end_well_and_go_the_same_way_again(name: str) -> None:
-    """Whatever lies where in memory: services that walk a set of what hashes by its address would not."""
+def test_scenes_end_well(name: str) -> None:
+    """And go the same way again, whatever lies where in memory: services that walk a set of what hashes by its address would not."""
     stories: list[list[str]] = [[], []]
     for number, story in enumerate(stories):
         with scrambled_memory(number):
