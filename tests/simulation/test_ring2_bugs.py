@@ -29,7 +29,7 @@ def test_it_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENES)
 def test_scenes_end_well(name: str) -> None:
-    """And go the same way again, whatever lies where in memory: services that walk a set of what hashes by its address would not."""
+    """And go the same way again, whatever lies where in memory: a walk of a set of what hashes by its address would not."""
     stories: list[list[str]] = [[], []]
     for number, story in enumerate(stories):
         with scrambled_memory(number):
