@@ -14,7 +14,7 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.base.units import DAY, MILLISECOND, SECOND, parse_duration
+from fs3.base.units import DAY, MILLISECOND, parse_duration
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
@@ -141,8 +141,8 @@ def parse_lifetime(text: str) -> int:
     if text == "0":
         return 0
     found = parse_duration(text)
-    if not SECOND <= found <= _LIFETIME_NS_MAX:
-        raise error(Code.INVALID, f"--lifetime {text}: 1s to {_LIFETIME_NS_MAX // DAY}d, or 0: for ever")
+    if not MILLISECOND <= found <= _LIFETIME_NS_MAX:
+        raise error(Code.INVALID, f"--lifetime {text}: 1ms to {_LIFETIME_NS_MAX // DAY}d, or 0: for ever")
     return found // MILLISECOND
 
 
