@@ -22,7 +22,8 @@ from benches import limits
 from benches.graysort import GraySortPlan
 from benches.graysort import run as sort_run
 from fs3.api.kvcache import KVCache
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 
 MIB = 1 << 20
 ROWS = 2_000_000

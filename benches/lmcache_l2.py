@@ -22,7 +22,8 @@ from typing import Any
 from rich.console import Console
 
 from benches import record
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 
 OPERATIONS = ("Store", "Lookup", "Load")
 IN_MEMORY, DURABLE = "resp in memory", "resp appendfsync always"

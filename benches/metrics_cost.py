@@ -22,7 +22,8 @@ import fs3
 from benches.check.paths import HotPath, opened_paths
 from benches.cpu import cpu_ns
 from benches.loop import run
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 
 MEASURED = ("batch read", "durable create", "KV get", "single read")
 RATIO_MAX = 1.02

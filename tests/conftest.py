@@ -16,7 +16,7 @@ import fsspec
 import pytest
 from hypothesis import settings
 
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.drill.etcd_cluster import EtcdCluster, find_etcd
 from tests.space import SpaceGuard, explain_shortage, remove_bulk
 

@@ -58,7 +58,7 @@ while read -r _ place kind _; do case $kind in fuse*) umount -l "$place" 2>/dev/
 
 def server_of(point: Path) -> int:
     """The process that answers the kernel for a mount, or the next one."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         found = _process_of(point, b"fs3.cli.mount_server")
         if found is not None:
@@ -94,7 +94,7 @@ def kill_both(point: Path) -> None:
 
 def wait_dead(point: Path) -> None:
     """Until the kernel knows that the process that served a mount has died."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             os.stat(point / "name")

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from benches.peers.processes import running, wait_until_served
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 
 OSDS = 3
 OSD_BYTES = 10 << 30

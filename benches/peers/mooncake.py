@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benches.peers.processes import running, wait_until_served
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 
 MIB = 1 << 20
 SEGMENT_BYTES = 1 << 30

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.peers.processes import running, wait_until_served
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 VOLATILE = ("--appendonly", "no")

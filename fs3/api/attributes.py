@@ -31,7 +31,7 @@ class AttributeCalls:
 
     meta: MetaClient
     _umask: int
-    _sessions: set[File]
+    _sessions: dict[File, None]
     _accesses: AccessTimes | None
 
     async def mknod(self, path: str | PathRef, mode: int = 0o600, device: int = 0) -> Inode:

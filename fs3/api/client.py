@@ -114,7 +114,8 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
         self._accesses = AccessTimes(meta.clock) if relatime else None
-        self._sessions: set[File] = set()
+        self._sessions: dict[File, None] = {}
+        """In the order in which they were opened: they are walked, and a set's order would be that of addresses."""
         self._session_ends = SessionEnds(meta)
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
@@ -222,7 +223,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         file = _opened_file(opened, path, appends=appends)
         file.unnamed = unnamed
         if file.session != READ_ONLY:
-            self._sessions.add(file)
+            self._sessions[file] = None
         elif opened.data is None:
             self.meta.readers.add(file)
         return file
@@ -319,7 +320,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
                 opens.append(answer)
                 continue
             file = File(answer.inode, new.directory, answer.session, unnamed=True)
-            self._sessions.add(file)
+            self._sessions[file] = None
             opens.append(file)
         return opens
 
@@ -412,7 +413,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
         )
         if not (request.modified or request.discard or file.unnamed):
             file.closed = True
-            self._sessions.discard(file)
+            self._sessions.pop(file, None)
             self._session_ends.add(file.inode.content_id, file.session)
             await self.locks.release(file)
             return file.inode
@@ -433,7 +434,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls, Met
 
     def _on_closed(self, file: File, inode: Inode, publish: str | None) -> None:
         file.closed = True
-        self._sessions.discard(file)
+        self._sessions.pop(file, None)
         file.on_told(inode)
         if publish is not None:
             file.path = publish

@@ -44,6 +44,8 @@ def issue(
     days: Annotated[int, typer.Option(help="how long it is believed")] = private_authority.CERTIFICATE_DAYS,
 ) -> None:
     """Make a certificate and its key; what was issued for the same name before is replaced, and goes on being believed."""
+    if f"{name}.key" == private_authority.CA_KEY:
+        raise error(Code.INVALID, f"{name!r} is what the files of an authority are called: they would be replaced")
     _check_days(days)
     if user == bool(address):
         raise error(Code.INVALID, "--address says by what a machine is reached, --user that it is of none: one of the two")

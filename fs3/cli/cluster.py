@@ -28,6 +28,8 @@ from fs3.cli.supervision import SupervisedProcesses
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
+KILLED_SECONDS = 60.0
+"""What a process has to be gone after SIGKILL: one that waits for its disk ends when the disk has answered."""
 
 _ENDING = (signal.SIGTERM, signal.SIGKILL, STOP_TOGETHER)
 """Signals after which a process is to stay down."""
@@ -240,12 +242,12 @@ def stop_process(directory: ClusterDirectory, name: str, *, signalled: bool = Fa
     return _wait_exit(directory, name, STOP_SECONDS) or not signal_process(directory, name, signal.SIGKILL)
 
 
-def signal_process(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
+def signal_process(directory: ClusterDirectory, name: str, number: signal.Signals) -> bool:
     """Signal a process; for SIGTERM and SIGKILL wait until it is gone, and it stays so until it is started. True when it is (or
     for other signals, was there)."""
     there = _send_signal(directory, name, number)
     if number in (signal.SIGTERM, signal.SIGKILL):
-        return not there or _wait_exit(directory, name, patience)
+        return not there or _wait_exit(directory, name, STOP_SECONDS if number == signal.SIGTERM else KILLED_SECONDS)
     return there
 
 

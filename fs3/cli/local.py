@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import signal
-import socket
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,26 +15,8 @@ from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
 from fs3.cli.operator_keys import use_directory
+from fs3.cli.ports import free_ports
 from fs3.cli.status import SERVING_SECONDS, fetch_status, manager_addresses, wait_until_healthy
-
-_PORTS = range(20_000, 32_000)
-"""Below the range the kernel takes ports of outgoing connections from."""
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports nobody listens on."""
-    for _ in range(200):
-        first = random.choice(_PORTS)
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise error(Code.UNAVAILABLE, f"no {count} neighbouring free ports were found")
 
 
 class LocalCluster:
@@ -140,9 +119,13 @@ class LocalCluster:
         return asyncio.run(fetch_status(self.addresses))
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone."""
+        """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone. FS3Error BUSY naming one
+        that is not: started now, it would be taken for one that runs."""
         for name in names or self.shape.names():
-            cluster.signal_process(self.directory, name, number)
+            is_gone = cluster.signal_process(self.directory, name, number)
+            if number == signal.SIGKILL and not is_gone:
+                told = f"{name} was killed and has not ended in {cluster.KILLED_SECONDS:.0f} s"
+                raise error(Code.BUSY, told, str(self.directory.path))
 
     def __enter__(self) -> Self:
         try:

@@ -14,13 +14,14 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, parse_duration
+from fs3.base.units import MILLISECOND
 from fs3.cli.machine_directory import MachineIdentity, ensure_identity, load_identity
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.node_config import DEFAULT_PATH, MachineConfig, load_node_config
 from fs3.cli.operator_keys import use_machine
 from fs3.cli.output import print_json, print_table
 from fs3.cli.settings_text import parse_changes
+from fs3.cli.users import parse_lifetime
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
 from fs3.core.membership.machines import why_over
@@ -46,7 +47,7 @@ def author() -> str:
 
 
 def _lifetime_ms(text: str) -> int:
-    return 0 if text == "0" else parse_duration(text) // MILLISECOND
+    return parse_lifetime(text)
 
 
 @app.command("init")

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -100,7 +100,7 @@ def _start_in_background(plan: MountPlan, log_file: Path | None) -> None:
     """Raises what the processes in the background could not do."""
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as pipe:
-        with open(log_file or os.devnull, "ab") as output:
+        with open_log(log_file or Path(os.devnull)) as output:
             holder = subprocess.Popen(
                 _holder_command(plan, theirs),
                 stdin=subprocess.DEVNULL,
@@ -115,6 +115,13 @@ def _start_in_background(plan: MountPlan, log_file: Path | None) -> None:
         holder.wait()
         why = said.decode(errors="replace") or "the process that was to hold it has died"
         raise ChildProcessError(f"{plan.directory} is not mounted: {why}")
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """To append to. OSError for one that cannot be written, and for a FIFO that has no reader, which would be waited for."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "ab")
 
 
 def _holder_command(plan: MountPlan, ready: int) -> list[str]:

@@ -15,7 +15,7 @@ from fs3.base.status import Code
 from fs3.cli.manager_client import ask_manager, open_manager_client
 from fs3.cli.operator_keys import use_token
 from fs3.cli.output import print_json, print_table
-from fs3.cli.users import hand_out
+from fs3.cli.users import token_place
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
 from fs3.core.security.login import stored_of
@@ -71,11 +71,12 @@ def on(
             sys.stderr.write(f"security is on, but these nodes have not said that they follow: {', '.join(behind)}\n")
 
     addresses = manager_addresses_of(where)
-    made, status = asyncio.run(turn_on())
-    sys.stdout.write(f"security is on: {len(status.nodes)} nodes, {status.users} users\n")
-    if made:
-        hand_out(made, token_file)  # before anything else can go wrong: it is shown once
-        use_token(made)
+    with token_place(token_file) as hand_out:
+        made, status = asyncio.run(turn_on())
+        sys.stdout.write(f"security is on: {len(status.nodes)} nodes, {status.users} users\n")
+        if made:
+            hand_out(made)  # before anything else can go wrong: it is shown once
+            use_token(made)
     with suppress(NoPermission):  # the command may have nothing that makes it an administrator
         asyncio.run(follow())
 

@@ -101,6 +101,7 @@ def serve(
     acquire_process_lock(
         data_dir / "process.lock"
     )  # let go by the end of the process: who sees it free knows that nobody is left
+    log.info("%s starts", name)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(options, ready_fd, lifeline_fd))
 

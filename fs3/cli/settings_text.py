@@ -11,6 +11,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND, parse_duration, parse_size
 from fs3.core.membership.settings import check_value, find_setting
 from fs3.model.settings import SettingValue
+from fs3.runtime.plain_files import read_plain_file
 
 DEFAULT = "default"
 """The value that takes a setting back to its default."""
@@ -57,7 +58,7 @@ def load_changes(path: Path) -> dict[str, SettingValue | None]:
     """{key: value} of a TOML file with a table for each part. FS3Error CONFIG naming the file and what is wrong in it: it cannot
     be read, is no TOML or only half of one, or has a key or value that no setting has."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_plain_file(path).decode())
     except (OSError, UnicodeDecodeError) as why:
         raise error(Code.CONFIG, f"cannot read the settings {path}: {why}") from why
     except tomllib.TOMLDecodeError as wrong:

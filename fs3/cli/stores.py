@@ -15,6 +15,7 @@ from fs3.base.status import Code
 from fs3.drivers.etcd.access import PARAMETERS, PLAIN, EtcdAccess
 from fs3.ports.clock import Clock
 from fs3.ports.kv import ScrubbedKV
+from fs3.runtime.plain_files import read_plain_file
 from fs3.wire.endpoints import parse_host_port
 
 HELP = (
@@ -92,7 +93,7 @@ def store_in_config(path: Path | None) -> StoreLocation | None:
     """What the key `kv` of a TOML file says; None when there is none. Whatever else may be wrong with the file is said by what
     reads its other keys. FS3Error INVALID naming file and key."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get(STORE_KEY) if path is not None else None
+        found = tomllib.loads(read_plain_file(path).decode()).get(STORE_KEY) if path is not None else None
     except (OSError, ValueError):
         return None
     if found is not None and not isinstance(found, str):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +14,15 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, parse_duration
+from fs3.base.units import DAY, MILLISECOND, parse_duration
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
-from fs3.core.membership.security import why_token_over
+from fs3.core.membership.security import user_id_max, why_token_over
 from fs3.model.security import Account, PutUser, UserToken
+
+_LIFETIME_NS_MAX = 36_500 * DAY
 
 app = typer.Typer(name="user", help="Users of a cluster, and their tokens.", no_args_is_help=True)
 
@@ -57,6 +61,7 @@ def add(
     """Add a user. Without --uid and --gid, those that this machine has for the name."""
     from fs3.client.mgmtd.security_admin import SecurityAdmin
 
+    _check_ids(uid, gid, group or ())
     own_uid, own_gid = _ids_here(name) if uid is None else (uid, uid)
     request = PutUser(
         name, True, own_uid, gid if gid is not None else own_gid, tuple(group or ()), tenant or "", bool(admin), bool(service),
@@ -100,6 +105,7 @@ def set_user(
     """Change what is given of a user; the rest stays. It counts within two seconds, also for those who are logged in."""
     from fs3.client.mgmtd.security_admin import SecurityAdmin
 
+    _check_ids(uid, gid, group or ())
     groups = () if no_groups else tuple(group) if group else None
     subjects = () if no_certificates else tuple(certificate) if certificate else None
     request = PutUser(name, False, uid, gid, groups, tenant, admin, service, acts_for_others, disabled, subjects)
@@ -125,23 +131,63 @@ def token(
         ask_manager(addresses, lambda client: SecurityAdmin(client).revoke(name, revoke))
         sys.stdout.write(f"token {revoke} of user {name!r} is revoked\n")
         return
-    lifetime_ms = 0 if lifetime == "0" else parse_duration(lifetime) // MILLISECOND
-    made = ask_manager(addresses, lambda client: SecurityAdmin(client).add_token(name, called, lifetime_ms))
-    hand_out(made, file)
+    lifetime_ms = parse_lifetime(lifetime)
+    with token_place(file) as hand_out:
+        hand_out(ask_manager(addresses, lambda client: SecurityAdmin(client).add_token(name, called, lifetime_ms)))
 
 
-def hand_out(made: str, file: Path | None) -> None:
-    """Print a token, or write it to a new file that only this user can read. FS3Error when there is one already."""
+def parse_lifetime(text: str) -> int:
+    """Milliseconds that a token is good; 0: for ever, which only "0" says. FS3Error INVALID."""
+    if text == "0":
+        return 0
+    found = parse_duration(text)
+    if not MILLISECOND <= found <= _LIFETIME_NS_MAX:
+        raise error(Code.INVALID, f"--lifetime {text}: 1ms to {_LIFETIME_NS_MAX // DAY}d, or 0: for ever")
+    return found // MILLISECOND
+
+
+@contextmanager
+def token_place(file: Path | None) -> Iterator[Callable[[str], None]]:
+    """What to call with a token that is made in the block. It is shown once, so its place is there before it is: a new file,
+    which only this user can read, and which vanishes when there is no token for it; or standard output. FS3Error when there is
+    such a file already."""
     if file is None:
-        sys.stdout.write(f"{made}\n")
+        yield lambda made: _print_token(made)
         return
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         raise error(Code.EXISTS, "there is such a file already", str(file)) from None
-    with os.fdopen(descriptor, "w") as out:
-        out.write(f"{made}\n")
-    sys.stdout.write(f"the token is in {file}, which only its owner can read\n")
+    is_needed = False
+
+    def write(made: str) -> None:
+        nonlocal is_needed
+        try:
+            os.write(descriptor, f"{made}\n".encode())
+            os.fsync(descriptor)
+        except OSError:
+            _print_token(made)  # it is all there is of it
+            raise
+        is_needed = True
+        sys.stdout.write(f"the token is in {file}, which only its owner can read\n")
+
+    try:
+        yield write
+    finally:
+        os.close(descriptor)
+        if not is_needed:
+            file.unlink(missing_ok=True)
+
+
+def _print_token(made: str) -> None:
+    sys.stdout.write(f"{made}\n")
+
+
+def _check_ids(uid: int | None, gid: int | None, groups: Sequence[int]) -> None:
+    """FS3Error INVALID naming the option and what it may be."""
+    for option, given in (("--uid", uid), ("--gid", gid), *(("--group", each) for each in groups)):
+        if given is not None and not 0 <= given <= user_id_max:
+            raise error(Code.INVALID, f"{option} {given}: 0 to {user_id_max}")
 
 
 @app.command("list")

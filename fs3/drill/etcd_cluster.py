@@ -15,7 +15,7 @@ from typing import Self
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 
 ETCD_FLAGS = ("--max-txn-ops", "4096", "--max-request-bytes", "8388608")
 """What every member that fs3 uses is started with."""

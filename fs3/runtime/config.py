@@ -11,6 +11,7 @@ import msgspec
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.runtime.plain_files import read_plain_file
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -40,7 +41,7 @@ def load_config(kind: type[T], path: Path | None, *, besides: Collection[str] = 
     if path is None:
         return kind()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain_file(path).decode()
     except (OSError, UnicodeDecodeError) as wrong:
         raise error(Code.CONFIG, f"cannot read the configuration {path}: {wrong}") from wrong
     return parse_config(kind, text, str(path), besides=besides)

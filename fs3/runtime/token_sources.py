@@ -79,7 +79,7 @@ def find_token_source(token: str | Secret | None = None, token_file: str | os.Pa
 def read_secret_file(file: Path, what: str) -> str:
     """The text of a file that only its owner (this user, or root) can read. FS3Error ACCESS when others can; NOT_FOUND."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
             text = os.read(descriptor, _FILE_BYTES_MAX + 1) if stat.S_ISREG(status.st_mode) else b""

@@ -351,3 +351,11 @@ async def test_rows_are_known_to_be_absent_until_another_process_writes_them(etc
         for at in range(5):
             await other.transact(puts({b"k%d" % at: b"v"}))
             assert (await kv.read(look))[at] == b"v"
+
+
+async def test_a_store_that_is_closed_leaves_nothing_on_its_loop(etcd: EtcdCluster) -> None:
+    async with opened(etcd, "closed") as kv:
+        await kv.transact(append_count(b"counted"))
+    left = [task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    # The library's own task of the watch may still have to hear that it has ended.
+    assert [coro for coro in left if not coro.__qualname__.startswith("_AioCall.")] == []

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from fs3.api.connect import connect
 from fs3.base.ids import ROOT_INODE, ChainId, InodeId, file_chunk
 from fs3.base.status import Code
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.core.meta.fsck.problems import name_of

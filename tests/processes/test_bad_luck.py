@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.drill.roles import is_dead, is_excluded, process_in_role, status_of, wait_healthy, wait_status
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]

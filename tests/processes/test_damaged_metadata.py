@@ -17,7 +17,8 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ROOT_INODE, InodeId
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.cli.status import fetch_status
 from fs3.core.meta import keys
 

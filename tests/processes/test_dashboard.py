@@ -24,7 +24,8 @@ import pytest
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache
 from fs3.base.ids import NodeId
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.core.dashboard.changes import changes_between
 from fs3.drivers.os.clock import OsClock
 from fs3.model.chain import PublicState

@@ -16,7 +16,8 @@ import pytest
 
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache, Status
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -108,10 +109,10 @@ def test_kill_everything_while_writing(tmp_path: Path) -> None:
                         cluster.kill()
                         killed = True
                     data = contents(index)
-                    file = await asyncio.wait_for(client.open(f"/kill/{index}", "x"), 3)
+                    file = await asyncio.wait_for(client.open(f"/kill/{index}", "x"), 10)
                     if data:
-                        await asyncio.wait_for(client.pwrite(file, data, 0), 3)
-                    await asyncio.wait_for(client.close(file), 3)
+                        await asyncio.wait_for(client.pwrite(file, data, 0), 10)
+                    await asyncio.wait_for(client.close(file), 10)
                     files[f"/kill/{index}"] = data
                     page = hashlib.shake_128(b"page%d" % index).digest(100_000)
                     (stored,) = await cache.put_from([b"%d" % index], [page])

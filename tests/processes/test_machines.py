@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from tests.processes.machine_lab import LabMachine, wait_until
 from tests.space import SpaceGuard
 

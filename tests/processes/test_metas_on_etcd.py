@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from fs3.api.connect import connect
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.drill.etcd_cluster import EtcdCluster
 from fs3.sim.conformance.kv_shared import open_etcd

@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.model.metrics.catalogue import CATALOGUE
 from fs3.model.metrics.metric import HistogramReading, MetricKind
 from fs3.wire.exposition import Reading, parse_text

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.drill.roles import is_dead, wait_healthy, wait_status
 from tests.processes.machine_lab import wait_until
 from tests.space import SpaceGuard

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.sim.conformance.fuse import why_no_mount
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fs3.base.version import THIS_RELEASE
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.drill.load_process import LoadProcess
 from fs3.drill.roles import wait_healthy
 from tests.processes.conftest import check

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fs3.cli.directory import ClusterDirectory
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
+from fs3.cli.ports import free_ports
 from fs3.cli.supervision import SupervisedProcesses, restarts_quick_max
 from tests.space import SpaceGuard
 

@@ -17,8 +17,9 @@ import pytest
 
 import fs3
 from fs3.base.errors import Unreachable
-from fs3.cli.local import LocalCluster, free_ports
+from fs3.cli.local import LocalCluster
 from fs3.cli.local_tls import addresses_of, tls_home
+from fs3.cli.ports import free_ports
 from fs3.drivers.tls import private_authority
 from tests.space import SpaceGuard
 

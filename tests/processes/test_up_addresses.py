@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 

@@ -29,12 +29,18 @@ def test_remembered_seeds(seed: int, bug: str, cause: str) -> None:
 
 
 SEEDS = (1, 33, 204)
-PROGRAM = f"from fs3.sim.ring2.cluster_run import run_seed\nprint([run_seed(seed).fingerprint for seed in {SEEDS}])"
+PROGRAM = f"""
+import sys
+from fs3.sim.ring2.cluster_run import run_seed
+from tests.simulation.scrambled_memory import scrambled_memory
+with scrambled_memory(int(sys.argv[1])):
+    print([run_seed(seed).fingerprint for seed in {SEEDS}])
+"""
 
 
 def elsewhere(python: str, hash_seed: str) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([python, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([python, "-c", PROGRAM, hash_seed], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

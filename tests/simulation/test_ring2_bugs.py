@@ -11,9 +11,9 @@ import pytest
 from fs3.sim.planting import plant
 from fs3.sim.ring import caught_by, find_catcher
 from fs3.sim.ring2.bugs import BUGS
-from fs3.sim.ring2.remembered_scenes import REMEMBERED_SCENES
 from fs3.sim.ring2.ring import ClusterRing
 from fs3.sim.ring2.scenes import SCENES, play
+from tests.simulation.scrambled_memory import scrambled_memory
 
 QUICK_SEEDS = 20
 """Budgets up to this are looked for in every run of the tests."""
@@ -29,17 +29,12 @@ def test_it_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENES)
 def test_scenes_end_well(name: str) -> None:
-    assert play(name) == ""
-
-
-@pytest.mark.parametrize("name", REMEMBERED_SCENES)
-def test_scenes_go_the_same_way_again(name: str) -> None:
-    """Whatever lies where in memory: services that walk a set of what hashes by its address would not."""
+    """And go the same way again, whatever lies where in memory: a walk of a set of what hashes by its address would not."""
     stories: list[list[str]] = [[], []]
-    play(name, stories[0].append)
-    others = [bytes(length) for length in range(10_000)]
-    play(name, stories[1].append)
-    assert stories[0] == stories[1], f"{len(others)} other objects make another story"
+    for number, story in enumerate(stories):
+        with scrambled_memory(number):
+            assert play(name, story.append) == ""
+    assert stories[0] == stories[1]
 
 
 def test_every_bug_has_a_way_to_be_found() -> None:

@@ -66,7 +66,8 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self._prober = HealthProber(self)
         self.gate = ReadGate(ReadGrants(), clock)
         self._owing = self.gate.owing
-        self._reports: set[asyncio.Future[Reply]] = set()
+        self._reports: dict[asyncio.Future[Reply], None] = {}
+        """In the order in which they were begun, which is the order in which they are cancelled."""
         self.retries: dict[tuple[Code, RetryAction], int] = {}
         """IOs that were refused or not answered, by why and by what was done."""
         self.liveness = LivenessMonitor[NodeRequest](liveness_tick_ns)
@@ -202,11 +203,11 @@ class ReplicaRouter(ReplicaHealth, Replicas):
             report = self.channel(node).start(STORAGE.ReportBad, message, timeout_ns=probe_timeout_ns)
         except FS3Error:
             return
-        self._reports.add(report)
+        self._reports[report] = None
         report.add_done_callback(self._on_report_done)
 
     def _on_report_done(self, report: asyncio.Future[Reply]) -> None:
-        self._reports.discard(report)
+        self._reports.pop(report, None)
         if not report.cancelled():
             report.exception()  # the next reader will report again
 

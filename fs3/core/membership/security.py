@@ -61,7 +61,8 @@ tokens_per_user_max = 16
 users_per_page_max = 256
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,62}")
 USER_NAME = "1 to 63 letters, digits, '.', '_', '@' and '-', the first a letter or '_'"
-_ID_MAX = (1 << 32) - 2
+user_id_max = (1 << 32) - 2
+"""Of a user and of a group; the next one means none in POSIX calls."""
 _TEXT_BYTES_MAX = 255
 _IDENTITY = ("uid", "gid", "groups", "tenant", "is_admin", "acts_for_others", "is_disabled")
 """What tickets say of a user: when it changes, those from before do not count."""
@@ -243,14 +244,16 @@ class Security:
 
     def _check(self, user: Account) -> None:
         for name, number in (("uid", user.uid), ("gid", user.gid), *(("group", each) for each in user.groups)):
-            if not 0 <= number <= _ID_MAX:
-                raise RequestRejected(Code.INVALID, f"user {user.name!r}: {name} {number} is not from 0 to {_ID_MAX}")
+            if not 0 <= number <= user_id_max:
+                raise RequestRejected(Code.INVALID, f"user {user.name!r}: {name} {number} is not from 0 to {user_id_max}")
         for what, there, most in (
             ("groups", len(user.groups), user_groups_max),
             ("certificates", len(user.certificates), user_certificates_max),
         ):
             if there > most:
                 raise RequestRejected(Code.TOO_LARGE, f"user {user.name!r}: {there} {what}, at most {most}")
+        if not all(user.certificates):
+            raise RequestRejected(Code.INVALID, f"user {user.name!r}: the subject of a certificate is not empty")
         if any(len(text.encode()) > _TEXT_BYTES_MAX or not text.isprintable() for text in (user.tenant, *user.certificates)):
             told = f"user {user.name!r}: a tenant and the subject of a certificate have at most {_TEXT_BYTES_MAX} printable bytes"
             raise RequestRejected(Code.INVALID, told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from fs3.drivers.grpc import require_grpc
@@ -24,6 +24,7 @@ from fs3.base.errors import FS3Error, error  # noqa: E402
 from fs3.base.status import Code  # noqa: E402
 from fs3.base.units import GIB, MILLISECOND, SECOND  # noqa: E402
 from fs3.drivers.etcd.access import PLAIN, EtcdAccess  # noqa: E402
+from fs3.drivers.grpc.last_words import await_last_words  # noqa: E402
 from fs3.ports.clock import Clock  # noqa: E402
 from fs3.wire.etcd import (  # noqa: E402
     AUTHENTICATE,
@@ -208,7 +209,7 @@ class EtcdClient:
             found += part.ranges
         return EtcdReadReply(revision, tuple(found))
 
-    async def watch(self, request: bytes, endpoint: str) -> AsyncIterator[bytes]:
+    async def watch(self, request: bytes, endpoint: str) -> AsyncGenerator[bytes]:
         """The messages of a watch at one member, which ends it when it has no leader. FS3Error UNAVAILABLE when it ends."""
         token = await self._authenticate(endpoint, etcd_attempt_ns / SECOND)
         known = (("token", token),) if token else ()
@@ -280,6 +281,7 @@ class EtcdClient:
         for channel in channels.values():
             with contextlib.suppress(asyncio.CancelledError):
                 await channel.close()
+        await await_last_words()
 
 
 def _make_credentials(access: EtcdAccess) -> Any:

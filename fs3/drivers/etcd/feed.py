@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
@@ -53,10 +54,11 @@ class CacheFeed:
 
     async def stop(self) -> None:
         """The cache is not kept up to date any more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks = [task for task in (self._task, self._watch) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._task = self._watch = None
         for future in self._waiting:
             if not future.done():
                 future.set_exception(error(Code.SHUTTING_DOWN, "the key-value store is closed"))
@@ -84,21 +86,23 @@ class CacheFeed:
 
     async def _follow(self, start_revision: int, endpoint: str, backoff: Backoff) -> None:
         keys, cache = self._keys, self._cache
-        async for message in self._client.watch(encode_watch(keys.begin, keys.end, start_revision), endpoint):
-            reply = decode_watch(message, cache.revision)
-            if reply.compact_revision:
-                # What has changed is not told any more. No read may wait for it: the cache begins anew at what is there now.
-                mark = await self._read_mark()
-                cache.reset(self._mark_of(mark))
-                self._wake()
-                raise error(Code.UNAVAILABLE, f"changes up to revision {reply.compact_revision} are compacted; begun anew")
-            if reply.is_canceled:
-                raise error(Code.UNAVAILABLE, f"etcd at {endpoint} has ended the watch: {reply.reason}")
-            backoff.reset()
-            changes = [change for change in reply.changes if keys.is_of_store(change.key)]
-            if changes:
-                cache.apply(keys.rows_of(changes), changes[-1].mod_revision)
-                self._wake()
+        async with aclosing(self._client.watch(encode_watch(keys.begin, keys.end, start_revision), endpoint)) as messages:
+            async for message in messages:
+                reply = decode_watch(message, cache.revision)
+                if reply.compact_revision:
+                    # What has changed is not told any more. No read may wait for it: the cache begins anew at what is there now.
+                    mark = await self._read_mark()
+                    cache.reset(self._mark_of(mark))
+                    self._wake()
+                    told = f"changes up to revision {reply.compact_revision} are compacted; begun anew"
+                    raise error(Code.UNAVAILABLE, told)
+                if reply.is_canceled:
+                    raise error(Code.UNAVAILABLE, f"etcd at {endpoint} has ended the watch: {reply.reason}")
+                backoff.reset()
+                changes = [change for change in reply.changes if keys.is_of_store(change.key)]
+                if changes:
+                    cache.apply(keys.rows_of(changes), changes[-1].mod_revision)
+                    self._wake()
 
     async def _find_start(self) -> int:
         """Where a watch goes on. When nothing was missed it begins behind the newest revision, since that of the last change may

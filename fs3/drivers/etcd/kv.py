@@ -465,6 +465,7 @@ class EtcdKV:
         self._closing = True
         if self._state_task is not None:
             self._state_task.cancel()
+            await asyncio.gather(self._state_task, return_exceptions=True)
         lanes = [lane for lane in (self._write_lane, self._read_lane) if lane is not None]
         await asyncio.gather(*lanes, return_exceptions=True)
         await self._committer.close()

@@ -15,6 +15,7 @@ from fs3.base.limits import connect_backoff_max_ns, connect_timeout_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.drivers.grpc.codes import OPTIONS, TICKET_METADATA, error_of, take_payload, with_payload
+from fs3.drivers.grpc.last_words import await_last_words
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.tls.credentials import TlsCredentials
@@ -163,3 +164,4 @@ class GrpcChannel(ClientChannel):
         if channel is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await channel.close()
+            await await_last_words()

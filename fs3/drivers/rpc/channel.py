@@ -24,6 +24,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from fs3.base.counting import CallCounts
@@ -57,6 +58,7 @@ log = logging.getLogger("fs3.transport")
 _getpid = os.getpid
 _get_running_loop = asyncio.get_running_loop
 _current_span = current_span.get
+_deadline_of = attrgetter("deadline")
 
 
 class PendingCall(asyncio.Future[Reply]):
@@ -462,7 +464,7 @@ class ClientChannel:
         now = self._now()
         overdue = [call for call in self.pending.values() if call.deadline <= now]
         overdue += [call for call in self.waiting if call.deadline <= now]
-        for call in overdue:
+        for call in sorted(overdue, key=_deadline_of):  # those of a loop that stood still end in their order as well
             within = f"{call.timeout_ns / SECOND:.3g} s"
             state = "did not answer" if call.request_id else "had no place for" if self._is_open else "could not be reached for"
             self.abandon(call, error(Code.DEADLINE, f"{self.endpoint} {state} {call.method!r} within {within}"))

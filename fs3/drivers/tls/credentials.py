@@ -18,6 +18,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.ports.clock import Clock
+from fs3.runtime.plain_files import read_plain_file
 
 log = logging.getLogger("fs3.transport")
 
@@ -133,7 +134,7 @@ def check_private(path: str) -> None:
 
 def _read_file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_plain_file(Path(path))
     except OSError as why:
         raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", path) from why
 

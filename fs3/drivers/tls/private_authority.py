@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.runtime.plain_files import read_plain_file
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -100,7 +101,7 @@ def describe(path: Path) -> list[dict[str, str]]:
     from cryptography import x509
 
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
+        found = x509.load_pem_x509_certificates(read_plain_file(path))
     except OSError as why:
         raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(path)) from None
     except ValueError:

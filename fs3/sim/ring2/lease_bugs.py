@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from fs3.base.ids import ChunkId
 from fs3.base.units import SECOND
 from fs3.core.kvcache.budget.page_cache import PageCache
@@ -30,7 +32,7 @@ def contains_and_renews(self: Queries, call: Call) -> None:
     """A lookup is taken for a sign that its pages are wanted for a while."""
     chunks = contains_request_from_pb(call.request).chunks
     leases = self._context.page_leases
-    leases.grant(hash(chunks[0]), [ChunkId(chunk) for chunk in chunks], RENEWAL_NS, self._clock.now())
+    leases.grant(crc32(chunks[0]), [ChunkId(chunk) for chunk in chunks], RENEWAL_NS, self._clock.now())
     _real_contains(self, call)
 
 

@@ -6,7 +6,7 @@ from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import connection_idle_ns_max, read_attempt_ns, update_attempt_ns
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.core.files.read_plan import ReadIO
 from fs3.drivers.framed.server_context import ServerLimits
 from fs3.drivers.framed.tcp import TcpTransport

@@ -7,7 +7,7 @@ import pytest
 
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.rpc.receive_pool import ReceivePool
 

@@ -127,7 +127,7 @@ async def test_each_key_of_a_batch_has_its_own_answer(open_cache, seed):
 @pytest.mark.parametrize("circuit_breaker", [True, False])
 async def test_a_chain_that_does_not_answer_shifts_nothing(made, open_cache, help, circuit_breaker):
     """Neither in the first call, which waits for it, nor in those that leave it out."""
-    cache = open_cache(circuit_breaker=circuit_breaker, timeout=0.3)
+    cache = open_cache(circuit_breaker=circuit_breaker, timeout=1.5)
     keys = [b"%d" % number for number in range(40)]
     stored = keys[::3]
     assert await cache.put_from(stored, [page_of(key, 900) for key in stored]) == [OK] * len(stored)

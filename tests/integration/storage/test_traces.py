@@ -9,7 +9,7 @@ import pytest
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.trace import SpanContext, SpanKind

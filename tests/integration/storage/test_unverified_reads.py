@@ -7,7 +7,7 @@ import pytest
 
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.client.connector import Connector
 from fs3.drivers.chunks import ChunkStoreConfig
 from fs3.drivers.framed.client import FramedChannel

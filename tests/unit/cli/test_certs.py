@@ -36,6 +36,13 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_an_authority_is_not_replaced_by_what_it_issues(tmp_path: Path) -> None:
+    run("init", str(tmp_path))
+    before = (tmp_path / "ca.key").read_bytes()
+    assert "would be replaced" in str(refusal("issue", str(tmp_path), "ca", "--address", "h1"))
+    assert (tmp_path / "ca.key").read_bytes() == before
+
+
 def test_an_authority_and_what_it_issues(tmp_path: Path) -> None:
     home = tmp_path / "ca"
     assert "ca.crt is what every machine and client is given" in run("init", str(home))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from fs3.drill import proxy
 from fs3.drill.proxy import ADVERTISED, OUTSIDE, FaultyNetwork, owner_of
 

@@ -25,12 +25,13 @@ class LastSeenDuty(Duty):
     def __init__(self, kv: KV, interval_ms: int) -> None:
         super().__init__(None, interval_ms)
         self._kv = kv
-        self._clients: set[ClientId] = set()
+        self._clients: dict[ClientId, None] = {}
+        """In the order in which they were heard of, so that each gets its turn."""
 
     def record(self, client: ClientId) -> None:
         """The client has asked for something."""
         if len(self._clients) < last_seen_clients_max:
-            self._clients.add(client)
+            self._clients[client] = None
 
     async def step(self) -> bool:
         """One transaction."""
@@ -42,5 +43,6 @@ class LastSeenDuty(Duty):
             return await record_heartbeats(txn, clients)
 
         await self._kv.transact(op)
-        self._clients.difference_update(clients)
+        for client in clients:
+            self._clients.pop(client, None)
         return bool(self._clients)

@@ -294,6 +294,7 @@ def test_names_and_subjects_are_of_one_user(bench: Bench) -> None:
         (PutUser("x" * 64, must_be_new=True), Code.INVALID),
         (PutUser("bob", must_be_new=True, uid=1 << 32), Code.INVALID),
         (PutUser("bob", must_be_new=True, tenant="x" * 256), Code.INVALID),
+        (PutUser("bob", must_be_new=True, certificates=("",)), Code.INVALID),
         (PutUser("bob", must_be_new=True, groups=tuple(range(65))), Code.TOO_LARGE),
         (PutUser("bob", must_be_new=False), Code.NOT_FOUND),
     ],
