@@ -51,6 +51,10 @@ principal_connections_max = 2048
 """Of one user or node, to one listener's process."""
 principal_calls_max = 8192
 """Requests of one user or node that are with their handlers, over all its connections; further ones are answered BUSY."""
+client_ids_per_principal_max = 8192
+"""Client ids that one process remembers to be one user's or node's; the one that was bound first goes."""
+client_ids_per_connection_max = 64
+"""Of those, which a connection needs not ask about; beyond, it begins anew."""
 stream_queue_bytes_max = 4 * MIB
 """Messages of one streamed answer queued on either side; a consumer that falls further behind loses the stream (BUSY)."""
 staging_bytes = 256 * KIB

@@ -85,6 +85,7 @@ class AuthContext:
     __slots__ = (
         "capabilities",
         "capabilities_era",
+        "clients",
         "failures",
         "on_lost",
         "peer",
@@ -112,6 +113,8 @@ class AuthContext:
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
         self.capabilities_era = 0
         """The keys and revocations by which they were looked at last: a number of the storage service's own."""
+        self.clients: set[bytes] = set()
+        """Client ids that were found to be the principal's; see `fs3.core.security.client_owners`."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []
@@ -124,12 +127,14 @@ class AuthContext:
         """Take away everything that was proved."""
         self.rights = _ANYONE
         self.capabilities.clear()
+        self.clients.clear()
 
     def prove(self, principal: Principal, until: int) -> None:
         """From now on, until `until`, it is this principal that asks. Capabilities of another one go."""
         held = self.principal
         if held is not None and (held.kind, held.name, held.since) != (principal.kind, principal.name, principal.since):
             self.capabilities.clear()
+            self.clients.clear()
         self.principal = principal
         self.rights = int(principal.rights) | _ANYONE
         self.until = until

@@ -58,3 +58,5 @@ class OpContext(msgspec.Struct):
     """What the client has open for reading, as far as this request might give it up."""
     tally: NodeId = NO_TALLY
     """The metadata service whose tally ids are drawn from."""
+    owner: str = ""
+    """Whose `client` is, as `fs3.core.security.client_owners.owner_of` says it; "" in a cluster without security."""

@@ -35,6 +35,7 @@ from fs3.services.meta.attribute_leases import AttributeLeases
 from fs3.services.meta.capability_issuer import CapabilityIssuer
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
+from fs3.services.meta.client_guard import ClientGuard
 from fs3.services.meta.contexts import RequestContexts, caller_of
 from fs3.services.meta.lock_queue import LockQueue
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
@@ -76,6 +77,8 @@ class VerbHandlers:
         """How many of each kind were asked for, those in batches included."""
         self._leases = leases
         self._issuer = issuer
+        self.clients = ClientGuard(kv)
+        """What knows whose clients are, to be looked at."""
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
@@ -85,7 +88,7 @@ class VerbHandlers:
         found[META.Watch] = self._watch
         found[META.Batch] = self._batch
         found[META.GetCapabilities] = self._get_capabilities
-        return found
+        return {method: self.clients.guard(handler) for method, handler in found.items()}
 
     # --- single requests ----------------------------------------------------------------------------------------------
 
@@ -316,7 +319,8 @@ class VerbHandlers:
                 seq = item.seq
                 repeated = caller.repeated and bool(seq)
                 ctx = OpContext(
-                    whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally
+                    whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally,
+                    whole.owner,
                 )  # fmt: skip
                 self._changes.submit(ctx, item.request, partial(finished, index))
 

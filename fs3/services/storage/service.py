@@ -37,6 +37,7 @@ from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.page_questions import PageQuestions
 from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.capability_guard import CapabilityGuard
+from fs3.services.storage.client_guard import ClientGuard
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
@@ -145,6 +146,8 @@ class StorageService:
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)
         """What checks capabilities, to be looked at."""
+        self.client_guard = ClientGuard()
+        """What knows whose clients are, to be looked at."""
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
@@ -258,7 +261,7 @@ class StorageService:
         }
         guard = self.guard.guard
         bindings: dict[Method, Handler] = {method: self._when_serving(method, handler) for method, handler in serving.items()}
-        bindings[STORAGE.Update] = guard(STORAGE.Update, peers.updates(self._update))
+        bindings[STORAGE.Update] = guard(STORAGE.Update, self.client_guard.updates(peers.updates(self._update)))
         bindings[STORAGE.Push] = guard(STORAGE.Push, peers.sends(self._push))
         return bindings
 
