@@ -8,6 +8,7 @@ from enum import IntEnum, IntFlag
 import msgspec
 
 from fs3.base.units import NEVER
+from fs3.model.share import Share
 
 
 class Right(IntFlag):
@@ -64,18 +65,6 @@ class Principal(msgspec.Struct, frozen=True, array_like=True):
     since: int = 0
     """Revocation epoch since which a user is what it is: it was made, changed or revoked then. What it was given before is not
     renewed."""
-
-
-class Share:
-    """What all connections of one principal, or of all strangers, take of a process together."""
-
-    __slots__ = ("calls", "calls_max", "connections")
-
-    def __init__(self, calls_max: int) -> None:
-        self.connections = 0
-        self.calls = 0
-        """With their handlers."""
-        self.calls_max = calls_max
 
 
 class AuthContext:

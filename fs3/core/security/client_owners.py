@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from fs3.base.limits import client_ids_per_connection_max, client_ids_per_principal_max
 from fs3.model.principal import AuthContext, Principal, PrincipalKind
 
+client_ids_per_principal_max: Final = 8192
+"""Client ids that one process remembers to be one user's or node's; the one that was bound first goes."""
+client_ids_per_connection_max: Final = 64
+"""Of those, which a connection needs not ask about; beyond, it begins anew."""
 OTHERS_CLIENT: Final = "client id {} belongs to another user"
 """What those are told who use it."""
 

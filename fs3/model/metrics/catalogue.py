@@ -76,6 +76,10 @@ TICKETS_REFUSED = Metric(
     ("reason",),
 )
 STRANGERS = Metric("fs3_stranger_connections", _G, "Connections that have proved nothing, in a cluster with security.")
+PRINCIPALS_LIMITED = Metric(
+    "fs3_principal_limited_total", _C, "Times that a user or node, or strangers, met a limit of theirs: waited, or were refused.",
+    ("limit",),
+)  # fmt: skip
 CALLED_SECONDS = Metric(
     "fs3_rpc_called_seconds",
     _H,

@@ -32,10 +32,10 @@ from fs3.ports.kv import KV, OnDone
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
+from fs3.services.meta.caller_guard import CallerGuard
 from fs3.services.meta.capability_issuer import CapabilityIssuer
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
-from fs3.services.meta.client_guard import ClientGuard
 from fs3.services.meta.contexts import RequestContexts, caller_of
 from fs3.services.meta.lock_queue import LockQueue
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
@@ -77,7 +77,7 @@ class VerbHandlers:
         """How many of each kind were asked for, those in batches included."""
         self._leases = leases
         self._issuer = issuer
-        self.clients = ClientGuard(kv)
+        self.caller_guard = CallerGuard(kv)
         """What knows whose clients are, to be looked at."""
 
     def bindings(self) -> Bindings:
@@ -88,7 +88,7 @@ class VerbHandlers:
         found[META.Watch] = self._watch
         found[META.Batch] = self._batch
         found[META.GetCapabilities] = self._get_capabilities
-        return {method: self.clients.guard(handler) for method, handler in found.items()}
+        return {method: self.caller_guard.guard(handler) for method, handler in found.items()}
 
     # --- single requests ----------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from fs3.base.ids import ClientId
 from fs3.core.security.client_owners import ClientOwners
 from fs3.core.txn import ReadTxn
 from fs3.ports.rpc import Handler
-from fs3.services.meta import client_guard
-from fs3.services.storage.client_guard import ClientGuard
+from fs3.services.meta import caller_guard
+from fs3.services.storage.tag_guard import TagGuard
 from fs3.sim.ring2.service_bug import ServiceBug
 
 _SCENE = "a_client_is_its_users"
@@ -24,7 +24,7 @@ async def find_nothing(txn: ReadTxn, client: ClientId) -> str:
     return ""
 
 
-def take_all(self: ClientGuard, handler: Handler) -> Handler:
+def take_all(self: TagGuard, handler: Handler) -> Handler:
     """The tag of an update is the client's own affair."""
     return handler
 
@@ -37,12 +37,12 @@ CLIENT_BUGS: dict[str, ServiceBug] = {
     ),
     "client_forgotten_by_a_restart": ServiceBug(
         "a metadata service that begins does not look up whose a client is",
-        [(client_guard, "find_owner", find_nothing)],
+        [(caller_guard, "find_owner", find_nothing)],
         scene=_SCENE,
     ),
     "update_of_any_client": ServiceBug(
         "a storage node takes updates in the name of other users' clients",
-        [(ClientGuard, "updates", take_all)],
+        [(TagGuard, "updates", take_all)],
         scene=_SCENE,
     ),
 }

@@ -33,7 +33,7 @@ async def a_client_is_its_users(stage: SceneCluster) -> str:
     file = await stage.call("client-1", _open_and_lock)
     stranger, links = Stranger(stage, "client-2"), stage.cluster.links
     for when in ("", " after a restart"):
-        for what, method, message in _deeds(stage.cluster.clients["client-1"]):
+        for what, method, message in _attempts(stage.cluster.clients["client-1"]):
             if (code := await _ask_meta(stage, stranger, method, message)) is not Code.PERMISSION:
                 return f"another user {what}{when}: {code.name}"
         if not when:
@@ -63,7 +63,7 @@ async def _open_and_lock(client: Client) -> File:
     return file
 
 
-def _deeds(victim: Client) -> Iterator[tuple[str, Method, Any]]:
+def _attempts(victim: Client) -> Iterator[tuple[str, Method, Any]]:
     """What may be done in the name of a client."""
     client_id = victim.meta._caller.client_id
     caller = common_pb2.Caller(client_id=client_id, request_seq=1 << 40)

@@ -1,7 +1,6 @@
 """Whose a client id is, as a process remembers it."""
 
-from fs3.base.limits import client_ids_per_connection_max
-from fs3.core.security.client_owners import ClientOwners, note_own, owner_of
+from fs3.core.security.client_owners import ClientOwners, client_ids_per_connection_max, note_own, owner_of
 from fs3.model.principal import AuthContext, Principal, PrincipalKind, Right
 
 ANN = Principal(PrincipalKind.USER, "ann", int(Right.USER))

@@ -13,7 +13,7 @@ from fs3.core.meta.client_liveness import register_client
 from fs3.core.meta.errors import MetaError
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.principal import AuthContext, Principal, PrincipalKind, Right
-from fs3.services.meta.client_guard import ClientGuard
+from fs3.services.meta.caller_guard import CallerGuard
 from fs3.wire.pb import common_pb2, meta_pb2
 
 A, B = (letter * 16 for letter in (b"a", b"b"))
@@ -55,14 +55,14 @@ def connection(name: str) -> AuthContext:
     return auth
 
 
-def ask(guard: ClientGuard, auth: AuthContext, client: bytes) -> AskedCall:
+def ask(guard: CallerGuard, auth: AuthContext, client: bytes) -> AskedCall:
     call: Any = AskedCall(auth, client)
     guard.guard(call.reply)(call)
     return call  # type: ignore[no-any-return]
 
 
 def test_a_client_is_the_first_ones_on_every_connection() -> None:
-    guard, ann = ClientGuard(MemoryKV()), connection("ann")
+    guard, ann = CallerGuard(MemoryKV()), connection("ann")
     assert ask(guard, ann, A).code is Code.OK
     assert A in ann.clients
     assert ask(guard, connection("ann"), A).code is Code.OK
@@ -78,14 +78,14 @@ def test_a_client_is_the_first_ones_on_every_connection() -> None:
 def test_a_service_that_begins_knows_it_from_the_rows() -> None:
     kv = MemoryKV()
     kv.transact_now(lambda txn: register_client(txn, A, "ann"))  # type: ignore[arg-type]
-    guard = ClientGuard(kv)
+    guard = CallerGuard(kv)
     assert ask(guard, connection("bob"), A).code is Code.PERMISSION
     assert ask(guard, connection("ann"), A).code is Code.OK
 
 
 def test_two_that_come_while_rows_are_read() -> None:
     kv: Any = SlowKV()
-    guard = ClientGuard(kv)
+    guard = CallerGuard(kv)
     first, second = ask(guard, connection("ann"), A), ask(guard, connection("bob"), A)
     for answer in kv.answers:
         answer("", None)
@@ -94,7 +94,7 @@ def test_two_that_come_while_rows_are_read() -> None:
 
 def test_rights_that_end_while_rows_are_read() -> None:
     kv: Any = SlowKV()
-    guard, auth = ClientGuard(kv), connection("ann")
+    guard, auth = CallerGuard(kv), connection("ann")
     call = ask(guard, auth, A)
     auth.lapse()
     auth.principal = None
@@ -112,6 +112,6 @@ def test_rights_that_end_while_rows_are_read() -> None:
 )
 def test_a_store_that_does_not_answer(why: BaseException, code: Code) -> None:
     kv: Any = SlowKV()
-    call = ask(ClientGuard(kv), connection("ann"), A)
+    call = ask(CallerGuard(kv), connection("ann"), A)
     kv.answers[0](None, why)
     assert call.code is code

@@ -16,7 +16,7 @@ _NO_CLIENT = bytes(CLIENT_ID_BYTES)
 """Of updates that are remembered for none."""
 
 
-class ClientGuard:
+class TagGuard:
     """Of one storage node. Limits: see `ClientOwners`."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from fs3.ports.rpc import Call, Handler
 log = logging.getLogger("fs3.meta")
 
 
-class ClientGuard:
+class CallerGuard:
     """Of one metadata service. Limits: see `ClientOwners`."""
 
     def __init__(self, kv: KV) -> None:

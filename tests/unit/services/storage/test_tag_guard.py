@@ -6,7 +6,7 @@ from typing import Any
 
 from fs3.base.status import Code
 from fs3.model.principal import AuthContext, Principal, PrincipalKind, Right
-from fs3.services.storage.client_guard import ClientGuard
+from fs3.services.storage.tag_guard import TagGuard
 from fs3.wire.pb import storage_pb2 as pb
 
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
@@ -32,7 +32,7 @@ def connection(name: str, kind: PrincipalKind = PrincipalKind.USER) -> AuthConte
     return auth
 
 
-def ask(guard: ClientGuard, auth: AuthContext, ids: bytes, from_target: int = 0) -> str:
+def ask(guard: TagGuard, auth: AuthContext, ids: bytes, from_target: int = 0) -> str:
     """ "": it was served, else why not."""
     served: list[Any] = []
     call: Any = AskedCall(auth, pb.UpdateRequest(client_ids=ids, from_target=from_target))
@@ -43,7 +43,7 @@ def ask(guard: ClientGuard, auth: AuthContext, ids: bytes, from_target: int = 0)
 
 
 def test_each_client_of_a_request_is_looked_at() -> None:
-    guard, ann, bob = ClientGuard(), connection("ann"), connection("bob")
+    guard, ann, bob = TagGuard(), connection("ann"), connection("bob")
     assert not ask(guard, ann, A * 3)
     assert not ask(guard, ann, A * 64 + B)
     assert not ask(guard, connection("ann"), A + B)
@@ -55,7 +55,7 @@ def test_each_client_of_a_request_is_looked_at() -> None:
 
 
 def test_what_is_no_client_is_no_ones() -> None:
-    guard = ClientGuard()
+    guard = TagGuard()
     for auth in (connection("ann"), connection("bob")):
         assert not ask(guard, auth, bytes(16) * 2)
         assert not ask(guard, auth, b"")
@@ -64,7 +64,7 @@ def test_what_is_no_client_is_no_ones() -> None:
 
 
 def test_an_open_cluster_and_forwarded_updates_are_not_looked_at() -> None:
-    guard = ClientGuard()
+    guard = TagGuard()
     assert not ask(guard, connection("ann"), A)
     assert not ask(guard, AuthContext(), A)
     assert not ask(guard, connection("storage-1", PrincipalKind.SERVICE), A, from_target=101)
