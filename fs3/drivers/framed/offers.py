@@ -58,6 +58,11 @@ class OfferedServer(FrameSink, Protocol):
         """Memory that requests are counted against."""
         ...
 
+    @property
+    def limits(self) -> Any:
+        """What one peer may take: `ServerLimits`."""
+        ...
+
     def fits(self, length: int) -> bool:
         """So many more bytes of payloads may arrive, or be with their handlers."""
         ...
