@@ -25,9 +25,13 @@ class Right(IntFlag):
     ACT_FOR = 64
     """A user whose programs act for others, such as the mount of a trusted machine: the uid and groups that its requests name
     count, except those of root. No method asks for it."""
+    READ_METRICS = 128
+    """A user, such as the account of Prometheus, that reads the metrics of processes."""
 
 
-ALL_RIGHTS = int(Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR)
+ALL_RIGHTS = int(
+    Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR | Right.READ_METRICS
+)
 """What every connection has in a cluster without security. A plain number: it is compared for every request."""
 
 
