@@ -210,6 +210,22 @@ def test_the_next_manager_goes_on_with_tickets_keys_and_time() -> None:
     simulate(scene)
 
 
+def test_a_manager_that_stands_by_since_the_store_was_empty_takes_tickets_before_it_is_asked_anything() -> None:
+    async def scene(world: World) -> None:
+        shared = MemoryKV()
+        managers = await asyncio.gather(
+            *(world.serve(shared, CONFIG, f"tcp://m:{number}", name=f"mgmtd-{number}") for number in (1, 2))
+        )
+        await asyncio.sleep(10)
+        (standby,) = (manager for manager in managers if not manager.is_primary)
+        assert standby is managers[1], "the one that no client asks"
+        session = await log_in(world, await make_user(world))
+        await asyncio.sleep(3)
+        assert standby.security.open_ticket(session.ticket, world.clock.now()).name == "ann"
+
+    simulate(scene)
+
+
 def test_failed_logins_wait_and_nothing_else_does() -> None:
     async def scene(world: World) -> None:
         audit = Told()
