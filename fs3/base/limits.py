@@ -51,6 +51,13 @@ principal_connections_max = 2048
 """Of one user or node, to one listener's process."""
 principal_calls_max = 8192
 """Requests of one user or node that are with their handlers, over all its connections; further ones are answered BUSY."""
+principal_request_bytes_max = 64 * MIB
+"""Request payloads of one user, arriving or with their handlers, over all its connections: the rest of `receive_bytes_max` is for
+the others. Nodes are not held to it."""
+principal_reply_bytes_max = 128 * MIB
+"""The same of its replies, of `reply_bytes_max`."""
+stranger_request_bytes_max = 1 * MIB
+"""Of all callers together that have proved nothing: what they may ask is short."""
 stream_queue_bytes_max = 4 * MIB
 """Messages of one streamed answer queued on either side; a consumer that falls further behind loses the stream (BUSY)."""
 staging_bytes = 256 * KIB
@@ -419,6 +426,9 @@ assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert stranger_connections_per_origin_max <= stranger_connections_max <= connections_max // 4
 assert principal_connections_max <= connections_max - stranger_connections_max
+assert receive_share_bytes_max < principal_request_bytes_max <= receive_bytes_max - receive_share_bytes_max
+assert reply_share_bytes_max < principal_reply_bytes_max <= reply_bytes_max - reply_share_bytes_max
+assert stranger_request_bytes_max <= receive_header_bytes_max // 4
 assert stranger_calls_max < calls_per_connection_max <= principal_calls_max
 assert transport_sweep_ns < authentication_ns < connection_idle_ns_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

@@ -11,7 +11,10 @@ from contextlib import AsyncExitStack
 from fs3.base.status import Code
 from fs3.cli.call_observer import CallObserver
 from fs3.cli.directory import host_port
+from fs3.cli.metrics_door import MetricsDoor
 from fs3.cli.options import ServeOptions, parse_metrics_port
+from fs3.core.security.state import SecurityState
+from fs3.drivers.http.http_messages import is_loopback
 from fs3.drivers.http.metrics_server import MetricsServer, Site
 from fs3.drivers.rpc.receive_pool import pool_of
 from fs3.drivers.rpc.reply_budget import reply_budget_of
@@ -46,6 +49,9 @@ class ProcessObserver:
         self.audit = AuditLog(options.data_dir / "audit.log", clock)
         """Who did what in it, and what was refused."""
         self._options = options
+        self._clock = clock
+        self._door: MetricsDoor | None = None
+        """Of the port; None: only this machine reaches it, or there is none."""
         self._reader = WorkerThreads(1, "fs3-metrics-reader")
         self._asking: list[Call] = []
         """Calls that wait for the reading under way."""
@@ -71,13 +77,25 @@ class ProcessObserver:
         "http://host:port"; "" when nothing is served. FS3Error: it cannot listen."""
         if self.counts is None or not self._options.metrics:
             return ""
-        server = MetricsServer(self.sources.samples, site)
-        host, port = server.start(*parse_metrics_port(self._options.metrics))
+        host, port = parse_metrics_port(self._options.metrics)
+        tls = None
+        if not is_loopback(host_port(host, port)):
+            tls = self._options.tls
+            self._door = MetricsDoor(self._clock, tls)
+        server = MetricsServer(self.sources.samples, site, self._door, tls)
+        host, port = server.start(host, port)
         stack.callback(server.close)
-        log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(host, port))
+        scheme = "http" if tls is None else "https"
+        log.info("%s serves metrics at %s://%s/metrics", self._options.name, scheme, host_port(host, port))
         if host in ("0.0.0.0", "::"):
             host = self._options.advertise or socket.gethostname()
-        return f"http://{host_port(host, port)}"
+        return f"{scheme}://{host_port(host, port)}"
+
+    def admit_readers(self, security: SecurityState, managers: Sequence[str]) -> None:
+        """From now on the process knows whether the cluster has security. `managers`: their endpoints, which know the tokens of
+        those that read the port."""
+        if self._door is not None:
+            self._door.admit_readers(security, managers)
 
     def site_names(self) -> list[str]:
         """Host names by which the port may be asked, beside addresses and localhost."""

@@ -38,6 +38,10 @@ Service = Annotated[bool | None, typer.Option("--service/--no-service", help="it
 ActsFor = Annotated[
     bool | None, typer.Option("--acts-for-others/--no-acts-for-others", help="its mounts ask in the name of their callers")
 ]
+ReadsMetrics = Annotated[
+    bool | None,
+    typer.Option("--reads-metrics/--no-reads-metrics", help="it may read metrics, as Prometheus does"),
+]
 Certificates = Annotated[
     list[str] | None, typer.Option("--certificate", help="subject of a TLS client certificate that is this user; may be repeated")
 ]
@@ -54,6 +58,7 @@ def add(
     admin: Admin = None,
     service: Service = None,
     acts_for_others: ActsFor = None,
+    reads_metrics: ReadsMetrics = None,
     certificate: Certificates = None,
     cluster: Where = None,
     as_json: AsJson = False,
@@ -65,7 +70,7 @@ def add(
     own_uid, own_gid = _ids_here(name) if uid is None else (uid, uid)
     request = PutUser(
         name, True, own_uid, gid if gid is not None else own_gid, tuple(group or ()), tenant or "", bool(admin), bool(service),
-        bool(acts_for_others), False, tuple(certificate or ()),
+        bool(acts_for_others), False, tuple(certificate or ()), bool(reads_metrics),
     )  # fmt: skip
     made = ask_manager(manager_addresses_of(cluster), lambda client: SecurityAdmin(client).put_user(request))
     if as_json:
@@ -96,6 +101,7 @@ def set_user(
     admin: Admin = None,
     service: Service = None,
     acts_for_others: ActsFor = None,
+    reads_metrics: ReadsMetrics = None,
     certificate: Certificates = None,
     no_certificates: Annotated[bool, typer.Option("--no-certificates", help="no certificate is this user")] = False,
     disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="whether it may log in")] = None,
@@ -108,7 +114,7 @@ def set_user(
     _check_ids(uid, gid, group or ())
     groups = () if no_groups else tuple(group) if group else None
     subjects = () if no_certificates else tuple(certificate) if certificate else None
-    request = PutUser(name, False, uid, gid, groups, tenant, admin, service, acts_for_others, disabled, subjects)
+    request = PutUser(name, False, uid, gid, groups, tenant, admin, service, acts_for_others, disabled, subjects, reads_metrics)
     changed = ask_manager(manager_addresses_of(cluster), lambda client: SecurityAdmin(client).put_user(request))
     if as_json:
         print_json(account_document(changed))
@@ -233,6 +239,7 @@ def account_document(account: Account) -> dict[str, Any]:
         "admin": account.is_admin,
         "service": account.is_service,
         "acts_for_others": account.acts_for_others,
+        "reads_metrics": account.reads_metrics,
         "disabled": account.is_disabled,
         "certificates": list(account.certificates),
         "tokens": [
@@ -253,6 +260,7 @@ def _roles(account: Account) -> list[str]:
         "admin": account.is_admin,
         "service": account.is_service,
         "acts for others": account.acts_for_others,
+        "reads metrics": account.reads_metrics,
         "disabled": account.is_disabled,
         "certificate": bool(account.certificates),
     }

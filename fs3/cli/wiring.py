@@ -152,7 +152,7 @@ async def _connect_mgmtd(
 ) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
     does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
-    endpoints = [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
+    endpoints = manager_endpoints(options)
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
     wires: list[Transport] = [
         framed_wire(options.tls, clock, counts=counts, tickets=keys.session),
@@ -181,6 +181,11 @@ def _expected_cluster(options: ServeOptions) -> bytes:
 
 def _proof(options: ServeOptions) -> MachineProof | None:
     return options.machine.proof if options.machine is not None else None
+
+
+def manager_endpoints(options: ServeOptions) -> list[str]:
+    """Where the managers are, as the process was told."""
+    return [manager_endpoint(address, has_tls=options.tls is not None) for address in options.mgmtd]
 
 
 def manager_endpoint(address: str, *, has_tls: bool = False) -> str:
@@ -252,6 +257,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         {**service.bindings(), **observer.bindings()}
     )
     service.announce([*endpoints.values(), *([page] if page else [])])
+    observer.admit_readers(service.security, [endpoints["tcp" if options.tls is None else "tls"]])
     stack.push_async_callback(service.stop)
     return endpoints
 
@@ -296,6 +302,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
         service.use_tally(member.node)
     member.start()
     stack.push_async_callback(member.stop)
+    observer.admit_readers(keys.state, manager_endpoints(options))
     return endpoints
 
 
@@ -323,6 +330,7 @@ async def _start_storage(
 
     stack.push_async_callback(stop)
     await service.start(list(endpoints.values()), host_identity())
+    observer.admit_readers(keys.state, manager_endpoints(options))
     return endpoints
 
 

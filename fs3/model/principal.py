@@ -8,6 +8,7 @@ from enum import IntEnum, IntFlag
 import msgspec
 
 from fs3.base.units import NEVER
+from fs3.model.share import Share
 
 
 class Right(IntFlag):
@@ -24,9 +25,13 @@ class Right(IntFlag):
     ACT_FOR = 64
     """A user whose programs act for others, such as the mount of a trusted machine: the uid and groups that its requests name
     count, except those of root. No method asks for it."""
+    READ_METRICS = 128
+    """A user, such as the account of Prometheus, that reads the metrics of processes."""
 
 
-ALL_RIGHTS = int(Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR)
+ALL_RIGHTS = int(
+    Right.ANYONE | Right.USER | Right.ADMIN | Right.MGMTD | Right.META | Right.STORAGE | Right.ACT_FOR | Right.READ_METRICS
+)
 """What every connection has in a cluster without security. A plain number: it is compared for every request."""
 
 
@@ -66,18 +71,6 @@ class Principal(msgspec.Struct, frozen=True, array_like=True):
     renewed."""
 
 
-class Share:
-    """What all connections of one principal, or of all strangers, take of a process together."""
-
-    __slots__ = ("calls", "calls_max", "connections")
-
-    def __init__(self, calls_max: int) -> None:
-        self.connections = 0
-        self.calls = 0
-        """With their handlers."""
-        self.calls_max = calls_max
-
-
 class AuthContext:
     """What the other end of a connection has proved; one per connection. Capabilities that were presented are kept with it, so
     that each is verified once."""
@@ -85,6 +78,7 @@ class AuthContext:
     __slots__ = (
         "capabilities",
         "capabilities_era",
+        "clients",
         "failures",
         "on_lost",
         "peer",
@@ -112,6 +106,8 @@ class AuthContext:
         """What the storage service keeps of those that were presented on this connection, by inode or namespace."""
         self.capabilities_era = 0
         """The keys and revocations by which they were looked at last: a number of the storage service's own."""
+        self.clients: set[bytes] = set()
+        """Client ids that were found to be the principal's; see `fs3.core.security.client_owners`."""
         self.peer = peer
         """Where the connection comes from, for messages."""
         self.on_lost: list[Callable[[], None]] = []
@@ -124,12 +120,14 @@ class AuthContext:
         """Take away everything that was proved."""
         self.rights = _ANYONE
         self.capabilities.clear()
+        self.clients.clear()
 
     def prove(self, principal: Principal, until: int) -> None:
         """From now on, until `until`, it is this principal that asks. Capabilities of another one go."""
         held = self.principal
         if held is not None and (held.kind, held.name, held.since) != (principal.kind, principal.name, principal.since):
             self.capabilities.clear()
+            self.clients.clear()
         self.principal = principal
         self.rights = int(principal.rights) | _ANYONE
         self.until = until

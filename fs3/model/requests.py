@@ -36,6 +36,8 @@ class Caller(msgspec.Struct, frozen=True):
     """The client has sent this request before, and that sending may still arrive somewhere."""
     open_contents: tuple[InodeId, ...] = ()
     """What the client has open for reading, with a request that may take the last name of a content."""
+    owner: str = ""
+    """Whose the client is, as its connection has proved; never what a request says. "": in a cluster without security."""
 
 
 class Request(msgspec.Struct, Generic[R], frozen=True):

@@ -57,6 +57,8 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     tokens: tuple[UserToken, ...] = ()
     since: int = 0
     """See `fs3.model.principal.Principal.since`."""
+    reads_metrics: bool = False
+    """It may read the metrics of processes, as the account of Prometheus does."""
 
 
 class NodeKey(msgspec.Struct, frozen=True, array_like=True):
@@ -188,6 +190,7 @@ class PutUser(msgspec.Struct, frozen=True):
     acts_for_others: bool | None = None
     is_disabled: bool | None = None
     certificates: tuple[str, ...] | None = None
+    reads_metrics: bool | None = None
 
 
 class RemoveUser(msgspec.Struct, frozen=True):

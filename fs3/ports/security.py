@@ -55,7 +55,7 @@ class TicketSource(Protocol):
         """Have `on_ticket` called when there is a newer one, in the loop of the owner; returns what ends that."""
         ...
 
-    def on_refused(self, ticket: bytes) -> bool:
-        """A server has refused what was asked with this ticket (b"": with none), since it proves nothing there any more. True:
-        there is a newer one, or one is being fetched, so that asking again is worth while."""
+    def on_refused(self, ticket: bytes, server: str) -> bool:
+        """A server (its endpoint) has refused what was asked with this ticket (b"": with none), since it proves nothing there any
+        more. True: there is a newer one, or there will be one soon, so that asking again is worth while."""
         ...

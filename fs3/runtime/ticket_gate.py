@@ -14,12 +14,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from fs3.base import limits
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, NEVER
+from fs3.base.units import MILLISECOND, NEVER, SECOND
 from fs3.core.security.certificates import may_act_as
 from fs3.core.security.cluster_time import ClusterTime
 from fs3.core.security.revocations import Revocations
@@ -28,12 +29,15 @@ from fs3.core.security.state import OnSecurityChanged
 from fs3.core.security.tickets import open_ticket
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
-from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right, Share
+from fs3.model.principal import ALL_RIGHTS, AuthContext, Principal, PrincipalKind, Right
+from fs3.model.share import Limit, Share
 from fs3.ports.clock import Clock
 from fs3.runtime.audit import Audit, NoAudit
 
 authentication_failures_max = 8
 """A connection on which so many tickets were refused is closed."""
+limit_told_ns = 60 * SECOND
+"""The audit log has one line in so long of a principal that goes on meeting a limit."""
 tickets_remembered_max = 4096
 """Tickets that come with requests and are verified once, the newest."""
 
@@ -84,6 +88,9 @@ class GateLimits:
     stranger_calls_max: int = limits.stranger_calls_max
     principal_connections_max: int = limits.principal_connections_max
     principal_calls_max: int = limits.principal_calls_max
+    principal_request_bytes_max: int = limits.principal_request_bytes_max
+    principal_reply_bytes_max: int = limits.principal_reply_bytes_max
+    stranger_request_bytes_max: int = limits.stranger_request_bytes_max
     authentication_failures_max: int = authentication_failures_max
     authentication_ns: int = limits.authentication_ns
     tickets_remembered_max: int = tickets_remembered_max
@@ -108,7 +115,14 @@ class TicketGate:
         """Of all calls that bring their tickets with them, while the cluster has no security."""
         self._shares: dict[tuple[PrincipalKind, str], Share] = {}
         """Of principals that have connections, or remembered tickets."""
-        self._strangers = Share(self._bounds.stranger_calls_max)
+        self.limited: dict[Limit, int] = dict.fromkeys(Limit, 0)
+        """How often a principal, or all strangers, had to wait or were refused."""
+        self._told: dict[tuple[str, Limit], int] = {}
+        """When the audit log was told last of a principal that meets a limit."""
+        bounds = self._bounds
+        self._strangers = Share(
+            bounds.stranger_calls_max, bounds.stranger_request_bytes_max, on_limited=partial(self._on_limited, "")
+        )
         self._waiting: dict[AuthContext, None] = {}
         """Connections of strangers, the oldest first."""
         self._origins: dict[str, dict[AuthContext, None]] = {}
@@ -276,6 +290,7 @@ class TicketGate:
             return
         if share.connections >= self._bounds.principal_connections_max:
             self.refused[TicketRefusal.TOO_MANY] += 1
+            share.on_limited(Limit.CONNECTIONS)
             raise error(Code.BUSY, f"{share.connections} connections of this caller are open")
         self._leave_share(auth)
         auth.share = share
@@ -299,8 +314,26 @@ class TicketGate:
         if found is None:
             if len(self._shares) >= self._bounds.tickets_remembered_max:
                 self._shares = {key: share for key, share in self._shares.items() if share.connections or share.calls}
-            found = self._shares[name] = Share(self._bounds.principal_calls_max)
+            found = self._shares[name] = self._new_share(principal)
         return found
+
+    def _new_share(self, principal: Principal) -> Share:
+        bounds, on_limited = self._bounds, partial(self._on_limited, principal.name)
+        if principal.kind is PrincipalKind.SERVICE:
+            # What nodes forward has memory of its own, and waits for no user.
+            return Share(bounds.principal_calls_max, on_limited=on_limited)
+        return Share(bounds.principal_calls_max, bounds.principal_request_bytes_max, bounds.principal_reply_bytes_max, on_limited)
+
+    def _on_limited(self, who: str, limit: Limit) -> None:
+        """Counted each time; told now and then, since who meets a limit meets it often."""
+        self.limited[limit] += 1
+        now = self._now()
+        if now - self._told.get((who, limit), -limit_told_ns) < limit_told_ns:
+            return
+        if len(self._told) >= self._bounds.tickets_remembered_max:
+            self._told.clear()
+        self._told[who, limit] = now
+        self._audit.record("limit", who=who, result=Code.BUSY.name, about=limit.value)
 
     # --- to be looked at -----------------------------------------------------------------------------------------------
 
@@ -309,6 +342,8 @@ class TicketGate:
         for reason, count in self.refused.items():
             yield Sample(catalogue.TICKETS_REFUSED, (reason,), count)
         yield Sample(catalogue.STRANGERS, (), self._strangers.connections)
+        for limit, count in self.limited.items():
+            yield Sample(catalogue.PRINCIPALS_LIMITED, (limit.value,), count)
 
 
 def origin_of(peer: str) -> str:

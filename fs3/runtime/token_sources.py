@@ -5,12 +5,13 @@ The token of a file or of the environment is read anew for every login, so that 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Protocol
 
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.secret import Secret
 from fs3.base.status import Code
 
@@ -77,24 +78,41 @@ def find_token_source(token: str | Secret | None = None, token_file: str | os.Pa
 
 
 def read_secret_file(file: Path, what: str) -> str:
-    """The text of a file that only its owner (this user, or root) can read. FS3Error ACCESS when others can; NOT_FOUND."""
+    """The text of a file that only its owner (this user, or root) can read.
+
+    FS3Error: ACCESS when others can, INVALID for what is no file or too long, NOT_FOUND. It waits for nothing, whatever the name
+    leads to: a pipe may have no writer, and a device no end. Links are followed, since secrets of Kubernetes are such: what is
+    looked at is what was opened.
+    """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            status = os.fstat(descriptor)
-            text = os.read(descriptor, _FILE_BYTES_MAX + 1) if stat.S_ISREG(status.st_mode) else b""
-        finally:
-            os.close(descriptor)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise error(Code.NOT_FOUND, f"there is no file with {what}", str(file)) from None
     except OSError as problem:
+        if problem.errno == errno.ENXIO:  # a socket, or a device without one
+            raise error(Code.INVALID, f"{what} is to be in a file, and this is none", str(file)) from None
         raise error(Code.ACCESS, f"{what} cannot be read: {problem.strerror}", str(file)) from None
+    try:
+        _check_secret_file(os.fstat(descriptor), file, what)
+        text = os.read(descriptor, _FILE_BYTES_MAX + 1)
+    except OSError as problem:
+        if isinstance(problem, FS3Error):
+            raise
+        raise error(Code.ACCESS, f"{what} cannot be read: {problem.strerror}", str(file)) from None
+    finally:
+        os.close(descriptor)
+    if len(text) > _FILE_BYTES_MAX:
+        raise error(Code.INVALID, f"this is not {what}: the file has more than {_FILE_BYTES_MAX} bytes", str(file))
+    return text.decode("utf-8", "replace").strip()
+
+
+def _check_secret_file(status: os.stat_result, file: Path, what: str) -> None:
+    """Of the descriptor, before anything is read from it."""
     if not stat.S_ISREG(status.st_mode):
         raise error(Code.INVALID, f"{what} is to be in a file, and this is none", str(file))
     if status.st_mode & 0o077:
         raise error(Code.ACCESS, f"others can read {what} (mode {stat.S_IMODE(status.st_mode):o}): chmod 600 it", str(file))
     if status.st_uid not in (0, os.geteuid()):
         raise error(Code.ACCESS, f"{what} is in a file of another user (uid {status.st_uid})", str(file))
-    if len(text) > _FILE_BYTES_MAX:
+    if status.st_size > _FILE_BYTES_MAX:
         raise error(Code.INVALID, f"this is not {what}: the file has more than {_FILE_BYTES_MAX} bytes", str(file))
-    return text.decode("utf-8", "replace").strip()

@@ -134,6 +134,7 @@ def _user_to_pb(user: Account) -> pb.User:
             pb.UserToken(id=each.id, name=each.name, made_ms=each.made_ms, expires_ms=each.expires_ms, revoked=each.revoked)
             for each in user.tokens
         ],
+        reads_metrics=user.reads_metrics,
     )
 
 
@@ -151,6 +152,7 @@ def _user_from_pb(message: pb.User) -> Account:
         message.disabled,
         tuple(message.certificates),
         tuple(tokens),
+        reads_metrics=message.reads_metrics,
     )
 
 
@@ -171,6 +173,7 @@ def _put_user_to_pb(request: PutUser) -> pb.PutUserRequest:
         "service": request.is_service,
         "acts_for_others": request.acts_for_others,
         "disabled": request.is_disabled,
+        "reads_metrics": request.reads_metrics,
     }
     return pb.PutUserRequest(
         name=request.name,
@@ -204,6 +207,7 @@ def _put_user_from_pb(message: pb.PutUserRequest) -> PutUser:
         acts_for_others=given("acts_for_others"),
         is_disabled=given("disabled"),
         certificates=tuple(message.certificates) if message.sets_certificates else None,
+        reads_metrics=given("reads_metrics"),
     )
 
 

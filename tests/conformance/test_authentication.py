@@ -60,7 +60,7 @@ class Wallet:
         self._callbacks.append(on_ticket)
         return lambda: self._callbacks.remove(on_ticket)
 
-    def on_refused(self, ticket: bytes) -> bool:
+    def on_refused(self, ticket: bytes, server: str) -> bool:
         """See `TicketSource.on_refused`."""
         self.refused.append(ticket)
         return self._can_renew

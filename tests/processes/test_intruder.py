@@ -27,7 +27,7 @@ from fs3.cli.local import LocalCluster
 from fs3.cli.manager_client import ask_cluster_of
 from fs3.core.security.seal import KeyRing
 from fs3.core.security.tickets import open_ticket, seal_ticket
-from fs3.drill.intruder import FramedAttack, IntruderPlan
+from fs3.drill.intruder import FramedAttack, GrpcAttack, IntruderPlan
 from fs3.drill.tickets import fetch_keys, fetch_ticket
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
@@ -312,6 +312,38 @@ async def test_deeds_that_needed_no_more_than_a_port(secured: Secured) -> None:
             else:
                 assert code in REFUSALS, told
     assert await asyncio.to_thread(snapshot) == before
+
+
+async def test_the_client_of_another_user_is_not_asked_for(secured: Secured) -> None:
+    """Who has found out its id can neither end what it holds nor learn what it was answered: on both wires."""
+    ticket = await fetch_ticket(secured.cluster.address, secured.tokens["bob"])
+    async with secured.client("ann") as ann:
+        file = await ann.open("/ann/large", "r+")
+        await ann.lock(file)
+        endpoints = [each for node in ann.manager.routing.nodes.values() if node.name == "meta" for each in node.endpoints]
+        hers = common_pb2.Caller(client_id=ann.meta._caller.client_id, request_seq=1)
+        release = meta_pb2.LOCK_STEP_RELEASE_CLIENT
+        deeds: list[tuple[Method, Any]] = [
+            (META.KeepAlive, meta_pb2.KeepAliveRequest(caller=hers)),
+            (META.Lock, meta_pb2.LockRequest(caller=hers, inode_id=1, step=release)),
+            (META.Mkdir, meta_pb2.MkdirRequest(caller=hers, path={"parent": 1, "path": "bob/hers"}, mode=0o700)),
+            (META.Stat, meta_pb2.StatRequest(caller=hers, path={"parent": 1, "path": "bob"})),
+        ]
+        asked = [(method, request.SerializeToString(), b"") for method, request in deeds]
+        for attack in (
+            FramedAttack(next(each for each in endpoints if each.startswith("tcp://"))),
+            GrpcAttack(next(each for each in endpoints if each.startswith("grpc://"))),
+        ):
+            answers = await asyncio.to_thread(lambda attack=attack: list(attack.send(ticket, asked)))
+            assert len(answers) == len(deeds)
+            for method, code, message, _ in answers:
+                assert code is Code.PERMISSION, f"{method!r} on {attack.wire}"
+                assert hers.client_id.hex() in message
+        await ann.unlock(file)
+        await ann.close(file)
+    async with secured.client("bob") as bob:
+        with pytest.raises(FileNotFoundError):
+            await bob.stat("/bob/hers")
 
 
 async def test_another_user_is_told_so_by_the_library(secured: Secured) -> None:

@@ -2,7 +2,7 @@
 
 Intuition: a ticket lasts a minute and is renewed at half of that, so an outage of the manager of half a minute shows nowhere, and
 a user that is revoked has nothing left soon. A server that refuses a ticket although it is fresh has not heard of its key yet, or
-the user was revoked: logging in again tells which.
+the user was revoked: logging in again tells which. How soon, `fs3.core.security.login_pacing` says.
 
 Without security nothing has to be proved. A session that has something to log in with does so all the same, as soon as the
 cluster knows of users or keys: when security is turned on, its tickets have been shown everywhere already.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -30,6 +31,7 @@ from fs3.core.security.login import (
     transcript_of,
     unlock_grant,
 )
+from fs3.core.security.login_pacing import LoginPacing
 from fs3.model.security import BeginLogin, Challenge, Grant, Login, LoginKind
 from fs3.ports.clock import Clock
 from fs3.ports.security import EndSubscription, OnTicket
@@ -108,7 +110,14 @@ class LoginSession:
         self._lifetime_ns = 0
         self._granted_at = 0
         self._listeners = TicketListeners()
+        self._prng = Prng(int.from_bytes(entropy(8), "big"))
+        self._pacing = LoginPacing(self._prng)
+        self._pacing_lock = threading.Lock()
+        """Threads that block tell of refusals themselves."""
         self._wanted = asyncio.Event()
+        """`_due_at` is earlier than it was."""
+        self._due_at: int | None = None
+        """When a login is due that refusals of this ticket ask for."""
         self._renewing: asyncio.Task[None] | None = None
         self._has_credential = False
         """There was something to log in with, the last time."""
@@ -139,20 +148,21 @@ class LoginSession:
         """See `TicketSource`."""
         return self._listeners.subscribe(on_ticket)
 
-    def on_refused(self, ticket: bytes) -> bool:
+    def on_refused(self, ticket: bytes, server: str) -> bool:
         """See `TicketSource`. May be called from any thread."""
         if ticket != self._ticket:
             return True
         if self._failure is not None and self._failure.code in _FINAL:
             return False
-        now = self._clock.now()
-        if now - self._refused_at >= refused_pause_ns:
-            self._refused_since = now
-        self._refused_at = now
-        if now - self._refused_since >= refused_ns_max:
-            return False
-        self.renew_now()
-        return True
+        with self._pacing_lock:
+            now = self._clock.now()
+            if now - self._refused_at >= refused_pause_ns:
+                self._refused_since = now
+            self._refused_at = now
+            due_at = self._pacing.on_refused(server, ticket, now)
+            is_hopeless = now - self._refused_since >= refused_ns_max
+        self._renew_at(due_at, ticket)
+        return not is_hopeless
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -177,41 +187,60 @@ class LoginSession:
 
     def renew_now(self) -> None:
         """Do not wait for half of the ticket's life. May be called from any thread."""
-        if self._loop is not None and os.getpid() == self._pid and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wanted.set)
+        self._renew_at(self._clock.now(), self._ticket)
 
-    async def _keep(self, manager: LoginPort) -> None:
-        prng = Prng(self._clock.now())
-        pause_ns = self._pause_ns(prng)
-        failing = False
+    def _renew_at(self, due_at: int, ticket: bytes) -> None:
+        """Replace this ticket then, if it is still the newest, and not only when half of its life is over. From any thread."""
+        if self._loop is not None and os.getpid() == self._pid and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_due, due_at, ticket)
+
+    def _on_due(self, due_at: int, ticket: bytes) -> None:
+        if ticket == self._ticket and (self._due_at is None or due_at < self._due_at):
+            self._due_at = due_at
+            self._wanted.set()
+
+    async def _wait_due(self, pause_ns: int | None, *, failing: bool) -> None:
+        """Until the next login is due: after `pause_ns` (None: not by itself), or when a refusal asks for one. One that follows a
+        login that has failed is as late as that says, however much is refused meanwhile."""
+        next_at = None if pause_ns is None else self._clock.now() + pause_ns
         while True:
+            times = [at for at in (next_at, None if failing else self._due_at) if at is not None]
+            left = max(0, min(times) - self._clock.now()) / SECOND if times else None
             try:
-                async with asyncio.timeout(pause_ns / SECOND if pause_ns is not None else None):
+                async with asyncio.timeout(left):
                     await self._wanted.wait()
             except TimeoutError:
-                pass
+                return
             self._wanted.clear()
+
+    async def _keep(self, manager: LoginPort) -> None:
+        pause_ns = self._pause_ns()
+        failing = False
+        while True:
+            await self._wait_due(pause_ns, failing=failing)
+            self._due_at = None
             try:
                 await self._renew(manager)
                 if failing:
                     log.info("logged in again as %s", self._name)
                 failing = False
-                pause_ns = self._pause_ns(prng)
+                pause_ns = self._pause_ns()
             except FS3Error as failure:
                 # A user that was disabled may be enabled again, and a token file replaced.
                 if not failing:
                     log.warning("the login could not be renewed: %s", failure)
                 failing = True
-                pause_ns = prng.between(login_retry_min_ns, login_retry_max_ns)
+                pause_ns = self._prng.between(login_retry_min_ns, login_retry_max_ns)
             except Exception:
                 log.exception("the login could not be renewed")
+                failing = True
                 pause_ns = login_retry_max_ns
 
-    def _pause_ns(self, prng: Prng) -> int | None:
+    def _pause_ns(self) -> int | None:
         """Until the next login, or look; None: until it is wanted."""
         if not self._ticket:
             return login_look_ns if self._has_credential else None
-        return prng.between(self._lifetime_ns * 4 // 10, self._lifetime_ns // 2)
+        return self._prng.between(self._lifetime_ns * 4 // 10, self._lifetime_ns // 2)
 
     async def _renew(self, manager: LoginPort) -> None:
         """Log in once, where there is something to log in with and to. Raises FS3Error."""
@@ -265,4 +294,5 @@ class LoginSession:
         self._granted_at = asked_at
         self._lifetime_ns = grant.lifetime_ms * MILLISECOND
         self._ticket = grant.ticket
+        self._due_at = None
         self._listeners.tell()

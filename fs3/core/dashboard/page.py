@@ -161,8 +161,8 @@ def managers_document(managers: Iterable[ManagerInfo]) -> list[dict[str, Any]]:
 
 
 def page_of(endpoints: Iterable[str]) -> str:
-    """Where a manager serves the page: "http://host:port"; "" for nowhere."""
-    return next((endpoint for endpoint in endpoints if endpoint.startswith("http://")), "")
+    """Where a manager serves the page: "http://host:port", or "https://…"; "" for nowhere."""
+    return next((endpoint for endpoint in endpoints if endpoint.startswith(("http://", "https://"))), "")
 
 
 def event_documents(events: Iterable[ClusterEvent]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ USER_NAME = "1 to 63 letters, digits, '.', '_', '@' and '-', the first a letter 
 user_id_max = (1 << 32) - 2
 """Of a user and of a group; the next one means none in POSIX calls."""
 _TEXT_BYTES_MAX = 255
-_IDENTITY = ("uid", "gid", "groups", "tenant", "is_admin", "acts_for_others", "is_disabled")
+_IDENTITY = ("uid", "gid", "groups", "tenant", "is_admin", "acts_for_others", "is_disabled", "reads_metrics")
 """What tickets say of a user: when it changes, those from before do not count."""
 
 _ROLE_RIGHTS = {
@@ -450,6 +450,8 @@ def _principal_of(user: Account) -> Principal:
         rights |= Right.ADMIN
     if user.acts_for_others:
         rights |= Right.ACT_FOR
+    if user.reads_metrics:
+        rights |= Right.READ_METRICS
     return Principal(PrincipalKind.USER, user.name, rights, user.uid, user.gid, user.groups, user.tenant, since=user.since)
 
 

@@ -32,7 +32,10 @@ from collections.abc import Iterable
 import msgspec
 
 from fs3.base.ids import ClientId
+from fs3.base.status import Code
 from fs3.core.meta import keys, rows
+from fs3.core.meta.errors import MetaError
+from fs3.core.security.client_owners import OTHERS_CLIENT
 from fs3.core.txn import ReadTxn, Txn
 
 
@@ -43,9 +46,12 @@ class ClientRecord(msgspec.Struct, frozen=True, array_like=True):
     """Rises with every note that the client was heard of."""
     presumed_dead: bool = False
     """Its sessions are being ended."""
+    owner: str = ""
+    """Whose the client is; "": it began in a cluster without security."""
 
 
 _decode = msgspec.msgpack.Decoder(ClientRecord).decode
+_NEW = ClientRecord(0)
 
 
 def decode_client(key: bytes, row: bytes) -> ClientRecord:
@@ -56,23 +62,48 @@ def decode_client(key: bytes, row: bytes) -> ClientRecord:
         rows.raise_malformed(key, error)
 
 
-async def register_client(txn: Txn, client: ClientId) -> None:
-    """The client opens a session, or takes one up again: from now on it has a row, and is not presumed dead."""
+async def register_client(txn: Txn, client: ClientId, owner: str = "") -> None:
+    """The client opens a session, or takes one up again: from now on it has a row, and is not presumed dead.
+
+    `owner`: whose it is; "": that is not known. PERMISSION when it is another's.
+    """
     key = keys.client_key(client)
     row = await txn.get(key)
+    record = _NEW if row is None else decode_client(key, row)
+    check_owner(client, record.owner, owner)
     if row is None:
-        txn.put(key, rows.encode(ClientRecord(1)))
-    elif (record := decode_client(key, row)).presumed_dead:
-        txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1)))
+        txn.put(key, rows.encode(ClientRecord(1, owner=owner)))
+    elif record.presumed_dead:
+        txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1, owner=record.owner or owner)))
+    elif owner and not record.owner:
+        txn.put(key, rows.encode(ClientRecord(record.heartbeats, owner=owner)))
 
 
-async def renew_client(txn: Txn, client: ClientId) -> None:
+async def renew_client(txn: Txn, client: ClientId, owner: str = "") -> None:
     """`register_client` that counts as a heartbeat: who is about to presume the client dead finds another row. For what a client
     that is presumed dead does not get back."""
     key = keys.client_key(client)
     row = await txn.get(key)
-    heartbeats = 0 if row is None else decode_client(key, row).heartbeats
-    txn.put(key, rows.encode(ClientRecord(heartbeats + 1)))
+    record = _NEW if row is None else decode_client(key, row)
+    check_owner(client, record.owner, owner)
+    txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1, owner=record.owner or owner)))
+
+
+def check_owner(client: ClientId, known: str, owner: str) -> None:
+    """Raises PERMISSION when a client that is known to be one principal's is used by another one. "": that is not known."""
+    if owner and known and owner != known:
+        raise MetaError(Code.PERMISSION, OTHERS_CLIENT.format(client.hex()))
+
+
+async def find_owner(txn: ReadTxn, client: ClientId) -> str:
+    """Whose the client is, by what is stored of it: its sessions and locks, or requests that are remembered. "": nothing is."""
+    key = keys.client_key(client)
+    row = await txn.get(key)
+    if row is not None and (owner := decode_client(key, row).owner):
+        return owner
+    for key, row in await txn.scan(keys.request_key(client, 0), keys.after_client(client), 1):
+        return rows.decode_request(key, row).owner
+    return ""
 
 
 async def record_heartbeats(txn: Txn, clients: Iterable[ClientId]) -> int:
@@ -82,7 +113,8 @@ async def record_heartbeats(txn: Txn, clients: Iterable[ClientId]) -> int:
         key = keys.client_key(client)
         row = await txn.get(key)
         if row is not None:
-            txn.put(key, rows.encode(ClientRecord(decode_client(key, row).heartbeats + 1)))
+            record = decode_client(key, row)
+            txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1, owner=record.owner)))
             noted += 1
     return noted
 
@@ -100,7 +132,7 @@ async def presume_dead(txn: Txn, client: ClientId, record: ClientRecord) -> bool
     row = await txn.get(key)
     if row is None or decode_client(key, row) != record:
         return False
-    txn.put(key, rows.encode(ClientRecord(record.heartbeats, True)))
+    txn.put(key, rows.encode(ClientRecord(record.heartbeats, True, record.owner)))
     return True
 
 
@@ -108,7 +140,10 @@ async def is_presumed_dead(txn: ReadTxn, client: ClientId, heartbeats: int) -> b
     """The client was marked at this count of heartbeats, and was not heard of since."""
     key = keys.client_key(client)
     row = await txn.get(key)
-    return row is not None and decode_client(key, row) == ClientRecord(heartbeats, True)
+    if row is None:
+        return False
+    record = decode_client(key, row)
+    return record.presumed_dead and record.heartbeats == heartbeats
 
 
 async def forget_client(txn: Txn, client: ClientId, heartbeats: int) -> bool:

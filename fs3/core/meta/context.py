@@ -61,3 +61,5 @@ class OpContext(msgspec.Struct):
     """The metadata service whose tally ids are drawn from."""
     span: CallSpan | None = None
     """What the request does elsewhere, and later, is a part of this; None, nearly always: it belongs to no trace."""
+    owner: str = ""
+    """Whose `client` is, as `fs3.core.security.client_owners.owner_of` says it; "" in a cluster without security."""

@@ -20,6 +20,7 @@ from fs3.base.limits import requests_remembered_ns
 from fs3.base.names import shown
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
+from fs3.core.meta.client_liveness import check_owner
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
@@ -54,17 +55,18 @@ def idempotent(
             key = _key(ctx.client, seq)
             row = await txn.get(key)
             if row is not None:
-                return _recall(key, row)
+                return _recall(ctx, key, row)
             answer = await op(txn, ctx, request)
             if remembers(answer):
-                txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)))))
+                txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)), ctx.owner)))
             return answer
 
         update_wrapper(run, op)
         return run
 
-    def _recall(key: bytes, row: bytes) -> R:
+    def _recall(ctx: OpContext, key: bytes, row: bytes) -> R:
         remembered = rows.decode_request(key, row)
+        check_owner(ctx.client, remembered.owner, ctx.owner)
         if remembered.verb == _REFUSED:
             raise _refusal(key, remembered)
         if remembered.verb != verb:
@@ -83,7 +85,7 @@ async def record_refusal(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
     if await txn.get(key) is not None:
         return False
     said = msgspec.Raw(rows.encode((why.code, shown(why.message), shown(why.path))))
-    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, said)))
+    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, said, ctx.owner)))
     return True
 
 
@@ -93,10 +95,12 @@ async def revoke(txn: Txn, ctx: OpContext, seq: int, verb: str, result: type[R])
     key = _key(ctx.client, seq)
     row = await txn.get(key)
     why = (Code.CANCELLED, "the request was given up by its client", "")
-    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, msgspec.Raw(rows.encode(why)))))
-    if row is None:
+    remembered = None if row is None else rows.decode_request(key, row)
+    if remembered is not None:
+        check_owner(ctx.client, remembered.owner, ctx.owner)
+    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, msgspec.Raw(rows.encode(why)), ctx.owner)))
+    if remembered is None:
         return None
-    remembered = rows.decode_request(key, row)
     if remembered.verb != verb:
         return None
     try:

@@ -31,7 +31,7 @@ async def start(txn: Txn, ctx: OpContext, content: InodeId) -> FileSession:
     row = await txn.get(key)
     if row is None:
         txn.put(key, rows.encode(session))
-        await liveness.register_client(txn, ctx.client)
+        await liveness.register_client(txn, ctx.client, ctx.owner)
     elif rows.decode_session(key, row).client != ctx.client:
         raise MetaError(Code.INTERNAL, f"two clients have the same session {session.id} on content {content}")
     return session

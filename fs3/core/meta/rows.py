@@ -87,6 +87,8 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
     wall_ns: int
     result: msgspec.Raw
     """msgpack of the verb's result."""
+    owner: str = ""
+    """Whose client has asked; "": in a cluster without security."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -28,7 +28,7 @@ async def start(
     """Stores a new session; `unnamed_in` is the directory an unnamed file was created for."""
     row = FileSession(session, content, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0), append)
     txn.put(keys.session_key(content, session), rows.encode(row))
-    await liveness.register_client(txn, ctx.client)
+    await liveness.register_client(txn, ctx.client, ctx.owner)
 
 
 async def find_or_revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId) -> FileSession:
@@ -62,7 +62,7 @@ async def _revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId
         raise MetaError(Code.NO_SESSION, f"session {session} was ended, its client was silent too long; its file {what}")
     txn.delete(key)
     txn.put(keys.session_key(content, session), rows.encode(found))
-    await liveness.register_client(txn, ctx.client)
+    await liveness.register_client(txn, ctx.client, ctx.owner)
     return found
 
 

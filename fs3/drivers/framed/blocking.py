@@ -101,7 +101,8 @@ class BlockingConnection:
             counts.end(code, begun_at)
         if code:
             problem = decode_error(code, header, self._endpoint)
-            if problem.code is Code.NOT_AUTHENTICATED and self._tickets is not None and self._tickets.on_refused(self._shown):
+            tickets, lapsed = self._tickets, problem.code is Code.NOT_AUTHENTICATED
+            if lapsed and tickets is not None and tickets.on_refused(self._shown, self._endpoint):
                 problem = error(Code.TICKET_LAPSED, f"the ticket for {self._endpoint} has lapsed; a new one is on its way")
             raise problem
         return message, count

@@ -63,8 +63,13 @@ class OfferedServer(FrameSink, Protocol):
         """What one peer may take: `ServerLimits`."""
         ...
 
-    held_bytes: int
-    """Lengths of the payloads that arrive or are with their handlers."""
+    def fits(self, length: int) -> bool:
+        """So many more bytes of payloads may arrive, or be with their handlers."""
+        ...
+
+    def hold(self, length: int) -> None:
+        """So much more is held."""
+        ...
 
     def on_released(self, length: int) -> None:
         """So much of it is not held any more."""
@@ -295,12 +300,11 @@ class ServerOffers:
         call, binding = found
         connection = self._connection
         budget = connection.pool.budget(is_forward=binding.method.is_forward(call.request))
-        fits = not connection.held_bytes or connection.held_bytes + length <= connection.limits.receive_share_bytes_max
-        if not fits or not budget.charge(length):
+        if not connection.fits(length) or not budget.charge(length):
             # The stream knows how to wait for memory, and has its turn with the requests that wait already.
             self._say_taken(frame.request_id, Code.UNAVAILABLE)
             return
-        connection.held_bytes += length
+        connection.hold(length)
         self._fetching[frame.request_id] = call
         charge = _Charge(budget, length)
         self._charges[charge] = None

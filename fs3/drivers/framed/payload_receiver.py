@@ -7,12 +7,17 @@ from fs3.drivers.framed.peer_clocks import PeerClocks
 from fs3.drivers.framed.server_context import ServerContext
 from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, Reception
+from fs3.model.principal import AuthContext
+from fs3.model.share import UNLIMITED, ByteShare, Limit
 
 _NO_ROOM, _SHARE_FULL = 1, 2  # why a connection is not read
+_UNSHARED = ByteShare(Limit.REQUEST_BYTES, UNLIMITED)  # of connections that nothing is counted for
 
 
 class PayloadReceiver(Connection):
-    """A connection that is read no further while there is no room for what it sends. A `RoomWaiter`."""
+    """A connection that is read no further while there is no room for what it sends: a `RoomWaiter`, and a `ShareWaiter`."""
+
+    auth: AuthContext
 
     def __init__(self, context: ServerContext, sock: StreamSocket) -> None:
         self._context = context
@@ -23,7 +28,9 @@ class PayloadReceiver(Connection):
         self._clocks = PeerClocks(self, context.limits, self._now())
         self._reception: Reception | None = None
         self._destination: memoryview | None = None  # where it is received
-        self._postponed: ReceiveBudget | None = None  # of a request for which the connection's own share has no room
+        self._postponed: ReceiveBudget | None = None  # of a request for which a share has no room
+        self._held_share = _UNSHARED  # of the principal whose the connection was when it began to hold something
+        self._waits_for_share = False
         self.held_bytes = 0
         """Lengths of the payloads that arrive or are with their handlers."""
         super().__init__(context.loop, sock)
@@ -33,17 +40,45 @@ class PayloadReceiver(Connection):
 
     def _begin(self, length: int, budget: ReceiveBudget) -> None:
         """Receive `length` bytes into memory of the pool, as it is given."""
-        if self.held_bytes and self.held_bytes + length > self.limits.receive_share_bytes_max:
-            self._postponed = budget
-            self._wait_for(length, _SHARE_FULL)
+        if not self._fits_own(length):
+            self._postpone(length, budget)
             return
-        self.held_bytes += length
+        share = self._share()
+        if not share.has_room(length):
+            self._postpone(length, budget)
+            self._waits_for_share = True
+            share.wait(length, self)
+            return
+        self.hold(length, share)
         reception = self._reception = self.pool.begin(length, budget)
         if reception.room():
             self._expect(length, [self._open(reception)], None if reception.is_whole else reception)
         else:
             self._wait_for(length, _NO_ROOM)
             self._wait_for_room(reception)
+
+    def _postpone(self, length: int, budget: ReceiveBudget) -> None:
+        self._postponed = budget
+        self._wait_for(length, _SHARE_FULL)
+
+    def _fits_own(self, length: int) -> bool:
+        return not self.held_bytes or self.held_bytes + length <= self.limits.receive_share_bytes_max
+
+    def _share(self) -> ByteShare:
+        """What is held is counted with it, until nothing is: a connection may become another principal's meanwhile."""
+        if not self.held_bytes:
+            found = self.auth.share
+            self._held_share = _UNSHARED if found is None else found.requests
+        return self._held_share
+
+    def fits(self, length: int) -> bool:
+        """So much more may be held."""
+        return self._fits_own(length) and self._share().has_room(length)
+
+    def hold(self, length: int, share: ByteShare | None = None) -> None:
+        """So much more is held, for which there is room."""
+        (share or self._share()).change(length)
+        self.held_bytes += length
 
     def _open(self, reception: Reception) -> memoryview:
         self._destination = reception.view
@@ -77,10 +112,27 @@ class PayloadReceiver(Connection):
     def on_released(self, length: int) -> None:
         """So much of what is held was released."""
         self.held_bytes -= length
-        budget = self._postponed
-        if budget is not None and not self.is_closed:
-            waiting = self._remaining
-            if not self.held_bytes or self.held_bytes + waiting <= self.limits.receive_share_bytes_max:
-                self._postponed = None
-                self._begin(waiting, budget)
-                self.resume(_SHARE_FULL)
+        self._held_share.change(-length)
+        if self._postponed is not None and not self._waits_for_share and self._fits_own(self._remaining):
+            self._go_on()
+
+    def on_share_room(self) -> None:
+        """See `ShareWaiter.on_share_room`."""
+        self._waits_for_share = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Receive what was postponed, or wait on."""
+        budget, self._postponed = self._postponed, None
+        if budget is None or self.is_closed:
+            return
+        self._begin(self._remaining, budget)
+        if self._postponed is None:
+            self.resume(_SHARE_FULL)
+
+    def _stop_waiting(self) -> None:
+        """It is closed."""
+        self._postponed = None
+        if self._waits_for_share:
+            self._waits_for_share = False
+            self._held_share.cancel(self)

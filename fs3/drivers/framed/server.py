@@ -25,6 +25,7 @@ from fs3.drivers.rpc.traced_call import begin_served
 from fs3.drivers.tls.socket import PlainPeer, TlsError
 from fs3.model.connection import ConnectionInfo
 from fs3.model.principal import AuthContext
+from fs3.model.share import UNLIMITED, ByteShare, Limit
 from fs3.ports.rpc import Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import ASKS_PATH, MAGIC_BYTES, TAKES_PLACES, TRACED, Frame, FrameError, FrameKind, pack
@@ -34,6 +35,9 @@ log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.CANCEL.value
 _QUEUE_FULL, _NO_REPLY_ROOM = 4, 8  # why a connection is not read, besides what `PayloadReceiver` waits for
+
+
+_UNSHARED = ByteShare(Limit.REPLY_BYTES, UNLIMITED)  # of connections that nothing is counted for
 
 
 class ConnectionOwner(Protocol):
@@ -50,6 +54,19 @@ class ConnectionOwner(Protocol):
     def on_connection_closed(self, connection: ServerConnection) -> None:
         """The connection is closed; it calls back no more."""
         ...
+
+
+class _ReplyShareWaiter:
+    """A connection that waits until its principal may have more replies in memory: a `ShareWaiter`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    def on_share_room(self) -> None:
+        """See `ShareWaiter.on_share_room`."""
+        self._connection.wait_for_reply()
 
 
 class ServerConnection(PayloadReceiver):
@@ -70,6 +87,9 @@ class ServerConnection(PayloadReceiver):
         self._counted_bytes = 0  # reply memory that the budget knows to be queued here
         self._unserved: tuple[FramedCall, MethodBinding] | None = None  # for whose reply there is no room
         self._is_waiting_for_reply = False
+        self._reply_waiter = _ReplyShareWaiter(self)
+        self._shared_bytes = 0  # reply memory that is counted with the principal's
+        self._reply_share = _UNSHARED  # of the principal whose the connection was when that began
         if self._admission.counts is not None:
             self._admission.counts.connections += 1
             self._admission.counts.open.add(self)
@@ -182,15 +202,53 @@ class ServerConnection(PayloadReceiver):
         length = reply_bytes_of(binding.method, call.request) if binding.method.is_sized else 0
         if length:
             call.reserved_bytes = length
-            if not self._fits_reply(length) or not self._replies.reserve(length, owes_nothing=not self.queued_memory_bytes):
+            share = self._share_of_replies()
+            has_room = self._fits_reply(length) and share.has_room(length)
+            if not has_room or not self._replies.reserve(length, owes_nothing=not self.queued_memory_bytes):
                 self._unserved = (call, binding)
                 self.pause(_NO_REPLY_ROOM)
-                if self._fits_reply(length):
-                    self._is_waiting_for_reply = True
-                    self._replies.wait(length, self)
+                self.wait_for_reply()
                 return
             self._reserved_bytes += length
+            self._note_replies()
         self._serve(call, binding, now)
+
+    def wait_for_reply(self) -> None:
+        """Queue for the room that an unserved call needs: of the principal's share, then of the budget. What is missing of the
+        connection's own share is found out when that changes."""
+        if self._unserved is None or self._is_waiting_for_reply or self.is_closed:
+            return
+        length = self._unserved[0].reserved_bytes
+        if not self._fits_reply(length):
+            return
+        share = self._share_of_replies()
+        if not share.has_room(length):
+            share.wait(length, self._reply_waiter)
+            return
+        self._is_waiting_for_reply = True
+        self._note_replies()
+        self._replies.wait(length, self)
+
+    def _share_of_replies(self) -> ByteShare:
+        """See `_share`."""
+        if not self._shared_bytes:
+            found = self.auth.share
+            share = _UNSHARED if found is None else found.replies
+            if share is not self._reply_share:
+                self._reply_share.cancel(self._reply_waiter)
+                self._reply_share = share
+        return self._reply_share
+
+    def _note_replies(self) -> None:
+        """Count with the principal's what the connection has now."""
+        shared = self._reserved_bytes + self._counted_bytes
+        if self._is_waiting_for_reply and self._unserved is not None:
+            shared += self._unserved[0].reserved_bytes
+        delta = shared - self._shared_bytes
+        if delta:
+            share = self._share_of_replies()
+            self._shared_bytes = shared
+            share.change(delta)
 
     def _fits_reply(self, length: int) -> bool:
         """The connection's own share has room for a reply; a single one is always served."""
@@ -292,11 +350,10 @@ class ServerConnection(PayloadReceiver):
         delta += queued - self._counted_bytes
         self._counted_bytes = queued
         if delta:
+            self._note_replies()
             self._replies.change(delta)
-        unserved = self._unserved
-        if delta < 0 and unserved is not None and not self._is_waiting_for_reply and self._fits_reply(unserved[0].reserved_bytes):
-            self._is_waiting_for_reply = True
-            self._replies.wait(unserved[0].reserved_bytes, self)
+        if delta < 0 and self._unserved is not None:
+            self.wait_for_reply()
 
     def on_call_ended(self, call: FramedCall) -> None:
         """The handler has ended a call; its answer is not queued yet."""
@@ -402,10 +459,13 @@ class ServerConnection(PayloadReceiver):
 
     def _on_closed(self, reason: str) -> None:
         log.debug("%s: %s has gone: %s", self._admission.endpoint, self.peer, reason)
-        self._incoming = self._postponed = None
+        self._incoming = None
+        self._stop_waiting()
         self._release_reception()
         self.offers.close()
         unserved, self._unserved = self._unserved, None
+        self._is_waiting_for_reply = False
+        self._reply_share.cancel(self._reply_waiter)
         if unserved is not None:
             self._replies.cancel(self)
             unserved[0].release()

@@ -28,6 +28,7 @@ from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method
 from fs3.model.principal import AuthContext
+from fs3.model.share import Share
 from fs3.model.trace import SpanContext
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import OnSent, Part
@@ -53,7 +54,18 @@ _FAR_S = 3600.0 * 24 * 365
 class GrpcCall(ServerCall):
     """One request on the gRPC wire; answers wait here for the coroutine that gRPC runs for it."""
 
-    __slots__ = ("_charged_bytes", "_listener", "_reply_bytes", "_waiter", "failure", "messages", "outcome", "queued_bytes")
+    __slots__ = (
+        "_charged_bytes",
+        "_held_share",
+        "_listener",
+        "_reply_bytes",
+        "_reply_share",
+        "_waiter",
+        "failure",
+        "messages",
+        "outcome",
+        "queued_bytes",
+    )
 
     def __init__(
         self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int, auth: AuthContext
@@ -62,6 +74,8 @@ class GrpcCall(ServerCall):
         self._listener = listener
         self._charged_bytes = 0  # bytes charged to the pool
         self._reply_bytes = 0  # of the reply budget
+        self._held_share: Share | None = None  # that they are counted with
+        self._reply_share: Share | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.outcome: bytes | None = None
         self.failure: tuple[Code, str, int] | None = None
@@ -81,9 +95,16 @@ class GrpcCall(ServerCall):
     def hold(self, payload: bytes) -> bool:
         """Keep the payload of the request; False when the process holds too much already."""
         budget = self._listener.pool.budget(is_forward=self.method.is_forward(self.request))
+        share = self.auth.share
+        if share is not None and not share.requests.has_room(len(payload)):
+            share.requests.refuse()
+            return False
         if not budget.charge(len(payload)):
             return False
         self._charged_bytes = len(payload)
+        if share is not None:
+            self._held_share = share
+            share.requests.change(len(payload))
         self.payload = memoryview(payload)
         return True
 
@@ -94,19 +115,29 @@ class GrpcCall(ServerCall):
         self.payload = None
         held, self._charged_bytes = self._charged_bytes, 0
         if held:
+            if self._held_share is not None:
+                self._held_share.requests.change(-held)
             self._listener.pool.budget(is_forward=self.method.is_forward(self.request)).discharge(held)
 
     def hold_reply(self, length: int) -> None:
         """The reply takes `length` bytes now, in place of what was reserved for it. gRPC keeps it until the client takes it."""
-        self._listener.replies.change(length - self._reply_bytes)
-        self._reply_bytes = length
+        delta, self._reply_bytes = length - self._reply_bytes, length
+        if self._reply_share is not None:
+            self._reply_share.replies.change(delta)
+        self._listener.replies.change(delta)
 
     async def reserve_reply(self, length: int) -> None:
-        """Wait for room for the reply."""
-        replies = self._listener.replies
+        """Wait for room for the reply. RequestRefused: its caller has too much in memory already."""
+        replies, share = self._listener.replies, self.auth.share
+        if share is not None and not share.replies.has_room(length):
+            share.replies.refuse()
+            raise RequestRefused(Code.BUSY, f"{share.replies.held_bytes} bytes of replies to this caller are held already")
         if not replies.reserve(length, owes_nothing=True):
             await _RoomForReply().wait(replies, length)
         self._reply_bytes = length
+        if share is not None:
+            self._reply_share = share
+            share.replies.change(length)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -336,7 +367,11 @@ class GrpcListener:
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
         if length := reply_bytes_of(method, request):
             context.add_done_callback(lambda _: call.hold_reply(0))
-            await call.reserve_reply(length)
+            try:
+                await call.reserve_reply(length)
+            except RequestRefused as refusal:
+                call.release()
+                await _abort(context, refusal.code, refusal.message)
         self._calls[peer] += 1
         if method.streaming and self._admission.gate is not None:
             # Nothing renews what a call has said: a stream ends with its ticket, and its reader begins another.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ipaddress
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -14,7 +15,8 @@ http_reply_ns = 10 * SECOND
 """So long a client may take to take an answer."""
 headers_max = 64
 _REASONS = {
-    200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     503: "Service Unavailable",
 }  # fmt: skip
 PLAIN = "text/plain; charset=utf-8"
@@ -43,6 +45,19 @@ def parse_request(head: bytes) -> HttpRequest:
         if colon:
             headers[name.lower()] = value.strip()
     return HttpRequest(verb, path, headers)
+
+
+def token_of(headers: Mapping[str, str]) -> str:
+    """The token that a request shows: as a bearer's (Prometheus), or as the password of any name (browsers); "": none."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def is_known_host(header: str, names: Collection[str]) -> bool:

@@ -12,15 +12,17 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
-from fs3.drivers.http.http_messages import HttpConnection, HttpRequest, parse_request
+from fs3.drivers.http.http_messages import HttpConnection, HttpRequest, parse_request, token_of
+from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.runtime.pacing import paced
@@ -35,6 +37,8 @@ scrape_request_ns = 5 * SECOND
 """So long a scraper may take for its request, and then `http_reply_ns` to take the answer."""
 scrape_age_ns = 250 * MILLISECOND
 """A reading is given to all that ask within so long."""
+tls_shutdown_ns = 1 * SECOND
+"""So long a scraper may take to say that it has seen the end of a TLS connection."""
 SampleReader = Callable[[], Iterable[Sample]]
 """Says all readings of now."""
 
@@ -48,6 +52,21 @@ class Site(Protocol):
 
     async def serve(self, request: HttpRequest, connection: HttpConnection, admitted: Admitted) -> None:
         """Answer one request. Raises TimeoutError and OSError when the client is not there for it."""
+        ...
+
+
+class HttpRefusal(NamedTuple):
+    """Why a request is not answered."""
+
+    status: int
+    why: str
+
+
+class Doorkeeper(Protocol):
+    """Who says which requests are answered. Called on the thread of the server."""
+
+    async def refuse(self, token: str) -> HttpRefusal | None:
+        """Why one that shows this token ("": none) is not answered; None: it is."""
         ...
 
 
@@ -78,8 +97,17 @@ class _Place:
 class MetricsServer:
     """One port. It reads what `read` says; see `MetricSource` for what that may do."""
 
-    def __init__(self, read: SampleReader, site: Site | None = None) -> None:
-        """`site`: answers what is not about metrics; None: that is not found."""
+    def __init__(
+        self,
+        read: SampleReader,
+        site: Site | None = None,
+        doorkeeper: Doorkeeper | None = None,
+        credentials: TlsCredentials | None = None,
+    ) -> None:
+        """`site`: answers what is not about metrics; None: that is not found. `doorkeeper`: None: everything is answered.
+        `credentials`: TLS is spoken with them; None: it is not."""
+        self._doorkeeper = doorkeeper
+        self._credentials = credentials
         self._read = read
         self._site = site
         self.connected = 0
@@ -125,7 +153,14 @@ class MetricsServer:
     async def _serve(self, sock: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._on_connected, sock=sock, limit=scrape_request_bytes_max)
+        tls: dict[str, Any] = {}
+        if self._credentials is not None:
+            tls = {
+                "ssl": _newest_of(self._credentials),
+                "ssl_handshake_timeout": scrape_request_ns / SECOND,
+                "ssl_shutdown_timeout": tls_shutdown_ns / SECOND,
+            }
+        server = await asyncio.start_server(self._on_connected, sock=sock, limit=scrape_request_bytes_max, **tls)
         duties = asyncio.ensure_future(self._site.run()) if self._site is not None else None
         ready.set()
         await self._stop.wait()
@@ -155,6 +190,11 @@ class MetricsServer:
         connection = HttpConnection(writer, only_head=request.verb == "HEAD")
         if request.verb not in ("GET", "HEAD"):
             await connection.answer(405, b"only GET\n")
+        elif request.path == "/healthz":
+            await connection.answer(200, b"ok\n")
+        elif self._doorkeeper is not None and (refusal := await self._doorkeeper.refuse(token_of(request.headers))) is not None:
+            asks = {"WWW-Authenticate": 'Basic realm="fs3", charset="UTF-8"'} if refusal.status == 401 else {}
+            await connection.answer(refusal.status, f"{refusal.why}\n".encode(), headers=asks)
         elif request.path in ("/metrics", "/metrics/"):
             body = self._make_body()
             self._scrapes += 1
@@ -182,3 +222,15 @@ class MetricsServer:
         yield Sample(catalogue.SCRAPES, (), self._scrapes)
         yield Sample(catalogue.SCRAPES_REFUSED, (), self._refused)
         yield Sample(catalogue.SCRAPE_SECONDS, (), self._elapsed_ns / SECOND)
+
+
+def _newest_of(credentials: TlsCredentials) -> ssl.SSLContext:
+    """A context that takes the certificate of the moment for each connection: files that are renewed count for the next one."""
+
+    def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = credentials.server_context()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.sni_callback = choose  # called for every handshake, whether the client names the server or not
+    return context

@@ -11,6 +11,7 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.rpc.server_call import MethodBinding, bindings_by_id
 from fs3.model.principal import AuthContext, Right
+from fs3.model.share import Limit
 from fs3.ports.rpc import Bindings, Call
 from fs3.ports.security import Gate
 from fs3.wire.methods import PROCESS
@@ -71,6 +72,7 @@ class RequestAdmission:
             raise self._refuse(Code.BUSY, f"{open_calls} calls of this connection are under way")
         share = auth.share
         if share is not None and share.calls >= share.calls_max and not _is_served_at_once(binding):
+            share.on_limited(Limit.CALLS)
             raise self._refuse(Code.BUSY, f"{share.calls} calls of this caller are under way")
         if self.is_closing:
             raise self._refuse(Code.SHUTTING_DOWN, f"{self.endpoint} is shutting down")

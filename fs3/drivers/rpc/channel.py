@@ -513,7 +513,7 @@ class ClientChannel:
     def explain_refusal(self, problem: FS3Error) -> FS3Error:
         """What a call ends with that was refused since the server does not know, or no longer, who calls: asking again is worth
         while when there is a newer ticket, or will be."""
-        if self._tickets is not None and self._tickets.on_refused(self._shown):
+        if self._tickets is not None and self._tickets.on_refused(self._shown, self.endpoint):
             return error(Code.TICKET_LAPSED, f"the ticket for {self.endpoint} has lapsed; a new one is on its way")
         return problem
 

@@ -13,7 +13,8 @@ from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
-from fs3.model.principal import AuthContext, Share
+from fs3.model.principal import AuthContext
+from fs3.model.share import Share
 from fs3.model.slow import SlowOperation, Span
 from fs3.model.trace import CallSpan
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part

@@ -15,6 +15,7 @@ _STORAGE: Final = ("storage",)
 _MGMTD: Final = ("mgmtd",)
 _META: Final = ("meta",)
 _STORES: Final = ("mgmtd", "meta")
+_OWNING: Final = ("meta", "storage")
 _CALL: Final = ("service", "verb", "code")
 _VERB: Final = ("service", "verb")
 _TARGET: Final = ("target", "chain")
@@ -75,6 +76,10 @@ TICKETS_REFUSED = Metric(
     ("reason",),
 )
 STRANGERS = Metric("fs3_stranger_connections", _G, "Connections that have proved nothing, in a cluster with security.")
+PRINCIPALS_LIMITED = Metric(
+    "fs3_principal_limited_total", _C, "Times that a user or node, or strangers, met a limit of theirs: waited, or were refused.",
+    ("limit",),
+)  # fmt: skip
 CALLED_SECONDS = Metric(
     "fs3_rpc_called_seconds",
     _H,
@@ -143,6 +148,9 @@ CAPABILITIES = Metric(
     ("outcome",),
     _STORAGE,
 )
+OTHERS_CLIENTS = Metric(
+    "fs3_others_clients_refused_total", _C, "Refused requests that named a client id of another user.", (), _OWNING
+)  # fmt: skip
 COLD_WAITING = Metric("fs3_cold_reads_waiting", _G, "Requests that wait for memory to read what is cold.", (), _STORAGE)
 ROWS_CACHED = Metric("fs3_index_rows_cached", _G, "Rows of the chunk index in memory.", ("target",), _STORAGE)
 ROWS_LOGGED = Metric("fs3_index_rows_in_log", _G, "Rows that only the log has durably.", ("target",), _STORAGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fs3.base.ids import ClientId, TableId
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.context import NO_TALLY, LayoutDefaults, OpContext
+from fs3.core.security.client_owners import owner_of
 from fs3.core.security.identity import user_of
 from fs3.model.requests import Caller
 from fs3.model.routing import Routing
@@ -25,7 +26,8 @@ def caller_of(call: Call) -> Caller:
     if principal is None:
         return caller
     user = user_of(principal, caller.user, call.method.rights)
-    return Caller(caller.client, user, caller.request_seq, caller.repeated, caller.open_contents)
+    owner = owner_of(principal)
+    return Caller(caller.client, user, caller.request_seq, caller.repeated, caller.open_contents, owner)
 
 
 class RequestContexts:
@@ -54,7 +56,8 @@ class RequestContexts:
         routing = self._routing.routing
         if not mutates:
             defaults = self._layout_defaults(routing)
-            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, defaults, tally=self.tally, span=span)
+            wall, owner = self._clock.wall(), caller.owner
+            return OpContext(caller.user, wall, caller.client, 0, routing, defaults, tally=self.tally, span=span, owner=owner)
         seq = caller.request_seq
         if not seq:
             raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
@@ -62,7 +65,9 @@ class RequestContexts:
         defaults = self._layout_defaults(routing)
         contents = frozenset(caller.open_contents)
         wall = self._clock.wall()
-        return OpContext(caller.user, wall, caller.client, seq, routing, defaults, caller.repeated, contents, self.tally, span)
+        return OpContext(
+            caller.user, wall, caller.client, seq, routing, defaults, caller.repeated, contents, self.tally, span, caller.owner
+        )
 
     def record_heartbeat(self, client: ClientId) -> None:
         """The client is alive."""

@@ -31,6 +31,7 @@ from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.attribute_leases import AttributeLeases
+from fs3.services.meta.caller_guard import CallerGuard
 from fs3.services.meta.capability_issuer import CapabilityIssuer
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
@@ -75,6 +76,8 @@ class VerbHandlers:
         """How many of each kind were asked for, those in batches included."""
         self._leases = leases
         self._issuer = issuer
+        self.caller_guard = CallerGuard(kv)
+        """What knows whose clients are, to be looked at."""
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
@@ -84,7 +87,7 @@ class VerbHandlers:
         found[META.Watch] = self._watch
         found[META.Batch] = self._batch
         found[META.GetCapabilities] = self._get_capabilities
-        return found
+        return {method: self.caller_guard.guard(handler) for method, handler in found.items()}
 
     # --- single requests ----------------------------------------------------------------------------------------------
 
@@ -312,7 +315,7 @@ class VerbHandlers:
                 repeated = caller.repeated and bool(seq)
                 ctx = OpContext(
                     whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents, whole.tally,
-                    whole.span,
+                    whole.span, whole.owner,
                 )  # fmt: skip
                 self._changes.submit(ctx, item.request, partial(finished, index))
 

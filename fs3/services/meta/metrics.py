@@ -23,3 +23,4 @@ class MetaMetrics:
         for record, count in list(self._service.operations.items()):
             if count:
                 yield Sample(catalogue.OPERATIONS, (_WORD.sub("_", record.__name__).lower(),), count)
+        yield Sample(catalogue.OTHERS_CLIENTS, (), self._service.others_clients)

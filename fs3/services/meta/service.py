@@ -143,6 +143,11 @@ class MetaService:
         """How many operations of each kind were asked for."""
         return self._handlers.operations
 
+    @property
+    def others_clients(self) -> int:
+        """Requests that were refused since their clients were another principal's."""
+        return self._handlers.caller_guard.refused
+
     def on_config(self, config: RoleConfig) -> str:
         """Take a newer configuration of the role, while requests go on; returns why it cannot be applied, "" when it is.
 

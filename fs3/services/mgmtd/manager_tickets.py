@@ -35,7 +35,7 @@ class ManagerTickets:
         """See `TicketSource`."""
         return self._listeners.subscribe(on_ticket)
 
-    def on_refused(self, ticket: bytes) -> bool:
+    def on_refused(self, ticket: bytes, server: str) -> bool:
         """See `TicketSource`."""
         if ticket == self._ticket:
             self._expires_ms = 0

@@ -22,10 +22,10 @@ class SecurityFollower:
         """This is the primary now."""
         self._version = 0
 
-    def on_read(self, row: SecurityRow | None, cluster: bytes) -> None:
+    def on_read(self, row: SecurityRow, cluster: bytes) -> None:
         """A manager that stands by goes by what is stored. Its time is the bound, which is ahead: no ticket that is over
         counts."""
-        if row is not None and row.version:
+        if row.version:
             now = self._clock.now()
             self._state.time.learn(row.bound_ms, now, now)
             self._update(bundle_of(row), cluster)

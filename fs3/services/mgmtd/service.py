@@ -314,8 +314,15 @@ class MgmtdService:
 
     def on_security_read(self, row: SecurityRow | None) -> None:
         """See `CandidateOwner`. A manager that stands by goes by what is stored."""
-        if self._manager is None:
-            self._follower.on_read(row, self._identity.id)
+        if row is None or self._manager is not None:
+            return
+
+        def follow(cluster: bytes, problem: BaseException | None) -> None:
+            if cluster and problem is None and self._manager is None:
+                self._follower.on_read(row, cluster)
+
+        # One that began with an empty store does not know yet which cluster another manager has made in it since.
+        self._identity.find(follow)
 
     def on_managers_changed(self) -> None:
         """See `CandidateOwner`. Every client that watches is told."""

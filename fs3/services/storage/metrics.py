@@ -67,6 +67,7 @@ class StorageMetrics:
         yield Sample(catalogue.CAPABILITIES, ("taken",), guard.shown_taken)
         yield Sample(catalogue.CAPABILITIES, ("refused",), guard.shown_refused)
         yield Sample(catalogue.CAPABILITIES, ("missing",), guard.requests_refused)
+        yield Sample(catalogue.OTHERS_CLIENTS, (), service.tag_guard.refused)
         held = service.held()
         yield Sample(catalogue.MEMORY, ("update payloads",), held.payload_bytes)
         yield Sample(catalogue.MEMORY, ("cold reads",), held.cold_bytes)

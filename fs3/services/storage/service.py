@@ -46,6 +46,7 @@ from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.sink import ResyncSink
+from fs3.services.storage.tag_guard import TagGuard
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_keeper import TargetKeeper
 from fs3.services.storage.target_map import TargetMap
@@ -145,6 +146,8 @@ class StorageService:
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)
         """What checks capabilities, to be looked at."""
+        self.tag_guard = TagGuard()
+        """What knows whose clients are, to be looked at."""
         self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
@@ -258,7 +261,7 @@ class StorageService:
         }
         guard = self.guard.guard
         bindings: dict[Method, Handler] = {method: self._when_serving(method, handler) for method, handler in serving.items()}
-        bindings[STORAGE.Update] = guard(STORAGE.Update, peers.updates(self._update))
+        bindings[STORAGE.Update] = guard(STORAGE.Update, self.tag_guard.updates(peers.updates(self._update)))
         bindings[STORAGE.Push] = guard(STORAGE.Push, peers.sends(self._push))
         return bindings
 

@@ -49,7 +49,7 @@ class Wallet:
         self._callbacks[on_ticket] = None
         return lambda: self._callbacks.pop(on_ticket, None)
 
-    def on_refused(self, ticket: bytes) -> bool:
+    def on_refused(self, ticket: bytes, server: str) -> bool:
         """See `TicketSource.on_refused`: a newer one comes with what the host is told next."""
         return not self.has_ended
 

@@ -53,6 +53,7 @@ from fs3.sim.ring2.cache_bugs import (
     CACHE_BUGS,
 )
 from fs3.sim.ring2.capability_bugs import CAPABILITY_BUGS
+from fs3.sim.ring2.client_bugs import CLIENT_BUGS
 from fs3.sim.ring2.damage_bugs import DAMAGE_BUGS
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.hole_bugs import HOLE_BUGS
@@ -488,4 +489,5 @@ BUGS: dict[str, ServiceBug] = {
     **UPGRADE_BUGS,
     **MOUNT_BUGS,
     **CAPABILITY_BUGS,
+    **CLIENT_BUGS,
 }  # fmt: skip

@@ -43,7 +43,7 @@ def _authority(stage: SceneCluster) -> Authority:
     return authority
 
 
-class _Chunk:
+class Chunk:
     """The first chunk of a file."""
 
     def __init__(self, inode: Inode) -> None:
@@ -52,7 +52,7 @@ class _Chunk:
         self.chain: ChainId = inode.layout.chains[0]
 
 
-async def _make(stage: SceneCluster, owner: str, path: str, mode: int) -> _Chunk:
+async def make(stage: SceneCluster, owner: str, path: str, mode: int) -> Chunk:
     """A file of a client."""
 
     async def work(client: Client) -> Inode:
@@ -61,10 +61,12 @@ async def _make(stage: SceneCluster, owner: str, path: str, mode: int) -> _Chunk
         await client.close(file)
         return await client.stat(path)
 
-    return _Chunk(await stage.call(owner, work))
+    return Chunk(await stage.call(owner, work))
 
 
-async def _make_directory(stage: SceneCluster) -> None:
+async def make_directory(stage: SceneCluster) -> None:
+    """One in which all may make files."""
+
     async def work(client: Client) -> None:
         await client.mkdir("/shared", mode=0o777)
         await client.chmod("/shared", 0o777)
@@ -72,7 +74,7 @@ async def _make_directory(stage: SceneCluster) -> None:
     await stage.call(_ADMINISTRATOR, work)
 
 
-class _Stranger:
+class Stranger:
     """A client that speaks to storage nodes by itself, as another program of its user would."""
 
     def __init__(self, stage: SceneCluster, name: str) -> None:
@@ -82,8 +84,9 @@ class _Stranger:
 
     async def ask(self, method: Method, message: Any, node: Any, shown: Iterable[bytes] = ()) -> Code:
         """What a node says to a request that shows these capabilities. OK: it was served."""
-        del message.capabilities[:]
-        message.capabilities.extend(shown)
+        if method in NEEDS:
+            del message.capabilities[:]
+            message.capabilities.extend(shown)
 
         async def work(_: Client) -> Code:
             try:
@@ -94,13 +97,13 @@ class _Stranger:
 
         return await self._stage.call(self._name, work)
 
-    async def try_chunk(self, method: Method, chunk: _Chunk, shown: Sequence[bytes] = ()) -> list[Code]:
+    async def try_chunk(self, method: Method, chunk: Chunk, shown: Sequence[bytes] = ()) -> list[Code]:
         """What the nodes of a chunk's chain say."""
         routing = self._stage.cluster.clients[self._name].manager.routing
         chain = routing.chains[chunk.chain]
         codes = []
         for slot in chain.serving_slots():
-            message = _request(method, chunk.id, chunk.chain, chain.version)
+            message = request_about(method, chunk.id, chunk.chain, chain.version)
             codes.append(await self.ask(method, message, routing.nodes[slot.node], shown))
         return codes
 
@@ -113,7 +116,7 @@ class _Stranger:
         return held.message
 
 
-def _request(method: Method, chunk: ChunkId, chain: int, version: int) -> Any:
+def request_about(method: Method, chunk: ChunkId, chain: int, version: int) -> Any:
     """A request of a kind about one chunk."""
     message = method.request()
     fields = message.DESCRIPTOR.fields_by_name
@@ -141,10 +144,10 @@ def _is_refused(codes: Iterable[Code]) -> bool:
 
 
 async def _try_all(stage: SceneCluster) -> str:
-    secret = await _make(stage, "client-1", "/shared/secret", 0o600)
-    public = await _make(stage, "client-1", "/shared/public", 0o644)
-    own = await _make(stage, "client-2", "/shared/own", 0o600)
-    stranger, owner = _Stranger(stage, "client-2"), _Stranger(stage, "client-1")
+    secret = await make(stage, "client-1", "/shared/secret", 0o600)
+    public = await make(stage, "client-1", "/shared/public", 0o644)
+    own = await make(stage, "client-2", "/shared/own", 0o600)
+    stranger, owner = Stranger(stage, "client-2"), Stranger(stage, "client-1")
     of_own, stolen = stranger.held(own.id, WRITE), owner.held(secret.id, WRITE)
     if any(code is not Code.OK for code in await stranger.try_chunk(STORAGE.Read, own, [of_own])):
         return "what opens its own file is refused"
@@ -179,7 +182,7 @@ async def _try_all(stage: SceneCluster) -> str:
     return ""
 
 
-async def _try_verb(stage: SceneCluster, stranger: _Stranger, method: Method, chunk: _Chunk) -> list[Code]:
+async def _try_verb(stage: SceneCluster, stranger: Stranger, method: Method, chunk: Chunk) -> list[Code]:
     message = method.request()
     if "capabilities" in message.DESCRIPTOR.fields_by_name:
         if "namespace_id" in message.DESCRIPTOR.fields_by_name:
@@ -200,16 +203,16 @@ async def _read(client: Client, path: str) -> bytes:
 
 async def capabilities_open_nothing_else(stage: SceneCluster) -> str:
     """A user speaks to storage nodes by itself, and shows what it has, what it has found, and what it has made."""
-    await _make_directory(stage)
+    await make_directory(stage)
     return await _try_all(stage)
 
 
 async def a_removed_file_leaves_nothing_open(stage: SceneCluster) -> str:
     """A user keeps the capability of a file that it removes. Others make files when its chunks are gone: none of them is opened
     by it."""
-    await _make_directory(stage)
-    own = await _make(stage, "client-2", "/shared/own", 0o600)
-    stranger = _Stranger(stage, "client-2")
+    await make_directory(stage)
+    own = await make(stage, "client-2", "/shared/own", 0o600)
+    stranger = Stranger(stage, "client-2")
     ring = _authority(stage).ring
     # Made out anew, so that it is not its age that it is refused for.
     kept = Capability(Subject(SubjectKind.CONTENT, own.content), READ | WRITE, 1 << 50, "client-2")
@@ -217,7 +220,7 @@ async def a_removed_file_leaves_nothing_open(stage: SceneCluster) -> str:
     await asyncio.sleep(_GARBAGE_SECONDS)
     shown = [seal_capability(ring, kept)]
     for number in range(3):
-        later = await _make(stage, "client-1", f"/shared/later-{number}", 0o600)
+        later = await make(stage, "client-1", f"/shared/later-{number}", 0o600)
         if not _is_refused(await stranger.try_chunk(STORAGE.Read, later, shown)):
             return f"the capability of content {own.content} opens content {later.content} of another user"
     return ""
@@ -225,9 +228,9 @@ async def a_removed_file_leaves_nothing_open(stage: SceneCluster) -> str:
 
 async def a_capability_ends(stage: SceneCluster) -> str:
     """A user shows the same capability for longer than it lives; its client has it renewed meanwhile and reads on."""
-    await _make_directory(stage)
-    own = await _make(stage, "client-2", "/shared/own", 0o600)
-    stranger = _Stranger(stage, "client-2")
+    await make_directory(stage)
+    own = await make(stage, "client-2", "/shared/own", 0o600)
+    stranger = Stranger(stage, "client-2")
     kept = stranger.held(own.id, WRITE)
 
     async def read_on(client: Client) -> str:
@@ -250,10 +253,10 @@ async def a_capability_ends(stage: SceneCluster) -> str:
 async def a_key_goes_out_of_use(stage: SceneCluster) -> str:
     """A key became known to a user, who makes a capability with it. Once keys have rotated, what that has opened is closed, also
     on the connection that has shown it."""
-    await _make_directory(stage)
+    await make_directory(stage)
     authority = _authority(stage)
-    secret = await _make(stage, "client-1", "/shared/secret", 0o600)
-    stranger = _Stranger(stage, "client-2")
+    secret = await make(stage, "client-1", "/shared/secret", 0o600)
+    stranger = Stranger(stage, "client-2")
     made = seal_capability(authority.ring, Capability(Subject(SubjectKind.CONTENT, secret.content), READ, 1 << 50, "client-2"))
     if any(code is not Code.OK for code in await stranger.try_chunk(STORAGE.Read, secret, [made])):
         return "what is made with a key in use is refused"
@@ -270,7 +273,7 @@ async def keys_rotate_and_users_go_under_load(stage: SceneCluster) -> str:
     killed, one user is revoked and one removed. The others are never refused; the revoked one is within two seconds, the removed
     one when its capabilities have ended."""
     cluster, authority = stage.cluster, _authority(stage)
-    await _make_directory(stage)
+    await make_directory(stage)
     history = refusals.RefusalHistory()
     works = []
     for number in range(1, 7):
@@ -280,14 +283,14 @@ async def keys_rotate_and_users_go_under_load(stage: SceneCluster) -> str:
 
     async def trouble() -> None:
         for second, what in (
-            (15, partial(_restart, stage, "storage-2")),
+            (15, partial(restart, stage, "storage-2")),
             (25, authority.rotate),
-            (40, partial(_restart, stage, "meta-1")),
+            (40, partial(restart, stage, "meta-1")),
             (45, partial(_end, history, "client-5", authority.revoke, cluster.loop)),
             (50, partial(_end, history, "client-6", authority.ban, cluster.loop)),
-            (60, partial(_restart, stage, "storage-1")),
+            (60, partial(restart, stage, "storage-1")),
             (85, authority.rotate),
-            (100, partial(_restart, stage, "storage-3")),
+            (100, partial(restart, stage, "storage-3")),
         ):
             await asyncio.sleep(max(0.0, second - (cluster.loop.now - begun) / SECOND))
             await what()
@@ -298,7 +301,8 @@ async def keys_rotate_and_users_go_under_load(stage: SceneCluster) -> str:
     return refusals.explain(history)
 
 
-async def _restart(stage: SceneCluster, name: str) -> None:
+async def restart(stage: SceneCluster, name: str) -> None:
+    """Kill a process, and start it anew a second later."""
     stage.cluster.hosts[name].kill()
     await asyncio.sleep(1)
     stage.cluster.hosts[name].start()
@@ -345,12 +349,12 @@ async def tenants_do_not_meet(stage: SceneCluster) -> str:
 
     if problem := await stage.call("client-2", look):
         return problem
-    stranger = _Stranger(stage, "client-2")
+    stranger = Stranger(stage, "client-2")
     routing = stage.cluster.clients["client-2"].manager.routing
     page = page_chunks(namespace_id, salt, keys)[0]
     for method in (STORAGE.Contains, STORAGE.Find, STORAGE.Read, STORAGE.Lease, STORAGE.Pin, STORAGE.TouchPages):
         for chain in routing.chains.values():
-            message = _request(method, page, chain.id, chain.version)
+            message = request_about(method, page, chain.id, chain.version)
             node = routing.nodes[chain.serving_slots()[0].node]
             if not _is_refused([code := await stranger.ask(method, message, node)]):
                 return f"{method!r} tells of a page of another tenant: {code.name}"

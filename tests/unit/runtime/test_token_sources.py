@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import stat
 import subprocess
 import sys
@@ -66,6 +67,40 @@ def test_files_that_hold_no_token_are_named(tmp_path: Path) -> None:
         find_token_source(token_file=tmp_path).read()
     with pytest.raises(InvalidArgument, match="more than"):
         find_token_source(token_file=write(tmp_path / "long", "x" * 5000)).read()
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """In a process of its own, which is ended if it waits."""
+    pipe, device, place = tmp_path / "pipe", Path("/dev/zero"), tmp_path / "socket"
+    os.mkfifo(pipe, 0o600)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        for file in (pipe, place, device):
+            code = "import sys; from fs3.runtime.token_sources import find_token_source as f; f(token_file=sys.argv[1]).read()"
+            done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=60)
+            assert "InvalidArgument" in done.stderr, done.stderr
+            assert "this is none" in done.stderr
+            assert str(file) in done.stderr
+
+
+def test_a_link_is_as_good_as_what_it_leads_to(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(write(tmp_path / "token"))
+    assert revealed(find_token_source(token_file=link).read()) == TOKEN
+    (tmp_path / "token").chmod(0o644)
+    with pytest.raises(NoPermission, match="mode 644"):
+        find_token_source(token_file=link).read()
+    (tmp_path / "token").unlink()
+    os.mkfifo(tmp_path / "token", 0o600)
+    with pytest.raises(InvalidArgument, match="this is none"):
+        find_token_source(token_file=link).read()
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    file = write(tmp_path / "token")
+    os.truncate(file, 1 << 40)
+    with pytest.raises(InvalidArgument, match="more than"):
+        find_token_source(token_file=file).read()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other users are made by root")

@@ -214,6 +214,7 @@ REQUESTS = [
         acts_for_others=True,
         is_disabled=False,
         certificates=("CN=ann", "CN=ann,O=x"),
+        reads_metrics=True,
     ),
     RemoveUser("ann"),
     AddUserToken("ann", "0123abcd", b"d" * 32, "laptop", 1000),
@@ -232,6 +233,7 @@ ACCOUNT = Account(
     acts_for_others=True,
     is_disabled=True,
     certificates=("CN=ann",),
+    reads_metrics=True,
     tokens=(UserToken("0123abcd", b"", "laptop", 1, 2, revoked=True),),
 )
 SECURITY = SecurityStatus(

@@ -213,9 +213,9 @@ async def _enqueue(
 async def _with_epoch(txn: Txn, ctx: OpContext, own: ClientLocks | None) -> ClientLocks:
     """The client's row, with a new epoch when it has none; from now on it is looked after whether the client lives."""
     if own is not None:
-        await liveness.register_client(txn, ctx.client)
+        await liveness.register_client(txn, ctx.client, ctx.owner)
         return own
-    await liveness.renew_client(txn, ctx.client)
+    await liveness.renew_client(txn, ctx.client, ctx.owner)
     return ClientLocks(await allocate_ids(txn, ctx, inodes=0, others=1))
 
 

@@ -17,8 +17,9 @@ from fs3.client.mgmtd.member import Member
 from fs3.client.mgmtd.security_admin import SecurityAdmin
 from fs3.client.security.credentials import CERTIFICATE, CredentialSource, node_credentials, token_credentials
 from fs3.client.security.keys import ServiceKeys
-from fs3.client.security.session import LoginSession, refused_ns_max
+from fs3.client.security.session import LoginSession, login_retry_min_ns, refused_ns_max
 from fs3.core.security.login import stored_of
+from fs3.core.security.login_pacing import refusals_apart_ns
 from fs3.core.security.seal import SealError
 from fs3.core.security.throttle import free_failures, wait_max_ns
 from fs3.drivers.memory.kv import MemoryKV
@@ -137,7 +138,7 @@ def test_a_revocation_reaches_every_service_within_two_seconds_and_its_user_logs
         await asyncio.sleep(2)
         with pytest.raises(SealError, match="revoked"):
             keys.state.open_ticket(before, world.clock.now())
-        assert session.on_refused(before)
+        assert session.on_refused(before, "s:1")
         await asyncio.sleep(1)
         assert keys.state.open_ticket(session.ticket, world.clock.now()).name == "ann"
 
@@ -160,7 +161,7 @@ def test_keys_change_and_no_ticket_fails_at_a_service() -> None:
         assert list(keys.state.ring.keys) == [newest + 1]
         await admin.rotate(at_once=True)
         await asyncio.sleep(1)
-        assert session.on_refused(session.ticket)
+        assert session.on_refused(session.ticket, "s:1")
         await asyncio.sleep(1)
         assert keys.state.open_ticket(session.ticket, world.clock.now()).name == "ann"
 
@@ -205,6 +206,22 @@ def test_the_next_manager_goes_on_with_tickets_keys_and_time() -> None:
         await asyncio.sleep(ticket_lifetime_ms / 1000)
         for state in (second.security, keys.state):
             assert state.open_ticket(session.ticket, world.clock.now()).name == "ann"
+
+    simulate(scene)
+
+
+def test_a_manager_that_stands_by_since_the_store_was_empty_takes_tickets_before_it_is_asked_anything() -> None:
+    async def scene(world: World) -> None:
+        shared = MemoryKV()
+        managers = await asyncio.gather(
+            *(world.serve(shared, CONFIG, f"tcp://m:{number}", name=f"mgmtd-{number}") for number in (1, 2))
+        )
+        await asyncio.sleep(10)
+        (standby,) = (manager for manager in managers if not manager.is_primary)
+        assert standby is managers[1], "the one that no client asks"
+        session = await log_in(world, await make_user(world))
+        await asyncio.sleep(3)
+        assert standby.security.open_ticket(session.ticket, world.clock.now()).name == "ann"
 
     simulate(scene)
 
@@ -264,21 +281,68 @@ def test_a_session_that_is_refused_for_good_says_so_in_the_end() -> None:
     async def scene(world: World) -> None:
         await world.serve(config=CONFIG)
         session = await log_in(world, await make_user(world))
-        assert session.on_refused(b"another")
+        assert session.on_refused(b"another", "s:1")
         waited = 0
-        while session.on_refused(session.ticket):
+        while session.on_refused(session.ticket, "s:1"):
             await asyncio.sleep(1)
             waited += SECOND
         assert waited >= refused_ns_max
         admin = SecurityAdmin(await world.started())
-        await asyncio.sleep(10)
+        await asyncio.sleep(refusals_apart_ns / SECOND)
         await admin.put_user(PutUser("ann", must_be_new=False, is_disabled=True))
-        assert session.on_refused(session.ticket)
+        assert session.on_refused(session.ticket, "s:1")
         await asyncio.sleep(2)
-        assert not session.on_refused(session.ticket)
+        assert not session.on_refused(session.ticket, "s:1")
         await admin.put_user(PutUser("ann", must_be_new=False, is_disabled=False))
         await asyncio.sleep(6)
-        assert session.on_refused(session.ticket)
+        assert session.on_refused(session.ticket, "s:1")
+
+    simulate(scene)
+
+
+def test_a_node_that_refuses_everything_does_not_make_its_clients_log_in_back_to_back() -> None:
+    async def scene(world: World) -> None:
+        await world.serve(config=CONFIG)
+        session = await log_in(world, await make_user(world))
+        logins = 0
+
+        def on_ticket() -> None:
+            nonlocal logins
+            logins += 1
+
+        session.subscribe(on_ticket)
+        seconds = 30
+        for _ in range(100 * seconds):
+            session.on_refused(session.ticket, "s:1")
+            await asyncio.sleep(0.01)
+        assert 3 <= logins <= 12
+        # Another one, which does not know the newest key yet, has the client log in at once.
+        before = session.ticket
+        session.on_refused(before, "s:2")
+        await asyncio.sleep(0.05)
+        assert session.ticket != before
+
+    simulate(scene)
+
+
+def test_a_manager_that_is_away_is_not_asked_back_to_back() -> None:
+    async def scene(world: World) -> None:
+        await world.serve(config=CONFIG)
+        session = await log_in(world, await make_user(world))
+        world.kill("tcp://m:1")
+        asked = 0
+        begin = session._credentials
+
+        def count() -> Any:
+            nonlocal asked
+            asked += 1
+            return begin()
+
+        session._credentials = count
+        for _ in range(2000):
+            session.on_refused(session.ticket, "s:1")
+            await asyncio.sleep(0.01)
+        assert 1 <= asked <= 1 + 20 * SECOND // login_retry_min_ns // 3
 
     simulate(scene)
 

@@ -46,6 +46,7 @@ class Space:
         self.wall = 1_700_000_000_000_000_000
         self.user = ROOT
         self.tally = NO_TALLY
+        self.owner = ""
         chains = tuple(ChainId(number) for number in range(101, 113))
         self.routing = Routing(
             tables={
@@ -58,7 +59,9 @@ class Space:
         self.do(ensure_root, mode=0o777)
 
     def context(self, user: User | None = None, client: ClientId = CLIENT, seq: int = 0) -> OpContext:
-        return OpContext(user or self.user, self.wall, client, seq, self.routing, self.defaults, tally=self.tally)
+        return OpContext(
+            user or self.user, self.wall, client, seq, self.routing, self.defaults, tally=self.tally, owner=self.owner
+        )
 
     def do(self, op: Any, *args: Any, user: User | None = None, client: ClientId = CLIENT, seq: int = 0, **options: Any) -> Any:
         """A verb in a transaction of its own."""

@@ -8,6 +8,7 @@ from fs3.base.units import SECOND
 from fs3.core.meta.client_liveness import (
     ClientFailureDetector,
     ClientRecord,
+    find_owner,
     forget_client,
     is_presumed_dead,
     list_clients,
@@ -182,3 +183,41 @@ def test_a_dead_writers_length_from_before_a_truncation_is_not_believed(space):
     with pytest.raises(LengthUnknown):
         space.do(prune, session, 1000, 0)
     assert space.do(prune, session, 10, 1).length == 10
+
+
+def owner(space):
+    return space.raw(lambda txn: find_owner(txn, space.client))
+
+
+def test_a_client_is_its_owners_until_it_is_forgotten(space):
+    assert owner(space) == ""
+    space.owner = "ann"
+    opened = space.do(open_file, PathRef(path="f"), write=True, create=True)
+    assert owner(space) == "ann"
+    space.owner = "bob"
+    refusal = space.refused(Code.PERMISSION, open_file, PathRef(path="f"), write=True)
+    assert space.client.hex() in str(refusal)
+    # What is noted of it in between does not say whose it is, and takes nothing away.
+    space.raw(lambda txn: record_heartbeats(txn, [space.client]))
+    ((client, life),) = space.raw(lambda txn: list_clients(txn, None, 10))
+    assert life == ClientRecord(2, owner="ann")
+    assert space.raw(lambda txn: presume_dead(txn, client, life))
+    space.refused(Code.PERMISSION, open_file, PathRef(path="f"), write=True)
+    (session,) = space.raw(lambda txn: list_sessions(txn, None, 10))
+    assert session.id == opened.session
+    space.do(prune, session, None)
+    assert space.raw(lambda txn: forget_client(txn, client, life.heartbeats))
+    assert owner(space) == ""
+    space.do(open_file, PathRef(path="f"), write=True)
+    assert owner(space) == "bob"
+
+
+def test_a_client_from_before_there_was_security_is_the_first_ones(space):
+    space.do(open_file, PathRef(path="f"), write=True, create=True)
+    assert owner(space) == ""
+    space.owner = "ann"
+    space.do(open_file, PathRef(path="f"), write=True)
+    assert owner(space) == "ann"
+    space.owner = ""
+    space.do(open_file, PathRef(path="f"), write=True)
+    assert owner(space) == "ann", "in a cluster that is open again, everything is everybody's, and nothing is forgotten"

@@ -6,6 +6,7 @@ from fs3.base.ids import ClientId
 from fs3.base.limits import requests_remembered_ns
 from fs3.base.status import Code
 from fs3.core.meta import keys
+from fs3.core.meta.client_liveness import find_owner
 from fs3.core.meta.idempotency import sweep
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.remove import remove
@@ -127,3 +128,14 @@ def test_sweep_continues_where_it_stopped(space):
     client, forgotten = space.raw(lambda txn: sweep(txn, late, FIRST, 3))
     assert (client, forgotten) == (b"a" * 16, 3)
     assert swept(space, late, start=client)[0] == 7
+
+
+def test_an_answer_is_told_to_the_user_alone_whose_client_has_asked(space):
+    space.owner = "ann"
+    made = space.do(mkdir, "d", seq=1)
+    assert space.raw(lambda txn: find_owner(txn, space.client)) == "ann"
+    assert space.do(mkdir, "d", seq=1) == made
+    space.owner = "bob"
+    space.refused(Code.PERMISSION, mkdir, "d", seq=1)
+    space.owner = ""
+    assert space.do(mkdir, "d", seq=1) == made

@@ -5,17 +5,20 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 
 import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.drivers.http import metrics_server
-from fs3.drivers.http.metrics_server import MetricsServer, scrapers_max
+from fs3.drivers.http.http_messages import token_of
+from fs3.drivers.http.metrics_server import HttpRefusal, MetricsServer, scrapers_max
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.wire.exposition import parse_text
+from tests.tls_files import Authority
 
 
 class Source:
@@ -46,9 +49,9 @@ def port(source: Source) -> Iterator[int]:
         server.close()
 
 
-def ask(port: int, path: str = "/metrics", verb: str = "GET") -> tuple[int, str]:
+def ask(port: int, path: str = "/metrics", verb: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, str]:
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request(verb, path)
+        connection.request(verb, path, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -121,3 +124,79 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_there(port: int) -> None:
     assert caught.value.code is Code.EXISTS
     with pytest.raises(FS3Error, match="--metrics-port"):
         MetricsServer(Source().samples).start("no.such.host.invalid", 0)
+
+
+class OneToken:
+    """Admits those that show the right token."""
+
+    async def refuse(self, token: str) -> HttpRefusal | None:
+        """See `Doorkeeper`."""
+        if not token:
+            return HttpRefusal(401, "show a token")
+        return None if token == "right" else HttpRefusal(403, "another one")
+
+
+def test_a_token_is_asked_for_everything_but_whether_the_process_lives(source: Source) -> None:
+    server = MetricsServer(source.samples, doorkeeper=OneToken())
+    port = server.start("127.0.0.1", 0)[1]
+    try:
+        for path in ("/metrics", "/", "/events", "/nothing", "/healthz/more"):
+            assert ask(port, path) == (401, "show a token\n")
+        assert ask(port, "/healthz") == (200, "ok\n")
+        assert ask(port, headers={"Authorization": "Bearer wrong"}) == (403, "another one\n")
+        assert source.reads == 0
+        assert ask(port, headers={"Authorization": "Bearer right"})[0] == 200
+        assert ask(port, "/nothing", headers={"Authorization": "Bearer right"})[0] == 404
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().headers["WWW-Authenticate"].startswith("Basic")  # a browser asks its user
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "token"),
+    [
+        ("Bearer abc", "abc"),
+        ("bearer  abc ", "abc"),
+        ("Basic YW5uOmFiYzpk", "abc:d"),
+        ("Basic YW5u", ""),
+        ("Basic ?", ""),
+        ("Basic /w==", ""),
+        ("Digest abc", ""),
+        ("Bearer", ""),
+        ("", ""),
+    ],
+)
+def test_how_a_token_is_shown(said: str, token: str) -> None:
+    assert token_of({"authorization": said}) == token
+
+
+def test_tls_with_the_certificate_of_the_moment(source: Source, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    credentials = authority.credentials("h1", "127.0.0.1")
+    server = MetricsServer(source.samples, credentials=credentials)
+    port = server.start("127.0.0.1", 0)[1]
+
+    def serial() -> object:
+        context = authority.client().client_context()
+        with closing(HTTPSConnection("127.0.0.1", port, timeout=30, context=context)) as connection:
+            connection.connect()
+            assert connection.sock.version() == "TLSv1.3"  # type: ignore[attr-defined]
+            certificate = connection.sock.getpeercert(binary_form=True)  # type: ignore[attr-defined]
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert "fs3_scrapes_total" in answer.read().decode()
+            return certificate
+
+    try:
+        before = serial()
+        assert serial() == before
+        with pytest.raises((OSError, HTTPException)):
+            ask(port)
+        authority.issue("h1", "127.0.0.1")
+        while serial() == before:  # they are looked at once a second
+            pass
+    finally:
+        server.close()
