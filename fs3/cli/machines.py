@@ -46,10 +46,6 @@ def author() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _lifetime_ms(text: str) -> int:
-    return parse_lifetime(text)
-
-
 @app.command("init")
 def initialise_cluster(
     config: ConfigFile = DEFAULT_PATH,
@@ -70,7 +66,7 @@ def initialise_cluster(
     found = load_node_config(config)
     given = {key: value for key, value in parse_changes(settings or []).items() if value is not None}
     values = {"cluster.storage_nodes": storage_nodes, "cluster.replicas": replicas, "cluster.targets_per_node": targets} | given
-    cluster, token = make_cluster(found, values, author(), uses, _lifetime_ms(lifetime))
+    cluster, token = make_cluster(found, values, author(), uses, parse_lifetime(lifetime))
     if as_json:
         print_json({"cluster": cluster.hex(), "name": found.cluster, "token": token})
         return
@@ -144,7 +140,7 @@ def create(config: ConfigFile = DEFAULT_PATH, uses: Uses = 1, lifetime: Lifetime
 
     found, identity = _joined(config)
     drawn = draw_token(uses)
-    made = ask_manager(found.managers, lambda client: client.make_token(identity.proof, drawn.stored, _lifetime_ms(lifetime)))
+    made = ask_manager(found.managers, lambda client: client.make_token(identity.proof, drawn.stored, parse_lifetime(lifetime)))
     text = drawn.text(identity.cluster)
     if as_json:
         print_json({"token": text, **_token_document(made)})

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fs3.cli.local import free_ports
+from fs3.cli.ports import free_ports
 from tests.external.library import library
 from tests.space import SpaceGuard
 
