@@ -17,6 +17,7 @@ from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.security import Login
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
@@ -53,6 +54,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """Of the key that the node will prove itself with; b"": it has none, or the one of its machine."""
     is_proved: bool = False
     """The connection has proved that it is this node: filled in by the manager that is asked."""
+    login: Login | None = None
+    """In place of `proof` on the wire: answers a challenge for the machine and the node."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -341,6 +344,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Connections have the rights that they have proved; who proves nothing may hardly do anything."""
     has_logins: bool = False
     """There are users or keys of nodes: who can prove who it is, does."""
+    takes_proofs: bool = False
+    """It takes proofs in place of tokens and keys of machines (`ProvedRequest`, `RegisterNode.login`)."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):

@@ -74,6 +74,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         wall_ms=info.wall_ms,
         secured=info.is_secured,
         logins=info.has_logins,
+        takes_proofs=info.takes_proofs,
     )
 
 
@@ -92,6 +93,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         wall_ms=message.wall_ms,
         is_secured=message.secured,
         has_logins=message.logins,
+        takes_proofs=message.takes_proofs,
     )
 
 

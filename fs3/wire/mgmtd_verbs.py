@@ -80,7 +80,7 @@ from fs3.wire.mgmtd_machines import (
 )
 from fs3.wire.mgmtd_moves import MOVE_VERBS
 from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
-from fs3.wire.mgmtd_security import SECURITY_VERBS
+from fs3.wire.mgmtd_security import SECURITY_VERBS, login_from_pb, login_to_pb
 from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
@@ -114,6 +114,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         rack=request.domain.rack,
         machine=request.proof.machine if request.proof is not None else "",
         machine_key=request.proof.key if request.proof is not None else b"",
+        machine_proof=login_to_pb(request.login) if request.login is not None else None,
         by_directory=request.by_directory,
         node_key_digest=request.key_digest,
     )
@@ -154,6 +155,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         else None,
         by_directory=message.by_directory,
         key_digest=message.node_key_digest,
+        login=login_from_pb(message.machine_proof) if message.HasField("machine_proof") else None,
     )
 
 

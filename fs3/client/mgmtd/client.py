@@ -24,18 +24,19 @@ from fs3.client.connector import Connector
 from fs3.client.mgmtd.admin_calls import AdminCalls
 from fs3.client.mgmtd.calls import GONE, LOST
 from fs3.client.mgmtd.namespace_calls import NamespaceCalls
+from fs3.client.mgmtd.proved_calls import ProvedCalls
 from fs3.client.mgmtd.selector import JitteredBackoff
 from fs3.client.security.session import LoginSession
-from fs3.model.cluster import EnsureTable, Heartbeat, HeartbeatAck, RegisterNode, RegistrationAck, RoutingUpdate
+from fs3.model.cluster import EnsureTable, Heartbeat, HeartbeatAck, RoutingUpdate
 from fs3.model.routing import Routing
-from fs3.model.security import BeginLogin, Challenge, Login
+from fs3.model.security import Login
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.mgmtd_queries import cluster_info_from_pb, get_cluster_to_pb, get_routing_to_pb
-from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb, grant_from_pb, login_to_pb
+from fs3.wire.mgmtd_security import grant_from_pb, login_to_pb
 from fs3.wire.routing_parts import RoutingParts
 
 log = logging.getLogger("fs3.client")
@@ -54,7 +55,7 @@ NO_TOKEN = (
 )
 
 
-class MgmtdClient(NamespaceCalls, AdminCalls):
+class MgmtdClient(NamespaceCalls, AdminCalls, ProvedCalls):
     """The cluster as one process sees it. A `RoutingSource`. Belongs to one event loop.
 
     The connector is the caller's: `close` ends the watch and leaves its channels alone.
@@ -145,10 +146,6 @@ class MgmtdClient(NamespaceCalls, AdminCalls):
         message = await self._call(MGMTD.GetCluster, get_cluster_to_pb(self.release), attempt_ns=manager_read_ns)
         self._selector.note_security(cluster_info_from_pb(message))
 
-    async def begin_login(self, request: BeginLogin) -> Challenge:
-        """See `LoginPort`."""
-        return challenge_from_pb(await self._call(MGMTD.BeginLogin, begin_login_to_pb(request), attempt_ns=manager_read_ns))
-
     async def login(self, request: Login) -> bytes:
         """See `LoginPort`."""
         return grant_from_pb(await self._call(MGMTD.Login, login_to_pb(request), attempt_ns=login_attempt_ns))
@@ -205,11 +202,6 @@ class MgmtdClient(NamespaceCalls, AdminCalls):
             self._callbacks.remove(look)
 
     # --- calls -------------------------------------------------------------------------------------------------------
-
-    async def register(self, request: RegisterNode) -> RegistrationAck:
-        """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
-        ack: RegistrationAck = await self._ask(request)
-        return ack
 
     async def heartbeat(self, request: Heartbeat, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns) -> HeartbeatAck:
         """Report; the lease it grants (`lease_ns`, 0: none, apply newer routing first) counts from before this call.
