@@ -10,7 +10,6 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.cli.local_tls import SERVICES
 from fs3.cli.output import print_json
 from fs3.drivers.tls import private_authority
 
@@ -49,7 +48,7 @@ def issue(
         raise error(Code.INVALID, "--address says by what a machine is reached, --user that it is of none: one of the two")
     if organization and not user:
         raise error(Code.INVALID, "--organization is of users; that of machines is fixed")
-    named = organization if user else SERVICES
+    named = organization if user else private_authority.SERVICES
     made = private_authority.issue(directory, out or directory, name, address or [], organization=named, days=days)
     sys.stdout.write(f"{made} and {made.with_suffix('.key').name} are made\n")
 

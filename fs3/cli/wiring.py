@@ -40,6 +40,7 @@ from fs3.drivers.rdma.paths import rdma_paths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.activity import ActivityMeter
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.issuer import MachineIssuer
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
 from fs3.model.security import NodeKey
@@ -241,6 +242,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         keeps_events=True,
         audit=observer.audit,
         node_key=node_key,
+        issuer=MachineIssuer(),
     )
     observer.add_disks(measure)
     observer.sources.add("store", kv.samples)

@@ -28,8 +28,9 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 from fs3.model.generation import Generation
-from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import JoinCluster, MachineProof, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.routing import Role
+from fs3.model.security import Login
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.directories import (
@@ -427,6 +428,21 @@ def _config_version_from_pb(message: pb.SetConfigReply) -> int:
 def set_known_routing(message: Any, known: GetRouting) -> None:
     """Say in the request of a verb with `has_routing` which routing info the client has."""
     message.known.CopyFrom(get_routing_to_pb(known))
+
+
+def set_machine_proof(message: Any, login: Login) -> Any:
+    """Say how a registration is proved. Returns the message."""
+    message.machine_proof.CopyFrom(login_to_pb(login))
+    for shown in ("machine", "machine_key"):
+        message.ClearField(shown)
+    return message
+
+
+def set_machine_key(message: Any, proof: MachineProof) -> Any:
+    """Show the key of the machine in a registration. Returns the message."""
+    message.machine, message.machine_key = proof.machine, proof.key
+    message.ClearField("machine_proof")
+    return message
 
 
 def known_routing_of(message: Any) -> GetRouting:

@@ -29,14 +29,14 @@ from fs3.client.mgmtd.selector import JitteredBackoff
 from fs3.client.security.session import LoginSession
 from fs3.model.cluster import EnsureTable, Heartbeat, HeartbeatAck, RoutingUpdate
 from fs3.model.routing import Routing
-from fs3.model.security import Login
+from fs3.model.security import BeginLogin, Challenge, Login
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.mgmtd_queries import cluster_info_from_pb, get_cluster_to_pb, get_routing_to_pb
-from fs3.wire.mgmtd_security import grant_from_pb, login_to_pb
+from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb, grant_from_pb, login_to_pb
 from fs3.wire.routing_parts import RoutingParts
 
 log = logging.getLogger("fs3.client")
@@ -145,6 +145,10 @@ class MgmtdClient(NamespaceCalls, AdminCalls, ProvedCalls):
         """See `LoginPort`."""
         message = await self._call(MGMTD.GetCluster, get_cluster_to_pb(self.release), attempt_ns=manager_read_ns)
         self._selector.note_security(cluster_info_from_pb(message))
+
+    async def begin_login(self, request: BeginLogin) -> Challenge:
+        """See `LoginPort`."""
+        return challenge_from_pb(await self._call(MGMTD.BeginLogin, begin_login_to_pb(request), attempt_ns=manager_read_ns))
 
     async def login(self, request: Login) -> bytes:
         """See `LoginPort`."""

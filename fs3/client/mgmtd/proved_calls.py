@@ -4,10 +4,11 @@ proved can be found from what travels (`fs3.core.security.proved`)."""
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import error
 from fs3.base.limits import manager_read_ns
 from fs3.base.status import Code
 from fs3.client.mgmtd.calls import ManagerCalls
@@ -27,7 +28,8 @@ from fs3.model.machine import (
     RevokeToken,
 )
 from fs3.model.method import Method
-from fs3.model.security import BeginLogin, Challenge, Claimant, Login, LoginKind, ProvedRequest
+from fs3.model.security import BeginLogin, Claimant, Login, LoginKind, ProvedRequest
+from fs3.ports.rpc import Channel
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd_proved import (
     MachineReply,
@@ -40,17 +42,11 @@ from fs3.wire.mgmtd_proved import (
     proved_to_pb,
 )
 from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb
-
-proof_attempts_max = 4
-"""Of one request, while managers replace each other, or answers are lost."""
+from fs3.wire.mgmtd_verbs import set_machine_key, set_machine_proof
 
 
 class ProvedCalls(ManagerCalls):
     """A part of `fs3.client.mgmtd.client.MgmtdClient`."""
-
-    async def begin_login(self, request: BeginLogin) -> Challenge:
-        """A challenge. Raises FS3Error."""
-        return challenge_from_pb(await self._call(MGMTD.BeginLogin, begin_login_to_pb(request), attempt_ns=manager_read_ns))
 
     async def join(self, token: str, machine: str, key: bytes, certificate: CertificateWish | None = None) -> Joined:
         """Have a machine join the cluster. NOT_ADMITTED, EXISTS, WRONG_CLUSTER: why not; UNSUPPORTED: the managers are too
@@ -59,13 +55,9 @@ class ProvedCalls(ManagerCalls):
             cluster, number, secret = parse_join_token(token)
         except ValueError as wrong:
             raise error(Code.NOT_ADMITTED, str(wrong)) from None
-        await self._require_proofs()
-        own = self._selector.cluster.hex()[: len(cluster)]
-        if cluster != own:
-            raise error(Code.WRONG_CLUSTER, f"the token is of cluster {cluster}…, this is {own}…")
         claimant = Claimant(LoginKind.JOIN_TOKEN, number, machine)
         wish = join_wish_to_bytes(JoinWish(digest_of(key), certificate))
-        return joined_from_bytes(await self._ask_proved(MGMTD.JoinMachine, JOIN, claimant, secret, wish))
+        return joined_from_bytes(await self._ask_proved(MGMTD.JoinMachine, JOIN, claimant, secret, wish, cluster))
 
     async def make_token(self, proof: MachineProof, token: JoinToken, lifetime_ms: int) -> JoinToken:
         """Have a token remembered. NOT_ADMITTED when the machine that asks is none of the cluster."""
@@ -94,61 +86,60 @@ class ProvedCalls(ManagerCalls):
 
     async def register(self, request: RegisterNode) -> RegistrationAck:
         """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
-        await self._selector_channel()
         proof = request.proof
-        if proof is None or not self._selector.takes_proofs:
-            # A manager of a release that knows of no proofs is shown the key, so that machines can be upgraded one by one.
+        if proof is None:
             ack: RegistrationAck = await self._ask(request)
             return ack
         claimant, what = Claimant(LoginKind.NODE, proof.machine, request.name), digest_of_registration(request)
-        for attempt in range(proof_attempts_max):
-            login, _ = await self._prove(claimant, proof.key, REGISTER, what)
-            try:
-                ack = await self._ask(msgspec.structs.replace(request, proof=None, login=login))
-                return ack
-            except FS3Error as failure:
-                if failure.code is not Code.STALE or attempt + 1 == proof_attempts_max:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
 
-    async def _selector_channel(self) -> None:
-        """Until a manager has said what it takes. Unreachable."""
-        if self._selector.channel is None:
-            await self._selector.search()
+        async def prepare(channel: Channel, asked: Any) -> Any:
+            if not self._selector.takes_proofs:
+                # A manager of a release that has none is shown the key, so that machines are upgraded one by one.
+                return set_machine_key(asked, proof)
+            login, _ = await self._prove(channel, claimant, proof.key, REGISTER, what)
+            return set_machine_proof(asked, login)
 
-    async def _require_proofs(self) -> None:
-        await self._selector_channel()
-        if not self._selector.takes_proofs:
-            told = f"the manager runs {self._selector.manager_release}, which is shown tokens and keys of machines as they are: "
-            raise error(Code.UNSUPPORTED, f"{told}upgrade the managers to fs3 {self.release.software} first")
+        ack = await self._ask(msgspec.structs.replace(request, proof=None), prepare=prepare)
+        return ack
 
     async def _ask_as_machine(self, proof: MachineProof, wish: MachineWish) -> MachineReply:
-        await self._require_proofs()
         claimant = Claimant(LoginKind.NODE, proof.machine)
         body = machine_wish_to_bytes(wish)
         return machine_reply_from_bytes(await self._ask_proved(MGMTD.AskAsMachine, ASK, claimant, proof.key, body))
 
-    async def _ask_proved(self, method: Method, purpose: bytes, claimant: Claimant, secret: bytes, body: bytes) -> bytes:
-        """The body of the answer to a request. Raises FS3Error; PROTOCOL when what answers does not know the secret."""
-        for attempt in range(proof_attempts_max):
-            login, transcript = await self._prove(claimant, secret, purpose)
-            request = ProvedRequest(login, lock_request(secret, transcript, body))
-            try:
-                message = await self._call(method, proved_to_pb(request))
-                return unlock_answer(secret, transcript, proved_reply_from_pb(message))
-            except LoginError as wrong:
-                raise error(Code.PROTOCOL, str(wrong)) from None
-            except FS3Error as failure:
-                # Another manager has answered than the one that gave the challenge; or its answer was lost, and the request was
-                # sent again.
-                if failure.code is not Code.STALE or attempt + 1 == proof_attempts_max:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+    async def _ask_proved(
+        self, method: Method, purpose: bytes, claimant: Claimant, secret: bytes, body: bytes, cluster: str = ""
+    ) -> bytes:
+        """The body of the answer to a request. `cluster`: first digits of the id of the one that it is for, "": of any. Raises
+        FS3Error; PROTOCOL when what answers does not know the secret."""
+        transcript = b""
 
-    async def _prove(self, claimant: Claimant, secret: bytes, purpose: bytes, what: bytes = b"") -> tuple[Login, bytes]:
-        """The answer to a new challenge, and what it holds for. Raises FS3Error."""
+        async def prepare(channel: Channel, _: Any) -> Any:
+            nonlocal transcript
+            own = self._selector.cluster.hex()[: len(cluster)]
+            if cluster != own:
+                raise error(Code.WRONG_CLUSTER, f"the token is of cluster {cluster}…, this is {own}…")
+            if not self._selector.takes_proofs:
+                shown = (
+                    f"the manager runs {self._selector.manager_release}, which is shown tokens and keys of machines as they are"
+                )
+                raise error(Code.UNSUPPORTED, f"{shown}: upgrade the managers to fs3 {self.release.software} first")
+            login, transcript = await self._prove(channel, claimant, secret, purpose)
+            return proved_to_pb(ProvedRequest(login, lock_request(secret, transcript, body)))
+
+        message = await self._call(method, None, prepare=prepare)
+        try:
+            return unlock_answer(secret, transcript, proved_reply_from_pb(message))
+        except LoginError as wrong:
+            raise error(Code.PROTOCOL, str(wrong)) from None
+
+    async def _prove(
+        self, channel: Channel, claimant: Claimant, secret: bytes, purpose: bytes, what: bytes = b""
+    ) -> tuple[Login, bytes]:
+        """The answer to a new challenge of the manager at the other end, and what it holds for. Raises FS3Error."""
         begin = BeginLogin(claimant, os.urandom(NONCE_BYTES))
-        challenge = await self.begin_login(begin)
+        reply = await channel.call(MGMTD.BeginLogin, begin_login_to_pb(begin), timeout_ns=manager_read_ns)
+        nonce = challenge_from_pb(reply.message).server_nonce
         # The cluster that this process talks to, whatever the challenge says.
-        transcript = transcript_of(self._selector.cluster, begin, challenge.server_nonce, purpose, what)
-        return Login(claimant, begin.client_nonce, challenge.server_nonce, make_proof(secret, transcript)), transcript
+        transcript = transcript_of(self._selector.cluster, begin, nonce, purpose, what)
+        return Login(claimant, begin.client_nonce, nonce, make_proof(secret, transcript)), transcript

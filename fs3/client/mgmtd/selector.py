@@ -104,9 +104,9 @@ class PrimarySelector:
         self.has_logins = False
         """It knows of users or keys, as a manager has said last."""
         self.takes_proofs = False
-        """A manager takes proofs in place of tokens and keys of machines, as it has said last."""
+        """The primary takes proofs in place of tokens and keys of machines."""
         self.manager_release = UNTOLD_RELEASE
-        """What that manager runs."""
+        """What the primary runs."""
         self.channel: Channel | None = None
         """None while the primary is not known."""
         self._found: Address = ()
@@ -161,7 +161,8 @@ class PrimarySelector:
     def note_security(self, info: ClusterInfo) -> None:
         """What a manager says of logins and proofs."""
         self.is_secured, self.has_logins = info.is_secured, info.has_logins
-        self.takes_proofs, self.manager_release = info.takes_proofs, info.release
+        if info.is_primary:
+            self.takes_proofs, self.manager_release = info.takes_proofs, info.release
 
     async def close(self) -> None:
         """End the search; callers that wait for it get SHUTTING_DOWN."""

@@ -42,6 +42,23 @@ class TlsFiles:
             raise error(Code.INVALID, "tls_cert and tls_key belong together: one of them is missing")
 
 
+class UnverifiedTls:
+    """Of one that believes every server, and shows nothing: for an exchange that proves both ends by itself, with those whose
+    authority is not known yet. May be used from any thread."""
+
+    def client_context(self) -> ssl.SSLContext:
+        """See `TlsCredentials.client_context`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """Never."""
+        raise error(Code.CONFIG, "a server that speaks TLS needs a certificate and its key: tls_cert and tls_key")
+
+
 class TlsCredentials:
     """What the files say at the moment. May be used from any thread."""
 

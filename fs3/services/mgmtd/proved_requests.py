@@ -26,7 +26,7 @@ from fs3.model.security import LoginKind, ProvedRequest
 from fs3.ports.rpc import Bindings, Call
 from fs3.ports.security import CertificateIssuer
 from fs3.runtime.audit import Audit
-from fs3.runtime.tasks import start_background
+from fs3.runtime.tasks import TaskSet
 from fs3.services.mgmtd.logins import Logins, Proof
 from fs3.services.mgmtd.machine_requests import MachineRequests
 from fs3.services.mgmtd.primary import Primary
@@ -60,10 +60,16 @@ class ProvedRequests:
         self._logins = logins
         self._audit = audit
         self._issuer = issuer
+        self._issuing = TaskSet()
+        """Requests that wait for certificates."""
 
     def bindings(self) -> Bindings:
         """One handler for every method of the group."""
         return {MGMTD.JoinMachine: self._join, MGMTD.AskAsMachine: self._ask}
+
+    async def stop(self) -> None:
+        """No certificate is issued any more."""
+        await self._issuing.cancel()
 
     def _open(self, call: Call, manager: Manager, purpose: bytes) -> tuple[ProvedRequest, Proof, bytes] | None:
         """The request, what it was proved with, and its body. None: it is refused, and answered."""
@@ -107,7 +113,7 @@ class ProvedRequests:
             if wish.certificate is None:
                 self._admit(call, request, proof, wish)
             else:
-                start_background(self._join_with_certificate(call, manager, request, proof, wish, wish.certificate))
+                self._issuing.start(self._join_with_certificate(call, manager, request, proof, wish, wish.certificate))
 
     async def _join_with_certificate(
         self, call: Call, manager: Manager, request: ProvedRequest, proof: Proof, wish: JoinWish, wanted: CertificateWish
@@ -166,7 +172,7 @@ class ProvedRequests:
             if issued is not None:
                 call.reply(answer(issued))
 
-        start_background(renew(wish))
+        self._issuing.start(renew(wish))
 
     # --- certificates ------------------------------------------------------------------------------------------------
 
@@ -174,16 +180,18 @@ class ProvedRequests:
         self, call: Call, manager: Manager, machine: str, wanted: CertificateWish, allowed: Sequence[str]
     ) -> IssuedCertificate | None:
         """A certificate of a machine. None: it is refused, and answered."""
-        result = "ok"
+        issued, code = None, Code.OK
         try:
-            return await self._make(call, manager, machine, wanted, allowed)
+            issued = await self._make(call, manager, machine, wanted, allowed)
         except FS3Error as refusal:
-            result = refusal.code.name
-            call.fail(refusal.code, str(refusal))
-            return None
-        finally:
-            told = ", ".join(wanted.addresses)
-            self._audit.record("IssueCertificate", who=machine, source=call.peer, result=result, about=f"{machine} {told}")
+            code = refusal.code
+            call.fail(code, str(refusal))
+        except Exception:
+            call.fail(Code.INTERNAL, "the certificate could not be made")
+            raise
+        result, about = "ok" if issued is not None else code.name, f"{machine} {', '.join(wanted.addresses)}"
+        self._audit.record("IssueCertificate", who=machine, source=call.peer, result=result, about=about)
+        return issued
 
     async def _make(
         self, call: Call, manager: Manager, machine: str, wanted: CertificateWish, allowed: Sequence[str]

@@ -176,12 +176,13 @@ class MgmtdService:
         )
         logins = Logins(clock, entropy, audit)
         self._requests = MachineRequests(self, routing, self._notes, schemas or {}, clock, audit, logins, release)
+        self._proved = ProvedRequests(self, self._requests, logins, audit, issuer)
         self._queries = (
             routing,
             NamespaceHandlers(self, self.security, clock),
             AdminHandlers(self, self._publisher, self.describe_status, self.list_events),
             SecurityHandlers(self, logins, clock),
-            ProvedRequests(self, self._requests, logins, audit, issuer),
+            self._proved,
         )
         """Handlers that do not step the machine, by group."""
 
@@ -206,6 +207,7 @@ class MgmtdService:
     async def stop(self) -> None:
         """End every stream, refuse what is waiting, give the lease back. What was answered is durable already."""
         self._stopped = True
+        await self._proved.stop()
         self._end_term(Code.SHUTTING_DOWN, "the management service is stopping")
         if self._term_start is not None:
             self._term_start.cancel()
