@@ -10,6 +10,8 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.cli.manager_client import ask_manager
+from fs3.cli.node_config import DEFAULT_PATH
 from fs3.cli.output import print_json
 from fs3.drivers.tls import private_authority
 
@@ -51,6 +53,35 @@ def issue(
     named = organization if user else private_authority.SERVICES
     made = private_authority.issue(directory, out or directory, name, address or [], organization=named, days=days)
     sys.stdout.write(f"{made} and {made.with_suffix('.key').name} are made\n")
+
+
+@app.command()
+def renew(
+    config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
+    address: Annotated[list[str] | None, typer.Option(help="one more name or address of the machine; may be repeated")] = None,
+    now: Annotated[bool, typer.Option("--now", help="also when it does not end soon")] = False,
+) -> None:
+    """Have the managers issue this machine's certificate anew when it ends within 30 days, with another key. No restart."""
+    from fs3.cli.machine_certificates import RENEWED_DAYS, addresses_of, certificate_addresses, draft_certificate, require_tls
+    from fs3.cli.machines import joined_machine
+
+    found, identity = joined_machine(config)
+    files = require_tls(found)
+    left, is_for = private_authority.days_left(Path(files.cert)), certificate_addresses(files)
+    wanted = addresses_of(found, (*(address or ()), *is_for))
+    if left > RENEWED_DAYS and set(wanted) <= set(is_for) and not now:
+        sys.stdout.write(f"{files.cert} is good for {left:.0f} days more\n")
+        return
+    if left < 0:
+        told = f"it ended {-left:.0f} days ago, and nobody believes it: `fs3 cluster join` with a token brings another one"
+        raise error(Code.CONFIG, told, files.cert)
+    draft = draft_certificate(found, wanted, anew=True)
+    assert draft is not None, "it speaks TLS"
+    issued = ask_manager(found.managers, lambda client: client.renew_certificate(identity.proof, draft.wish))
+    draft.store(issued)
+    sys.stdout.write(
+        f"{files.cert} is good for {private_authority.days_left(Path(files.cert)):.0f} days; it is read within a second\n"
+    )
 
 
 @app.command()
