@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -17,11 +17,23 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.core.membership.machines import digest_of, format_token
 from fs3.core.membership.state import FORMAT, ClusterRow
 from fs3.core.security.login import make_proof, recover_secret, transcript_of
-from fs3.core.security.proved import ASK, JOIN, REGISTER, digest_of_registration, lock_request
+from fs3.core.security.proved import ASK, JOIN, REGISTER, digest_of_registration, lock_request, unlock_answer
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.drivers.os.clock import OsClock
-from fs3.model.machine import JoinCluster, JoinToken, JoinWish, Machine, MachineProof, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import (
+    Authority,
+    CertificateWish,
+    IssuedCertificate,
+    JoinCluster,
+    JoinToken,
+    JoinWish,
+    Machine,
+    MachineProof,
+    MakeToken,
+    RemoveMachine,
+    RevokeToken,
+)
 from fs3.model.principal import AuthContext
 from fs3.model.routing import Role
 from fs3.model.security import BeginLogin, Claimant, Login, LoginKind, ProvedRequest, SecurityPhase, SetSecurity
@@ -30,7 +42,14 @@ from fs3.services.mgmtd import MgmtdConfig, MgmtdService
 from fs3.services.mgmtd.store import initialise
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd_machines import join_to_pb, make_token_to_pb, remove_machine_to_pb, revoke_token_to_pb
-from fs3.wire.mgmtd_proved import join_wish_to_bytes, machine_wish_to_bytes, proved_to_pb
+from fs3.wire.mgmtd_proved import (
+    join_wish_to_bytes,
+    joined_from_bytes,
+    machine_reply_from_bytes,
+    machine_wish_to_bytes,
+    proved_reply_from_pb,
+    proved_to_pb,
+)
 from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb, login_to_pb
 from tests.unit.services.mgmtd.test_service import refused, registration
 
@@ -295,6 +314,112 @@ async def test_an_answer_that_was_lost_is_asked_for_again(world: Any) -> None:
     assert (await client.join(TOKEN, "h2", NEW_KEY)).cluster == CLUSTER
     assert lost
     assert (await client.list_machines()).tokens[0].used_by == ("h2",), "and it has joined once"
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+class Issuer:
+    """Issues what says for whom it is. h2 leads to 10.9.0.2."""
+
+    async def resolve(self, name: str) -> frozenset[str]:
+        return frozenset({"10.9.0.2"}) if name == "h2" else frozenset()
+
+    async def issue(self, authority: Authority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
+        if request == b"fails":
+            raise RuntimeError("as it should")
+        return b" ".join((authority.key, request, name.encode(), *(each.encode() for each in addresses)))
+
+
+async def certified_store() -> MemoryKV:
+    """As `closed_store`, made with `--tls`, of a machine h1 at 10.9.0.1; the token allows "alias"."""
+    kv = MemoryKV()
+    token = JoinToken("aaaaaaaa", digest_of(SECRET.encode()), 2, addresses=("alias",))
+    row = ClusterRow(FORMAT, CLUSTER, "fs3", closed=True)
+    machine = Machine("h1", digest_of(KEY), addresses=("10.9.0.1",))
+    await initialise(kv, row, machine, token, SettingsVersion(1, 0, "", {}), Authority(b"CA", b"CAKEY"))
+    return kv
+
+
+class Wish:
+    """A machine that asks for a certificate, from an address."""
+
+    def __init__(self, service: MgmtdService, source: str = "10.9.0.2") -> None:
+        self.service = service
+        self.source = source
+
+    async def join(self, *addresses: str, machine: str = "h2", request: bytes = b"CSR") -> Any:
+        """What joining gives; the code of the refusal."""
+        claimant = Claimant(LoginKind.JOIN_TOKEN, "aaaaaaaa", machine)
+        body = join_wish_to_bytes(JoinWish(digest_of(NEW_KEY), CertificateWish(request, addresses)))
+        opened = await self._ask(MGMTD.JoinMachine, claimant, SECRET.encode(), JOIN, body)
+        return joined_from_bytes(opened) if isinstance(opened, bytes) else opened
+
+    async def renew(self, *addresses: str) -> Any:
+        body = machine_wish_to_bytes(CertificateWish(b"CSR", addresses))
+        opened = await self._ask(MGMTD.AskAsMachine, Claimant(LoginKind.NODE, "h2"), NEW_KEY, ASK, body)
+        return machine_reply_from_bytes(opened) if isinstance(opened, bytes) else opened
+
+    async def _ask(self, method: Any, claimant: Claimant, secret: bytes, purpose: bytes, body: bytes) -> Any:
+        request = await proved(self.service, claimant, secret, purpose, body)
+        asked = Asked(method, proved_to_pb(request))
+        asked.peer = f"tls://{self.source}:4711"
+        self.service.bindings()[method](cast("Any", asked))
+        answer = await asked.answer
+        if isinstance(answer, Code):
+            return answer
+        login = request.login
+        transcript = transcript_of(CLUSTER, BeginLogin(claimant, login.client_nonce), login.server_nonce, purpose)
+        return unlock_answer(secret, transcript, proved_reply_from_pb(answer))
+
+
+async def test_joining_brings_a_certificate_and_the_authority(world: Any) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    class Audit:
+        def record(self, what: str, *, who: str = "", source: str = "", result: str = "ok", **details: str | int) -> None:
+            told.append((what, result, str(details.get("about"))))
+
+    kv = await certified_store()
+    service = await world.serve(kv, issuer=Issuer(), audit=Audit())
+    joined = await Wish(service).join("h2", "10.9.0.2", "alias")
+    assert joined.certificate == IssuedCertificate(b"CAKEY CSR h2 h2 10.9.0.2 alias", b"CA")
+    assert told == [("IssueCertificate", "ok", "h2 h2, 10.9.0.2, alias"), ("JoinCluster", "ok", "h2")]
+    assert (await Wish(service).join("h2")).certificate is not None, "the answer may have been lost"
+    renewed = await Wish(service, "10.9.0.77").renew("alias", "10.9.0.77")
+    assert renewed == IssuedCertificate(b"CAKEY CSR h2 alias 10.9.0.77", b"CA"), "what it has joined with, and where it is now"
+    assert await Wish(service, "10.9.0.77").renew("10.9.0.78") is Code.NOT_ADMITTED
+    await service.stop()
+    again = await world.serve(kv, endpoint="tcp://m:2", issuer=Issuer())
+    assert isinstance(await Wish(again).renew("h2"), IssuedCertificate), "the authority and what was allowed are stored"
+
+
+async def test_a_machine_that_gets_no_certificate_does_not_join(world: Any) -> None:
+    service = await world.serve(await certified_store(), issuer=Issuer())
+    client = await world.started()
+    for addresses in ((), ("h1",), ("10.9.0.1",), ("10.9.0.2", "10.9.0.1"), ("nowhere",)):
+        assert await Wish(service).join(*addresses) is Code.NOT_ADMITTED, addresses
+    assert await Wish(service, "10.9.0.3").join("h2") is Code.NOT_ADMITTED
+    assert await Wish(service).join(*(f"10.9.1.{at}" for at in range(17))) is Code.INVALID
+    assert await Wish(service).join("h2", request=b"") is Code.INVALID
+    assert await Wish(service).join("h2", request=b"x" * 5000) is Code.INVALID
+    assert await Wish(service).join("h2", machine="h1") is Code.EXISTS, "and nothing is issued under its name"
+    assert await members(client) == ["h1"]
+
+
+async def test_managers_without_an_authority(world: Any) -> None:
+    service = await world.serve(await closed_store(), issuer=Issuer())
+    client = await world.started()
+    assert await Wish(service).join("h2") is Code.UNSUPPORTED
+    wish = CertificateWish(b"CSR", ("h2",))
+    await refused(Code.UNSUPPORTED, "have no authority to issue certificates with", client.join(TOKEN, "h2", NEW_KEY, wish))
+    await refused(Code.UNSUPPORTED, "have no authority", client.renew_certificate(FIRST, wish))
+    assert await members(client) == ["h1"]
+
+
+async def test_an_issuer_that_breaks_answers_all_the_same(world: Any) -> None:
+    service = await world.serve(await certified_store(), issuer=Issuer())
+    assert await Wish(service).join("h2", request=b"fails") is Code.INTERNAL
 
 
 # --- what a listener sees --------------------------------------------------------------------------------------------
