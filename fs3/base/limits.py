@@ -197,10 +197,6 @@ machine_key_bytes = 32
 """Random bytes by which a machine of a cluster is known."""
 machine_addresses_max = 16
 """Names and addresses of a machine's certificate, and those that a token allows."""
-machine_body_bytes_max = 16 * 1024
-"""Of what a machine asks for under the lock of its token or key."""
-certificate_request_bytes_max = 4 * 1024
-"""Of a PKCS #10 request, PEM. Those that fs3 makes have 400."""
 settings_max = 60
 """Settings of a cluster."""
 

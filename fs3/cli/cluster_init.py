@@ -18,7 +18,7 @@ from fs3.cli.stores import StoreLocation, open_store
 from fs3.core.membership.machines import digest_of, format_token
 from fs3.core.membership.settings import check_settings
 from fs3.core.membership.state import FORMAT, ClusterRow
-from fs3.model.machine import Authority, JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.settings import SettingsVersion, SettingValue
 from fs3.services.mgmtd.store import initialise
 
@@ -99,7 +99,7 @@ async def _store(
     machine: Machine,
     token: JoinToken,
     settings: SettingsVersion,
-    authority: Authority | None,
+    authority: CertificateAuthority | None,
 ) -> None:
     from fs3.drivers.os.clock import OsClock
 

@@ -15,7 +15,7 @@ from fs3.base.status import Code
 from fs3.cli.node_config import MachineConfig
 from fs3.drivers.tls import private_authority
 from fs3.drivers.tls.credentials import TlsFiles
-from fs3.model.machine import Authority, CertificateWish, IssuedCertificate
+from fs3.model.machine import CertificateAuthority, CertificateWish, IssuedCertificate
 
 RENEWED_DAYS = 30
 """A certificate that ends within so many days is renewed."""
@@ -94,7 +94,7 @@ class FirstCertificate:
             if not (home / private_authority.CA_CERT).exists():
                 private_authority.make_authority(home, config.cluster)
                 self._made += [home / private_authority.CA_CERT, home / private_authority.CA_KEY]
-            self.authority = Authority(*private_authority.read_authority(home))
+            self.authority = CertificateAuthority(*private_authority.read_authority(home))
             draft = draft_certificate(config, more)
             if draft is not None:
                 parts = (self.authority.certificate, self.authority.key)

@@ -124,7 +124,7 @@ class MachineList(msgspec.Struct, frozen=True):
 # --- certificates ----------------------------------------------------------------------------------------------------
 
 
-class Authority(msgspec.Struct, frozen=True, array_like=True):
+class CertificateAuthority(msgspec.Struct, frozen=True, array_like=True):
     """What managers issue certificates with. A row of the manager's store: new fields go at the end with a default."""
 
     certificate: bytes
@@ -133,7 +133,7 @@ class Authority(msgspec.Struct, frozen=True, array_like=True):
     """PEM. Who has it can make certificates that the whole cluster believes."""
 
     def __repr__(self) -> str:
-        return "<Authority>"
+        return "<CertificateAuthority>"
 
 
 class CertificateWish(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fs3.base.status import Code
-from fs3.model.machine import Authority
+from fs3.model.machine import CertificateAuthority
 from fs3.model.principal import AuthContext
 
 OnTicket = Callable[[], None]
@@ -69,7 +69,7 @@ class CertificateIssuer(Protocol):
         """The addresses that a host name leads to here; none when there is no such host."""
         ...
 
-    async def issue(self, authority: Authority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
+    async def issue(self, authority: CertificateAuthority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
         """A certificate for the key of a request, of the machine of this name, in PEM. FS3Error: INVALID for a request or an
         address that is none, UNSUPPORTED where none can be made."""
         ...

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
-from fs3.base.limits import certificate_request_bytes_max, machine_body_bytes_max
 from fs3.core.security.login import PROOF_BYTES
 from fs3.model.machine import (
     CertificateWish,
@@ -38,6 +37,11 @@ from fs3.wire.mgmtd_machines import (
 )
 from fs3.wire.mgmtd_security import login_from_pb, login_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
+
+machine_body_bytes_max = 16 * 1024
+"""Of what a machine asks for under the lock of its token or key."""
+certificate_request_bytes_max = 4 * 1024
+"""Of a PKCS #10 request, PEM. Those that fs3 makes have 400."""
 
 _DIGEST_BYTES = 32
 

@@ -23,7 +23,7 @@ from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.cluster import RegisterNode
 from fs3.model.machine import (
     AdmitMachine,
-    Authority,
+    CertificateAuthority,
     JoinAck,
     JoinCluster,
     JoinToken,
@@ -112,7 +112,7 @@ class Machines:
         return MachineList(tuple(machines), tuple(tokens), self.is_closed)
 
     @property
-    def authority(self) -> Authority | None:
+    def authority(self) -> CertificateAuthority | None:
         """What certificates of machines are issued with; None: they are made by other means, or there are none."""
         return self._state.authority
 

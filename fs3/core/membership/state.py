@@ -11,7 +11,7 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
-from fs3.model.machine import Authority, JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.security import Account, NodeKey, SecurityRow
@@ -90,7 +90,7 @@ class State(msgspec.Struct):
     security: SecurityRow = SecurityRow()
     users: dict[str, Account] = {}
     node_keys: dict[str, NodeKey] = {}
-    authority: Authority | None = None
+    authority: CertificateAuthority | None = None
     """Written once, when the cluster is made, or never."""
 
     def apply(self, rows: Rows) -> None:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from fs3.drivers.tls.private_authority import sign_request
-from fs3.model.machine import Authority
+from fs3.model.machine import CertificateAuthority
 
 
 class MachineIssuer:
@@ -22,6 +22,6 @@ class MachineIssuer:
             return frozenset()
         return frozenset(str(address[0]) for *_, address in found)
 
-    async def issue(self, authority: Authority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
+    async def issue(self, authority: CertificateAuthority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
         """See `CertificateIssuer.issue`."""
         return await asyncio.to_thread(sign_request, (authority.certificate, authority.key), request, name, addresses)

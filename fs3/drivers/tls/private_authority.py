@@ -128,8 +128,8 @@ def sign_request(
 
 
 def write_files(files: dict[Path, tuple[bytes, int]]) -> None:
-    """Put files in place of what was there, in this order, each with its mode: nobody reads a secret at any moment. Directories
-    that are missing are made, for their owner alone. FS3Error DISK."""
+    """Put files in place of what was there, in this order, each with its mode: others cannot read a secret at any moment.
+    Directories that are missing are made, for their owner alone. FS3Error DISK."""
     for path, (data, mode) in files.items():
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

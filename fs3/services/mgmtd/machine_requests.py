@@ -9,7 +9,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,9 @@ from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.mgmtd_verbs import VERBS, known_routing_of
 
 log = logging.getLogger("fs3.mgmtd")
+
+AnswerWriter: TypeAlias = Callable[[Any], Any]
+"""The message that answers a request, of what the machine has answered."""
 
 _UNTOLD = (MGMTD.Heartbeat, MGMTD.EnsureTable, MGMTD.OpenNamespace, MGMTD.ListMoves)
 """Verbs of the machine that the audit log does not tell of."""
@@ -123,7 +126,7 @@ class MachineRequests:
             self._notes.note(body, manager.published)
         self._post(call, verb, body, call.request)
 
-    def post(self, call: Call, body: Any, answer_to_pb: Callable[[Any], Any], who: str) -> None:
+    def post(self, call: Call, body: Any, answer_to_pb: AnswerWriter, who: str) -> None:
         """Have the machine answer a request of `VERBS` that came in another form: proved by `who`, and answered by the message
         that `answer_to_pb` makes."""
         verb = VERBS[JoinCluster if isinstance(body, AdmitMachine) else type(body)]

@@ -20,7 +20,7 @@
     mgmtd/security           SecurityRow       with the keys that seal tickets
     mgmtd/user/<name>        Account
     mgmtd/node_key/<name>    NodeKey
-    mgmtd/authority          Authority         with the key that certificates of machines are signed with
+    mgmtd/authority          CertificateAuthority   with the key that certificates of machines are signed with
 
     mgmtd/event/<number>     ClusterEvent      what happened, for people; numbers as 8 bytes
 
@@ -49,7 +49,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
-from fs3.model.machine import Authority, JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 from fs3.model.security import Account, NodeKey, SecurityRow
@@ -238,7 +238,7 @@ async def initialise(
     machine: Machine,
     token: JoinToken,
     settings: SettingsVersion,
-    authority: Authority | None = None,
+    authority: CertificateAuthority | None = None,
 ) -> None:
     """Make a cluster in a store that has none, before any manager runs. EXISTS naming the cluster that is there."""
 
@@ -365,7 +365,7 @@ async def _load(txn: ReadTxn) -> State | None:
         security=await _read_security(txn) or SecurityRow(),
         users={user.name: user for user in await _rows(txn, _USER, Account)},
         node_keys={each.name: each for each in await _rows(txn, _NODE_KEY, NodeKey)},
-        authority=None if authority is None else _decode(Authority, _AUTHORITY, authority),
+        authority=None if authority is None else _decode(CertificateAuthority, _AUTHORITY, authority),
     )
 
 

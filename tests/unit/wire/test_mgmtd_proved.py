@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fs3.base.errors import InvalidArgument
-from fs3.base.limits import certificate_request_bytes_max, machine_addresses_max, machine_body_bytes_max
+from fs3.base.limits import machine_addresses_max
 from fs3.model.cluster import RegisterNode
 from fs3.model.machine import (
     CertificateWish,
@@ -23,10 +23,12 @@ from fs3.model.machine import (
 from fs3.model.routing import Role
 from fs3.model.security import Claimant, Login, LoginKind, ProvedRequest
 from fs3.wire.mgmtd_proved import (
+    certificate_request_bytes_max,
     join_wish_from_bytes,
     join_wish_to_bytes,
     joined_from_bytes,
     joined_to_bytes,
+    machine_body_bytes_max,
     machine_reply_from_bytes,
     machine_reply_to_bytes,
     machine_wish_from_bytes,

@@ -22,7 +22,7 @@ from fs3.drivers.tls.private_authority import (
     sign_request,
     write_files,
 )
-from fs3.model.machine import Authority
+from fs3.model.machine import CertificateAuthority
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 async def test_a_manager_issues_and_looks_up(authority: tuple[bytes, bytes]) -> None:
     issuer = MachineIssuer()
     _, request = make_request("h2")
-    assert b"BEGIN CERTIFICATE" in await issuer.issue(Authority(*authority), request, "h2", ["h2"])
+    assert b"BEGIN CERTIFICATE" in await issuer.issue(CertificateAuthority(*authority), request, "h2", ["h2"])
     assert await issuer.resolve("localhost") & {"127.0.0.1", "::1"}
     assert await issuer.resolve("no host.invalid") == frozenset()
     assert await issuer.resolve("x" * 300) == frozenset()
-    assert "key" not in repr(Authority(*authority)).lower()
+    assert "key" not in repr(CertificateAuthority(*authority)).lower()
 
 
 def test_one_that_believes_all_serves_nothing() -> None:

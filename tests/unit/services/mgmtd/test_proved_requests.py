@@ -22,7 +22,7 @@ from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.drivers.os.clock import OsClock
 from fs3.model.machine import (
-    Authority,
+    CertificateAuthority,
     CertificateWish,
     IssuedCertificate,
     JoinCluster,
@@ -325,7 +325,7 @@ class Issuer:
     async def resolve(self, name: str) -> frozenset[str]:
         return frozenset({"10.9.0.2"}) if name == "h2" else frozenset()
 
-    async def issue(self, authority: Authority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
+    async def issue(self, authority: CertificateAuthority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
         if request == b"fails":
             raise RuntimeError("as it should")
         return b" ".join((authority.key, request, name.encode(), *(each.encode() for each in addresses)))
@@ -337,7 +337,7 @@ async def certified_store() -> MemoryKV:
     token = JoinToken("aaaaaaaa", digest_of(SECRET.encode()), 2, addresses=("alias",))
     row = ClusterRow(FORMAT, CLUSTER, "fs3", closed=True)
     machine = Machine("h1", digest_of(KEY), addresses=("10.9.0.1",))
-    await initialise(kv, row, machine, token, SettingsVersion(1, 0, "", {}), Authority(b"CA", b"CAKEY"))
+    await initialise(kv, row, machine, token, SettingsVersion(1, 0, "", {}), CertificateAuthority(b"CA", b"CAKEY"))
     return kv
 
 
