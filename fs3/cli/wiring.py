@@ -169,9 +169,9 @@ async def _connect_mgmtd(
 def _service_keys(options: ServeOptions, clock: OsClock) -> ServiceKeys:
     """What the process proves itself with: the key of its machine, or one of its own."""
     if options.machine is not None:
-        return ServiceKeys(machine_credentials(options.machine.proof, options.name), clock)
+        return ServiceKeys(machine_credentials(options.machine.proof, options.name), clock, certificate=options.tls)
     key = ensure_node_key(options.data_dir)
-    return ServiceKeys(node_credentials(options.name, key), clock, stored_of(key))
+    return ServiceKeys(node_credentials(options.name, key), clock, stored_of(key), options.tls)
 
 
 def _expected_cluster(options: ServeOptions) -> bytes:

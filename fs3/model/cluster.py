@@ -113,6 +113,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Of the `KeyBundle` that the node has; 0: it has none."""
     activity: NodeActivity | None = None
     """What the process has done since it began; None: it does not say."""
+    certificate_ends_ms: int = 0
+    """When the TLS certificate that it shows ends, by time of day; 0: it shows none, or does not say. For people."""
 
 
 class LeaveRequest(NamedTuple):
@@ -397,6 +399,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     settings: NodeSettings = NodeSettings()
     clock_skew_ms: int | None = None
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
+    certificate_left_ms: int | None = None
+    """Until its TLS certificate ends; None: it shows none, or that is not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True, gc=False):

@@ -252,6 +252,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         wall_ms=request.wall_ms,
         security_version=request.security_version,
         activity=activity_to_pb(request.activity) if request.activity is not None else None,
+        certificate_ends_ms=request.certificate_ends_ms,
     )
 
 
@@ -275,6 +276,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         wall_ms=message.wall_ms,
         security_version=message.security_version,
         activity=activity_from_pb(message.activity) if message.HasField("activity") else None,
+        certificate_ends_ms=message.certificate_ends_ms,
     )
 
 

@@ -359,7 +359,11 @@ class MgmtdService:
             software=self._release.software,
             routing=manager.published,
             nodes=tuple(
-                msgspec.structs.replace(node, clock_skew_ms=self._notes.find_skew_ms(node.node.id))
+                msgspec.structs.replace(
+                    node,
+                    clock_skew_ms=self._notes.find_skew_ms(node.node.id),
+                    certificate_left_ms=self._notes.find_certificate_left_ms(node.node.id),
+                )
                 for node in manager.node_statuses(now)
             ),
             targets=tuple(manager.target_statuses(now)) if with_targets else (),
