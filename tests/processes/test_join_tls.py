@@ -98,6 +98,7 @@ def test_everything_is_encrypted_and_files_are_written_and_read(lab: Lab) -> Non
     status = json.loads(lab.h1.must("status", lab.manager, "--json"))
     offered = [endpoint for node in (*status["managers"], *status["nodes"]) for endpoint in node["endpoints"]]
     assert {endpoint.partition("://")[0] for endpoint in offered} == {"tls", "grpcs", "local"}
+    assert all(364 < node["certificate_left_ms"] / 86_400_000 < 366 for node in status["nodes"])
     assert {node["name"] for node in status["nodes"]} == {"h1-meta", "h1-storage", "h2-storage", "h3-storage"}
     data = lab.home / "data"
     data.write_bytes(os.urandom(2_000_000))
