@@ -14,6 +14,7 @@ from fs3.cli.manager_client import ask_manager
 from fs3.cli.node_config import DEFAULT_PATH
 from fs3.cli.output import print_json
 from fs3.drivers.tls import private_authority
+from fs3.model.machine import CertificateAuthority
 
 app = typer.Typer(name="certs", help="Certificates for TLS, for those who have no authority of their own.", no_args_is_help=True)
 
@@ -53,6 +54,23 @@ def issue(
     named = organization if user else private_authority.SERVICES
     made = private_authority.issue(directory, out or directory, name, address or [], organization=named, days=days)
     sys.stdout.write(f"{made} and {made.with_suffix('.key').name} are made\n")
+
+
+@app.command()
+def use(
+    directory: Home,
+    config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
+) -> None:
+    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key."""
+    from fs3.cli.machines import joined_machine
+
+    found, identity = joined_machine(config)
+    authority = CertificateAuthority(*private_authority.read_authority(directory))
+    ask_manager(found.managers, lambda client: client.set_authority(identity.proof, authority))
+    (said,) = private_authority.describe(directory / private_authority.CA_CERT)
+    sys.stdout.write(
+        f"certificates of machines are issued with {said['subject']}, which is good until {said['not_after'][:10]}\n"
+    )
 
 
 @app.command()

@@ -136,6 +136,13 @@ class CertificateAuthority(msgspec.Struct, frozen=True, array_like=True):
         return "<CertificateAuthority>"
 
 
+class SetAuthority(msgspec.Struct, frozen=True):
+    """Certificates of machines are issued with this authority from now on. Answered with None."""
+
+    proof: MachineProof
+    authority: CertificateAuthority
+
+
 class CertificateWish(msgspec.Struct, frozen=True):
     """A machine wants a certificate. Answered with `IssuedCertificate`."""
 

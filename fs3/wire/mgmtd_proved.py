@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from fs3.core.security.login import PROOF_BYTES
 from fs3.model.machine import (
+    CertificateAuthority,
     CertificateWish,
     IssuedCertificate,
     Joined,
@@ -21,6 +22,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.security import ProvedRequest
 from fs3.wire.malformed import malformed
@@ -45,11 +47,11 @@ certificate_request_bytes_max = 4 * 1024
 
 _DIGEST_BYTES = 32
 
-MachineWish: TypeAlias = MakeToken | RevokeToken | RemoveMachine | CertificateWish
+MachineWish: TypeAlias = MakeToken | RevokeToken | RemoveMachine | CertificateWish | SetAuthority
 """What a machine that has joined asks for."""
 
 MachineReply: TypeAlias = JoinToken | IssuedCertificate | None
-"""The answer: to `RemoveMachine`, None."""
+"""The answer: to `RemoveMachine` and `SetAuthority`, None."""
 
 
 def proved_to_pb(request: ProvedRequest) -> pb.ProvedRequest:
@@ -103,6 +105,13 @@ def _issued_to_pb(issued: IssuedCertificate | None) -> pb.IssuedCertificate | No
     return pb.IssuedCertificate(certificate=issued.certificate, authority=issued.authority)
 
 
+def _authority_from_pb(message: pb.SetAuthorityRequest) -> CertificateAuthority:
+    for name in ("certificate", "key"):
+        if b"-----BEGIN " not in getattr(message, name):
+            raise malformed(f"MachineBody.set_authority.{name}", "it is no PEM")
+    return CertificateAuthority(message.certificate, message.key)
+
+
 def join_wish_to_bytes(wish: JoinWish) -> bytes:
     """The body of a request of JoinMachine."""
     certificate = _wish_to_pb(wish.certificate) if wish.certificate is not None else None
@@ -146,6 +155,9 @@ def machine_wish_to_bytes(wish: MachineWish) -> bytes:
             body = pb.MachineBody(remove_machine=remove_machine_to_pb(wish))
         case CertificateWish():
             body = pb.MachineBody(certificate=_wish_to_pb(wish))
+        case SetAuthority(authority=authority):
+            said = pb.SetAuthorityRequest(certificate=authority.certificate, key=authority.key)
+            body = pb.MachineBody(set_authority=said)
     for name in ("make_token", "revoke_token", "remove_machine"):
         if body.HasField(name):
             getattr(body, name).ClearField("proof")
@@ -165,6 +177,8 @@ def machine_wish_from_bytes(body: bytes, proof: MachineProof) -> MachineWish:
             return remove_machine_from_pb(message.remove_machine, proof)
         case "certificate":
             return _wish_from_pb(message.certificate, "MachineBody.certificate")
+        case "set_authority":
+            return SetAuthority(proof, _authority_from_pb(message.set_authority))
     raise malformed("MachineBody", "it asks for nothing that this manager knows")
 
 

@@ -177,6 +177,26 @@ def test_what_is_missing_is_said(lab: Lab) -> None:
     refuse(late, "its certificate is refused: it is of none of the authorities in tls_ca", *join)
 
 
+def test_the_authority_is_exchanged_while_everything_runs(lab: Lab) -> None:
+    """As docs/security.md says: the new one behind the old one, then new certificates; then the old one could go."""
+    home = lab.home / "next"
+    lab.h1.must("certs", "init", str(home), "--name", "next")
+    assert "issued with CN=next,O=fs3 authority" in lab.h1.must("certs", "use", str(home), "--config", str(lab.h1.file))
+    renew = ("certs", "renew", "--now", "--config", str(lab.h2.file))
+    refuse(lab.h2, "it is not of the authority that the managers issue certificates with", *renew)
+    both = Path(lab.ca).read_bytes() + (home / "ca.crt").read_bytes()
+    for machine in (lab.h1, lab.h2, lab.h3):
+        lab.tls(machine, "ca.crt").write_bytes(both)
+    for machine, name in ((lab.h2, "h2"), (lab.h3, "h3"), (lab.h1, "h1")):
+        before = lab.served_by(machine)
+        machine.must("certs", "renew", "--now", "--config", str(machine.file))
+        assert private_authority.describe(lab.tls(machine, f"{name}.crt"))[0]["issuer"] == "CN=next,O=fs3 authority"
+        wait_until(lambda machine=machine, before=before: lab.served_by(machine) != before, machine.said)
+    for machine in (lab.h1, lab.h2, lab.h3):
+        lab.tls(machine, "ca.crt").write_bytes((home / "ca.crt").read_bytes())
+    lab.h1.must("status", lab.manager, "--wait", "healthy")
+
+
 def test_with_security_machines_join_and_renew_as_before(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     token = lab.home / "admin.token"
     lab.h1.must("security", "on", lab.manager, "--token-file", str(token))

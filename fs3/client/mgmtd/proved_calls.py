@@ -17,6 +17,7 @@ from fs3.core.security.login import NONCE_BYTES, LoginError, make_proof, transcr
 from fs3.core.security.proved import ASK, JOIN, REGISTER, digest_of_registration, lock_request, unlock_answer
 from fs3.model.cluster import RegisterNode, RegistrationAck
 from fs3.model.machine import (
+    CertificateAuthority,
     CertificateWish,
     IssuedCertificate,
     Joined,
@@ -26,6 +27,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.method import Method
 from fs3.model.security import BeginLogin, Claimant, Login, LoginKind, ProvedRequest
@@ -83,6 +85,10 @@ class ProvedCalls(ManagerCalls):
         issued = await self._ask_as_machine(proof, wish)
         assert isinstance(issued, IssuedCertificate)
         return issued
+
+    async def set_authority(self, proof: MachineProof, authority: CertificateAuthority) -> None:
+        """Have the managers issue certificates of machines with an authority, whose key they have from then on."""
+        await self._ask_as_machine(proof, SetAuthority(proof, authority))
 
     async def register(self, request: RegisterNode) -> RegistrationAck:
         """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""

@@ -33,6 +33,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.routing import Node, Role
 
@@ -283,6 +284,13 @@ class Machines:
             told = f"machine {event.machine!r} has nodes that are alive: {', '.join(alive)}. Stop it first"
             raise RequestRejected(Code.BUSY, told)
         self._ledger.remove_machine(event.machine)
+        return 0
+
+    def set_authority(self, event: SetAuthority) -> int:
+        """Have certificates of machines issued with an authority; 0."""
+        self.check_proof(event.proof)
+        if event.authority != self._state.authority:
+            self._ledger.put_authority(event.authority)
         return 0
 
     def nodes_of(self, machine: str) -> Sequence[Node]:

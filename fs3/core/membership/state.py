@@ -91,7 +91,7 @@ class State(msgspec.Struct):
     users: dict[str, Account] = {}
     node_keys: dict[str, NodeKey] = {}
     authority: CertificateAuthority | None = None
-    """Written once, when the cluster is made, or never."""
+    """What certificates of machines are issued with."""
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -127,6 +127,8 @@ class State(msgspec.Struct):
             self.security = rows.security
         _update(self.users, rows.users)
         _update(self.node_keys, rows.node_keys)
+        if rows.authority is not None:
+            self.authority = rows.authority
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -172,3 +174,5 @@ class Rows(msgspec.Struct, frozen=True):
     """None: as it was."""
     users: tuple[tuple[str, Account | None], ...] = ()
     node_keys: tuple[tuple[str, NodeKey | None], ...] = ()
+    authority: CertificateAuthority | None = None
+    """None: as it was."""

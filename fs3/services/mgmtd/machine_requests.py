@@ -23,7 +23,7 @@ from fs3.core.membership.manager import Manager
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.security.proved import REGISTER, digest_of_registration
 from fs3.model.cluster import ClearNamespace, DeleteNamespace, Heartbeat, OpenNamespace, RegisterNode, SetConfig, SetNamespace
-from fs3.model.machine import AdmitMachine, JoinCluster, MachineProof, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import JoinCluster, MachineProof, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.moves import MoveOverview
 from fs3.model.principal import PrincipalKind
 from fs3.model.security import AddUserToken, LoginKind, SecurityPhase
@@ -129,7 +129,7 @@ class MachineRequests:
     def post(self, call: Call, body: Any, answer_to_pb: AnswerWriter, who: str) -> None:
         """Have the machine answer a request of `VERBS` that came in another form: proved by `who`, and answered by the message
         that `answer_to_pb` makes."""
-        verb = VERBS[JoinCluster if isinstance(body, AdmitMachine) else type(body)]
+        verb = VERBS.get(type(body)) or dataclasses.replace(VERBS[JoinCluster], method=call.method)
         if isinstance(body, MakeToken):
             body = msgspec.structs.replace(body, at_ms=self.wall_ms())
         self._post(call, dataclasses.replace(verb, answer_to_pb=lambda answer, _: answer_to_pb(answer)), body, body, who)

@@ -277,6 +277,8 @@ def _save_admission(txn: Txn, rows: Rows) -> None:
 def _save_security(txn: Txn, rows: Rows) -> None:
     if rows.security is not None:
         txn.put(_SECURITY, _encode(rows.security))
+    if rows.authority is not None:
+        txn.put(_AUTHORITY, _encode(rows.authority))
     changes: list[tuple[bytes, Any]] = [(_USER + name.encode(), user) for name, user in rows.users]
     changes += [(_NODE_KEY + name.encode(), node_key) for name, node_key in rows.node_keys]
     for key, record in changes:

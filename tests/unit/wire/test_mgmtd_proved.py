@@ -10,6 +10,7 @@ from fs3.base.errors import InvalidArgument
 from fs3.base.limits import machine_addresses_max
 from fs3.model.cluster import RegisterNode
 from fs3.model.machine import (
+    CertificateAuthority,
     CertificateWish,
     IssuedCertificate,
     Joined,
@@ -19,6 +20,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.routing import Role
 from fs3.model.security import Claimant, Login, LoginKind, ProvedRequest
@@ -63,6 +65,7 @@ def test_requests_and_answers_survive() -> None:
         RevokeToken(PROOF, "0123abcd"),
         RemoveMachine(PROOF, "h2", comes_back=True),
         CERTIFICATE,
+        SetAuthority(PROOF, CertificateAuthority(b"-----BEGIN CERTIFICATE-----", b"-----BEGIN PRIVATE KEY-----")),
     ],
 )
 def test_what_a_machine_asks_for_survives_and_shows_no_key(wish: Any) -> None:
@@ -94,6 +97,7 @@ def test_what_is_answered_survives() -> None:
         (RemoveMachine(PROOF, ""), "RemoveMachineRequest.machine"),
         (CertificateWish(b"", ("h2",)), "MachineBody.certificate.request"),
         (CertificateWish(b"x" * (certificate_request_bytes_max + 1), ("h2",)), "MachineBody.certificate.request"),
+        (SetAuthority(PROOF, CertificateAuthority(b"", b"-----BEGIN PRIVATE KEY-----")), "set_authority.certificate"),
         (CertificateWish(b"CSR", ("x" * 300,)), "MachineBody.certificate.addresses"),
     ],
 )

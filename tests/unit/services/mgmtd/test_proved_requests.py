@@ -384,7 +384,7 @@ async def test_joining_brings_a_certificate_and_the_authority(world: Any) -> Non
     service = await world.serve(kv, issuer=Issuer(), audit=Audit())
     joined = await Wish(service).join("h2", "10.9.0.2", "alias")
     assert joined.certificate == IssuedCertificate(b"CAKEY CSR h2 h2 10.9.0.2 alias", b"CA")
-    assert told == [("IssueCertificate", "ok", "h2 h2, 10.9.0.2, alias"), ("JoinCluster", "ok", "h2")]
+    assert told == [("IssueCertificate", "ok", "h2 h2, 10.9.0.2, alias"), ("JoinMachine", "ok", "h2")]
     assert (await Wish(service).join("h2")).certificate is not None, "the answer may have been lost"
     renewed = await Wish(service, "10.9.0.77").renew("alias", "10.9.0.77")
     assert renewed == IssuedCertificate(b"CAKEY CSR h2 alias 10.9.0.77", b"CA"), "what it has joined with, and where it is now"
@@ -415,6 +415,27 @@ async def test_managers_without_an_authority(world: Any) -> None:
     await refused(Code.UNSUPPORTED, "have no authority to issue certificates with", client.join(TOKEN, "h2", NEW_KEY, wish))
     await refused(Code.UNSUPPORTED, "have no authority", client.renew_certificate(FIRST, wish))
     assert await members(client) == ["h1"]
+
+
+async def test_managers_take_another_authority(world: Any) -> None:
+    """Where there was none, and in place of one that leaked; the key is in nothing that travels."""
+    for store in (certified_store, closed_store):
+        kv = await store()
+        service = await world.serve(kv, endpoint="tcp://m:1", issuer=Issuer())
+        client = await world.started()
+        other = CertificateAuthority(b"-----BEGIN CERTIFICATE-----", b"-----BEGIN PRIVATE KEY-----")
+        await refused(Code.NOT_ADMITTED, "is another one", client.set_authority(MachineProof("h1", NEW_KEY), other))
+        await client.set_authority(FIRST, other)
+        await client.set_authority(FIRST, other)
+        await refused(
+            Code.INVALID, "set_authority.key", client.set_authority(FIRST, CertificateAuthority(other.certificate, b"x"))
+        )
+        await service.stop()
+        await client.close()
+        again = await world.serve(kv, endpoint="tcp://m:1", issuer=Issuer())
+        joined = await Wish(again).join("h2")
+        assert joined.certificate == IssuedCertificate(other.key + b" CSR h2 h2", other.certificate), store
+        await again.stop()
 
 
 async def test_an_issuer_that_breaks_answers_all_the_same(world: Any) -> None:
@@ -525,4 +546,4 @@ async def test_failing_proofs_are_told_of_and_slowed_as_failing_logins(world: An
         await client.join(format_token(CLUSTER, "aaaaaaaa", "1" * 32), "h2", NEW_KEY)
     await client.join(TOKEN, "h2", NEW_KEY)
     assert ("login", "NOT_ADMITTED") in told
-    assert ("JoinCluster", "ok") in told
+    assert ("JoinMachine", "ok") in told
