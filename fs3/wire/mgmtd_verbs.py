@@ -28,7 +28,7 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 from fs3.model.generation import Generation
-from fs3.model.machine import JoinCluster, MachineProof, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.routing import Role
 from fs3.model.security import Login
 from fs3.model.settings import SetSettings
@@ -435,15 +435,6 @@ def set_known_routing(message: Any, known: GetRouting) -> None:
 def set_machine_proof(message: Any, login: Login) -> Any:
     """Say how a registration is proved. Returns the message."""
     message.machine_proof.CopyFrom(login_to_pb(login))
-    for shown in ("machine", "machine_key"):
-        message.ClearField(shown)
-    return message
-
-
-def set_machine_key(message: Any, proof: MachineProof) -> Any:
-    """Show the key of the machine in a registration. Returns the message."""
-    message.machine, message.machine_key = proof.machine, proof.key
-    message.ClearField("machine_proof")
     return message
 
 

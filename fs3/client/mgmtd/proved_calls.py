@@ -44,7 +44,7 @@ from fs3.wire.mgmtd_proved import (
     proved_to_pb,
 )
 from fs3.wire.mgmtd_security import begin_login_to_pb, challenge_from_pb
-from fs3.wire.mgmtd_verbs import set_machine_key, set_machine_proof
+from fs3.wire.mgmtd_verbs import set_machine_proof
 
 
 class ProvedCalls(ManagerCalls):
@@ -99,14 +99,18 @@ class ProvedCalls(ManagerCalls):
         claimant, what = Claimant(LoginKind.NODE, proof.machine, request.name), digest_of_registration(request)
 
         async def prepare(channel: Channel, asked: Any) -> Any:
-            if not self._selector.takes_proofs:
-                # A manager of a release that has none is shown the key, so that machines are upgraded one by one.
-                return set_machine_key(asked, proof)
+            self._check_takes_proofs()
             login, _ = await self._prove(channel, claimant, proof.key, REGISTER, what)
             return set_machine_proof(asked, login)
 
         ack = await self._ask(msgspec.structs.replace(request, proof=None), prepare=prepare)
         return ack
+
+    def _check_takes_proofs(self) -> None:
+        """UNSUPPORTED when the primary says that it has to be shown what is secret: it is not, whatever answers."""
+        if not self._selector.takes_proofs:
+            shown = f"the manager runs {self._selector.manager_release}, which is shown tokens and keys of machines as they are"
+            raise error(Code.UNSUPPORTED, f"{shown}: upgrade the managers to fs3 {self.release.software} first")
 
     async def _ask_as_machine(self, proof: MachineProof, wish: MachineWish) -> MachineReply:
         claimant = Claimant(LoginKind.NODE, proof.machine)
@@ -125,11 +129,7 @@ class ProvedCalls(ManagerCalls):
             own = self._selector.cluster.hex()[: len(cluster)]
             if cluster != own:
                 raise error(Code.WRONG_CLUSTER, f"the token is of cluster {cluster}…, this is {own}…")
-            if not self._selector.takes_proofs:
-                shown = (
-                    f"the manager runs {self._selector.manager_release}, which is shown tokens and keys of machines as they are"
-                )
-                raise error(Code.UNSUPPORTED, f"{shown}: upgrade the managers to fs3 {self.release.software} first")
+            self._check_takes_proofs()
             login, transcript = await self._prove(channel, claimant, secret, purpose)
             return proved_to_pb(ProvedRequest(login, lock_request(secret, transcript, body)))
 

@@ -135,7 +135,7 @@ class Logins:
             if claimant.kind is LoginKind.JOIN_TOKEN:
                 raise token_unknown(claimant.identity)
             manager.machines.check_proof(MachineProof(claimant.identity, b""))
-        assert proof is not None
+            raise RequestRejected(Code.NOT_ADMITTED, _REFUSED)
         try:
             self._spent.spend(login.server_nonce, self._clock.now() // MILLISECOND)
         except LoginError as again:

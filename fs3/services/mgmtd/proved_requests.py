@@ -122,8 +122,12 @@ class ProvedRequests:
         claimant = request.login.claimant
         allowed = manager.machines.allowed_for(claimant.node, claimant.identity)
         issued = await self._issue(call, manager, claimant.node, wanted, allowed)
-        if issued is not None and self._primary.admit(call) is manager:
+        if issued is None or (now := self._primary.admit(call)) is None:
+            return
+        if now is manager:
             self._admit(call, request, proof, wish, issued)
+        else:
+            call.fail(Code.STALE, "the manager has begun another term meanwhile")
 
     def _admit(
         self, call: Call, request: ProvedRequest, proof: Proof, wish: JoinWish, issued: IssuedCertificate | None = None

@@ -263,7 +263,7 @@ async def test_what_shows_a_secret_is_taken_while_security_is_off_and_refused_th
 
 
 async def test_a_manager_of_a_release_without_proofs(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes show the key, so that machines can be upgraded one by one; a person is told what to upgrade."""
+    """Nothing is shown to it, whatever it says: it is said what is to be upgraded."""
     service = await world.serve(await closed_store())
     handler = world.network.bindings["tcp://m:1"][MGMTD.GetCluster]
 
@@ -282,7 +282,7 @@ async def test_a_manager_of_a_release_without_proofs(world: Any, monkeypatch: py
     told = "shown tokens and keys of machines as they are: upgrade the managers"
     await refused(Code.UNSUPPORTED, told, client.join(TOKEN, "h2", NEW_KEY))
     await refused(Code.UNSUPPORTED, told, client.remove_machine(FIRST, "h2"))
-    assert (await client.register(registration("h1-storage", proof=FIRST))).cluster == CLUSTER
+    await refused(Code.UNSUPPORTED, told, client.register(registration("h1-storage", proof=FIRST)))
     assert world.network.calls["tcp://m:1", "BeginLogin"] == 0
 
 
@@ -531,6 +531,17 @@ async def test_a_listener_cannot_find_the_secret_of_a_proof_that_it_has_not_the_
     )
     assert recover_secret(digest_of(KEY), transcript, request.login.proof) == KEY
     assert recover_secret(digest_of(NEW_KEY), transcript, request.login.proof) is None
+
+
+async def test_a_machine_whose_key_is_said_to_be_nothing(world: Any) -> None:
+    """Who joins may say any digest, also that of no bytes at all: it is refused as any other that proves nothing."""
+    service = await world.serve(await closed_store())
+    claimant = Claimant(LoginKind.JOIN_TOKEN, "aaaaaaaa", "h2")
+    body = join_wish_to_bytes(JoinWish(digest_of(b"")))
+    request = await proved(service, claimant, SECRET.encode(), JOIN, body)
+    assert not isinstance(await ask(service, MGMTD.JoinMachine, proved_to_pb(request)), Code)
+    forged = await proved(service, Claimant(LoginKind.NODE, "h2"), NEW_KEY, ASK, b"")
+    assert await ask(service, MGMTD.AskAsMachine, proved_to_pb(forged)) is Code.NOT_ADMITTED
 
 
 async def test_failing_proofs_are_told_of_and_slowed_as_failing_logins(world: Any) -> None:
