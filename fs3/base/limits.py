@@ -204,6 +204,8 @@ meta_change_hedge_ns = 750 * MILLISECOND
 # --- machines and settings ---------------------------------------------------------------------------------------------
 machine_key_bytes = 32
 """Random bytes by which a machine of a cluster is known."""
+machine_addresses_max = 16
+"""Names and addresses of a machine's certificate, and those that a token allows."""
 settings_max = 60
 """Settings of a cluster."""
 

@@ -10,9 +10,11 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.cli.local_tls import SERVICES
+from fs3.cli.manager_client import ask_manager
+from fs3.cli.node_config import DEFAULT_PATH
 from fs3.cli.output import print_json
 from fs3.drivers.tls import private_authority
+from fs3.model.machine import CertificateAuthority
 
 app = typer.Typer(name="certs", help="Certificates for TLS, for those who have no authority of their own.", no_args_is_help=True)
 
@@ -51,9 +53,55 @@ def issue(
         raise error(Code.INVALID, "--address says by what a machine is reached, --user that it is of none: one of the two")
     if organization and not user:
         raise error(Code.INVALID, "--organization is of users; that of machines is fixed")
-    named = organization if user else SERVICES
+    named = organization if user else private_authority.SERVICES
     made = private_authority.issue(directory, out or directory, name, address or [], organization=named, days=days)
     sys.stdout.write(f"{made} and {made.with_suffix('.key').name} are made\n")
+
+
+@app.command()
+def use(
+    directory: Home,
+    config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
+) -> None:
+    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key."""
+    from fs3.cli.machines import joined_machine
+
+    found, identity = joined_machine(config)
+    authority = CertificateAuthority(*private_authority.read_authority(directory))
+    ask_manager(found.managers, lambda client: client.set_authority(identity.proof, authority))
+    (said,) = private_authority.describe(directory / private_authority.CA_CERT)
+    sys.stdout.write(
+        f"certificates of machines are issued with {said['subject']}, which is good until {said['not_after'][:10]}\n"
+    )
+
+
+@app.command()
+def renew(
+    config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
+    address: Annotated[list[str] | None, typer.Option(help="one more name or address of the machine; may be repeated")] = None,
+    now: Annotated[bool, typer.Option("--now", help="also when it does not end soon")] = False,
+) -> None:
+    """Have the managers issue this machine's certificate anew when it ends within 30 days, with another key. No restart."""
+    from fs3.cli.machine_certificates import RENEWED_DAYS, addresses_of, certificate_addresses, draft_certificate, require_tls
+    from fs3.cli.machines import joined_machine
+
+    found, identity = joined_machine(config)
+    files = require_tls(found)
+    left, is_for = private_authority.days_left(Path(files.cert)), certificate_addresses(files)
+    wanted = addresses_of(found, (*(address or ()), *is_for))
+    if left > RENEWED_DAYS and set(wanted) <= set(is_for) and not now:
+        sys.stdout.write(f"{files.cert} is good for {left:.0f} days more\n")
+        return
+    if left < 0:
+        told = f"it ended {-left:.0f} days ago, and nobody believes it: `fs3 cluster join` with a token brings another one"
+        raise error(Code.CONFIG, told, files.cert)
+    draft = draft_certificate(found, wanted, anew=True)
+    assert draft is not None, "it speaks TLS"
+    issued = ask_manager(found.managers, lambda client: client.renew_certificate(identity.proof, draft.wish))
+    draft.store(issued)
+    sys.stdout.write(
+        f"{files.cert} is good for {private_authority.days_left(Path(files.cert)):.0f} days; it is read within a second\n"
+    )
 
 
 @app.command()

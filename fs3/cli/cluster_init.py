@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
+from fs3.cli.machine_certificates import FirstCertificate
 from fs3.cli.machine_directory import ensure_identity
 from fs3.cli.node_config import MachineConfig
 from fs3.cli.options import ServiceRole
@@ -17,7 +18,7 @@ from fs3.cli.stores import StoreLocation, open_store
 from fs3.core.membership.machines import digest_of, format_token
 from fs3.core.membership.settings import check_settings
 from fs3.core.membership.state import FORMAT, ClusterRow
-from fs3.model.machine import JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.settings import SettingsVersion, SettingValue
 from fs3.services.mgmtd.store import initialise
 
@@ -38,17 +39,24 @@ class DrawnToken:
         return format_token(cluster, self.stored.id, self.secret)
 
 
-def draw_token(uses_max: int, expires_ms: int = 0, made_ms: int = 0) -> DrawnToken:
+def draw_token(uses_max: int, expires_ms: int = 0, made_ms: int = 0, addresses: tuple[str, ...] = ()) -> DrawnToken:
     """A token of random bytes."""
     secret = os.urandom(_SECRET_BYTES).hex()
     number = os.urandom(_TOKEN_ID_BYTES).hex()
-    return DrawnToken(JoinToken(number, digest_of(secret.encode()), uses_max, expires_ms, made_ms), secret)
+    stored = JoinToken(number, digest_of(secret.encode()), uses_max, expires_ms, made_ms, addresses=addresses)
+    return DrawnToken(stored, secret)
 
 
 def make_cluster(
-    config: MachineConfig, settings: dict[str, SettingValue], author: str, uses_max: int, lifetime_ms: int
+    config: MachineConfig,
+    settings: dict[str, SettingValue],
+    author: str,
+    uses_max: int,
+    lifetime_ms: int,
+    first: FirstCertificate | None = None,
 ) -> tuple[bytes, str]:
     """Make the cluster that a machine's file names, and have this machine join it. Returns its id and the token for the others.
+    `first`: with whose authority its managers issue certificates.
 
     FS3Error: INVALID when the machine is not to run a manager; CONFIG naming a setting that makes no sense; EXISTS naming the
     cluster that the store or the machine has already.
@@ -71,9 +79,10 @@ def make_cluster(
     token = draw_token(uses_max, now_ms + lifetime_ms if lifetime_ms else 0, now_ms)
     rows = (
         ClusterRow(FORMAT, cluster, config.cluster, closed=True),
-        Machine(config.machine, digest_of(identity.proof.key), now_ms),
+        Machine(config.machine, digest_of(identity.proof.key), now_ms, addresses=first.addresses if first is not None else ()),
         token.stored,
         SettingsVersion(1, now_ms, author, settings),
+        first.authority if first is not None else None,
     )
     try:
         asyncio.run(_store(location, *rows))
@@ -85,12 +94,17 @@ def make_cluster(
 
 
 async def _store(
-    location: StoreLocation, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion
+    location: StoreLocation,
+    cluster: ClusterRow,
+    machine: Machine,
+    token: JoinToken,
+    settings: SettingsVersion,
+    authority: CertificateAuthority | None,
 ) -> None:
     from fs3.drivers.os.clock import OsClock
 
     kv = await open_store(location, ServiceRole.mgmtd, OsClock(), on_given_up=lambda why: None)
     try:
-        await initialise(kv, cluster, machine, token, settings)
+        await initialise(kv, cluster, machine, token, settings, authority)
     finally:
         await kv.close()

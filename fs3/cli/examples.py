@@ -30,6 +30,8 @@ EXAMPLES = {
     "umount": "fs3 umount /mnt/fs3",
     "certs init": "fs3 certs init /root/fs3-ca",
     "certs issue": "fs3 certs issue /root/fs3-ca h1 --address h1 --address 10.9.0.1 --out h1",
+    "certs renew": "fs3 certs renew --config /etc/fs3/node.toml",
+    "certs use": "fs3 certs use /root/fs3-ca --config /etc/fs3/node.toml",
     "certs show": "fs3 certs show --json /etc/fs3/h1.crt",
     "serve": "fs3 serve --config /etc/fs3/node.toml",
     "doctor": "fs3 doctor --config /etc/fs3/node.toml",

@@ -18,8 +18,6 @@ from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.drivers.tls import private_authority
 from fs3.drivers.tls.credentials import TlsFiles
 
-SERVICES = "fs3 services"
-"""The organization that certificates of processes and machines name."""
 _RENEWED_DAYS = 30
 """A certificate that ends within so many days is made anew."""
 
@@ -54,7 +52,7 @@ def ensure_certificates(directory: ClusterDirectory, shape: Shape, names: list[s
     makes = (home / private_authority.CA_KEY).exists()
     for name in names:
         if makes and not _is_good(home / f"{name}.crt", shape):
-            private_authority.issue(home, home, name, addresses_of(shape), organization=SERVICES)
+            private_authority.issue(home, home, name, addresses_of(shape), organization=private_authority.SERVICES)
         for each in (home / f"{name}.crt", home / f"{name}.key"):
             if not each.exists():
                 raise error(Code.NOT_FOUND, f"a certificate of {name} is missing, and there is no ca.key to make one", str(each))

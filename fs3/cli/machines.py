@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fs3.base.errors import error
+from fs3.api.tls import remember_tls
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.cli.machine_directory import MachineIdentity, ensure_identity, load_identity
@@ -25,7 +26,8 @@ from fs3.cli.users import parse_lifetime
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
 from fs3.core.membership.machines import why_over
-from fs3.model.machine import JoinToken, MachineList
+from fs3.drivers.tls.credentials import TlsFiles
+from fs3.model.machine import Joined, JoinToken, MachineList
 
 app = typer.Typer(name="cluster", help="A cluster of several machines: make it, join it, see who has.", no_args_is_help=True)
 tokens = typer.Typer(name="token", help="Tokens with which machines join.", no_args_is_help=True)
@@ -34,6 +36,10 @@ app.add_typer(tokens)
 ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file of this machine")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Uses = Annotated[int, typer.Option(help="machines that may join with the token")]
+Addresses = Annotated[
+    list[str] | None,
+    typer.Option("--address", help="one more name or address of the machine, for its certificate; may be repeated"),
+]
 Lifetime = Annotated[str, typer.Option(help="how long the token is good for, e.g. 30m, 24h; 0: for ever")]
 
 
@@ -57,6 +63,10 @@ def initialise_cluster(
     ] = None,
     uses: Uses = 64,
     lifetime: Lifetime = "24h",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="make an authority, with which managers issue certificates of machines")
+    ] = False,
+    address: Addresses = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a cluster, on its first machine and once: its identity, its settings, and a token for the other machines."""
@@ -66,7 +76,19 @@ def initialise_cluster(
     found = load_node_config(config)
     given = {key: value for key, value in parse_changes(settings or []).items() if value is not None}
     values = {"cluster.storage_nodes": storage_nodes, "cluster.replicas": replicas, "cluster.targets_per_node": targets} | given
-    cluster, token = make_cluster(found, values, author(), uses, parse_lifetime(lifetime))
+    if address and not tls:
+        raise error(Code.INVALID, "--address is of the certificate that --tls makes")
+    first = None
+    if tls:
+        from fs3.cli.machine_certificates import FirstCertificate
+
+        first = FirstCertificate(found, address or [])
+    try:
+        cluster, token = make_cluster(found, values, author(), uses, parse_lifetime(lifetime), first)
+    except FS3Error:
+        if first is not None:
+            first.withdraw()
+        raise
     if as_json:
         print_json({"cluster": cluster.hex(), "name": found.cluster, "token": token})
         return
@@ -80,9 +102,10 @@ def initialise_cluster(
 def join(
     token: Annotated[str, typer.Option(help="as `fs3 cluster init` or `token create` printed it", envvar="FS3_TOKEN")],
     config: ConfigFile = DEFAULT_PATH,
+    address: Addresses = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have this machine join a cluster. Once; running it again does nothing."""
+    """Have this machine join a cluster, and bring its certificate where it speaks TLS. Once; running it again does nothing."""
     found = load_node_config(config)
     identity = ensure_identity(found.data_dir, found.machine)
     if token.startswith("fs3u-"):
@@ -94,12 +117,33 @@ def join(
             "a machine of two clusters has a data_dir for each"
         )
         raise error(Code.WRONG_CLUSTER, told, str(found.data_dir))
-    ack = ask_manager(found.managers, lambda client: client.join(token, found.machine, identity.proof.key), logs_in=False)
-    identity.join(ack.cluster, ack.name)
+    joined = _ask_to_join(found, identity, token, address or [])
+    identity.join(joined.cluster, joined.name)
     if as_json:
-        print_json({"cluster": ack.cluster.hex(), "name": ack.name, "machine": found.machine})
+        print_json({"cluster": joined.cluster.hex(), "name": joined.name, "machine": found.machine})
     else:
-        sys.stdout.write(f"machine {found.machine!r} has joined cluster {ack.name!r} ({ack.cluster.hex()})\n")
+        sys.stdout.write(f"machine {found.machine!r} has joined cluster {joined.name!r} ({joined.cluster.hex()})\n")
+
+
+def _ask_to_join(found: MachineConfig, identity: MachineIdentity, token: str, address: list[str]) -> Joined:
+    """Join, and put the certificate into place that comes with it."""
+    from fs3.cli.machine_certificates import draft_certificate
+
+    draft = draft_certificate(found, address)
+    if draft is None and address:
+        raise error(Code.INVALID, "--address is of a certificate: there is no [tls] section, or the machine has one already")
+    if draft is not None and draft.knows_authority:
+        remember_tls(found.managers, TlsFiles(draft.files.ca))
+    joined = ask_manager(
+        found.managers,
+        lambda client: client.join(token, found.machine, identity.proof.key, draft.wish if draft is not None else None),
+        logs_in=False,
+        # Whoever answers: what does not know the token can neither read what is asked nor give an answer.
+        believes_all=draft is not None and not draft.knows_authority,
+    )
+    if draft is not None:
+        draft.store(joined.certificate)
+    return joined
 
 
 @app.command("machines")
@@ -128,18 +172,27 @@ def remove(
     config: ConfigFile = DEFAULT_PATH,
 ) -> None:
     """Have a machine belong to the cluster no more: its nodes are refused from now on. It must have stopped, and hold nothing."""
-    found, identity = _joined(config)
+    found, identity = joined_machine(config)
     ask_manager(found.managers, lambda client: client.remove_machine(identity.proof, machine, comes_back=comes_back))
     sys.stdout.write(f"machine {machine!r} belongs to cluster {identity.cluster_name!r} no more\n")
 
 
 @tokens.command()
-def create(config: ConfigFile = DEFAULT_PATH, uses: Uses = 1, lifetime: Lifetime = "24h", as_json: AsJson = False) -> None:
+def create(
+    config: ConfigFile = DEFAULT_PATH,
+    uses: Uses = 1,
+    lifetime: Lifetime = "24h",
+    address: Annotated[
+        list[str] | None,
+        typer.Option(help="a certificate may be for this name or address, wherever its machine is seen; may be repeated"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Make a token, on a machine that has joined."""
     from fs3.cli.cluster_init import draw_token
 
-    found, identity = _joined(config)
-    drawn = draw_token(uses)
+    found, identity = joined_machine(config)
+    drawn = draw_token(uses, addresses=tuple(address or ()))
     made = ask_manager(found.managers, lambda client: client.make_token(identity.proof, drawn.stored, parse_lifetime(lifetime)))
     text = drawn.text(identity.cluster)
     if as_json:
@@ -153,7 +206,7 @@ def revoke(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="the token, or its id")], config: ConfigFile = DEFAULT_PATH
 ) -> None:
     """Have no machine join with a token any more. Machines that have joined with it stay."""
-    found, identity = _joined(config)
+    found, identity = joined_machine(config)
     parts = token.split("-")
     number = parts[2] if len(parts) == 4 else token
     revoked = ask_manager(found.managers, lambda client: client.revoke_token(identity.proof, number))
@@ -183,7 +236,7 @@ def list_tokens(
     print_table(("token", "made", "expires", "used", "by", ""), rows)
 
 
-def _joined(config: Path) -> tuple[MachineConfig, MachineIdentity]:
+def joined_machine(config: Path) -> tuple[MachineConfig, MachineIdentity]:
     """This machine, which has joined a cluster; FS3Error when it has not."""
     found = load_node_config(config)
     identity = load_identity(found.data_dir)
@@ -203,6 +256,7 @@ def _token_document(token: JoinToken) -> dict[str, Any]:
         "expires_ms": token.expires_ms,
         "uses_max": token.uses_max,
         "used_by": list(token.used_by),
+        "addresses": list(token.addresses),
         "over": why_over(token, _now_ms()),
     }
 

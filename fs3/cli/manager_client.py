@@ -20,9 +20,11 @@ ManagerQuestion: TypeAlias = Callable[["MgmtdClient"], Awaitable[T]]
 
 
 @asynccontextmanager
-async def open_manager_client(addresses: Sequence[str], *, logs_in: bool = True) -> AsyncIterator[MgmtdClient]:
+async def open_manager_client(
+    addresses: Sequence[str], *, logs_in: bool = True, believes_all: bool = False
+) -> AsyncIterator[MgmtdClient]:
     """A client of the managers at "host:port", logged in as this command is to be (`operator_credentials`), where the cluster
-    knows of users; with `logs_in` False it is not, and nothing is asked yet."""
+    knows of users; with `logs_in` False it is not, and nothing is asked yet. `believes_all`: see `manager_wire`."""
     from fs3.cli.operator_keys import operator_credentials
     from fs3.client.connector import Connector
     from fs3.client.mgmtd.client import MgmtdClient
@@ -31,7 +33,7 @@ async def open_manager_client(addresses: Sequence[str], *, logs_in: bool = True)
 
     clock = OsClock()
     session = LoginSession(operator_credentials(addresses), clock) if logs_in else None
-    wire, endpoints = manager_wire(addresses, clock, session)
+    wire, endpoints = manager_wire(addresses, clock, session, believes_all=believes_all)
     connector = Connector([wire], host="")
     client = MgmtdClient(connector, endpoints, clock, session=session)
     try:
@@ -58,11 +60,11 @@ async def ask_cluster_of(address: str) -> ClusterInfo:
         await connector.close()
 
 
-def ask_manager(addresses: Sequence[str], question: ManagerQuestion[T], *, logs_in: bool = True) -> T:
+def ask_manager(addresses: Sequence[str], question: ManagerQuestion[T], *, logs_in: bool = True, believes_all: bool = False) -> T:
     """The answer to one question. Raises Unreachable naming the addresses, and what the login and the question raise."""
 
     async def ask() -> T:
-        async with open_manager_client(addresses, logs_in=logs_in) as client:
+        async with open_manager_client(addresses, logs_in=logs_in, believes_all=believes_all) as client:
             return await question(client)
 
     return asyncio.run(ask())

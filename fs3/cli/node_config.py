@@ -10,7 +10,7 @@ metrics = "10.9.0.1:9400"           # metrics of its processes over HTTP, and a 
 insecure = true                     # listen there although the cluster has no security: whatever reaches it may do everything
 
 [tls]                               # TLS is spoken, and nothing else
-ca = "/etc/fs3/ca.crt"              # what every machine and client is given
+ca = "/etc/fs3/ca.crt"              # what every machine and client is given; these three in DATA_DIR/tls when left out
 cert = "/etc/fs3/h1.crt"
 key = "/etc/fs3/h1.key"
 
@@ -63,11 +63,11 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tls]`: PEM files."""
+    """`[tls]`: PEM files. "": ca.crt, MACHINE.crt and MACHINE.key in DATA_DIR/tls."""
 
-    ca: str
-    cert: str
-    key: str
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -152,8 +152,11 @@ class MachineConfig:
         """The files of the machine's certificates; None: without TLS."""
         if config.tls is None:
             return None
-        said = config.tls
-        found = (self._directory(f"tls.{key}", getattr(said, key)) for key in ("ca", "cert", "key"))
+        said, home = config.tls, self.data_dir / "tls"
+        found = (
+            self._directory(f"tls.{key}", getattr(said, key) or str(home / name))
+            for key, name in (("ca", "ca.crt"), ("cert", f"{self.machine}.crt"), ("key", f"{self.machine}.key"))
+        )
         return TlsFiles(*map(str, found))
 
     def _store(self, config: NodeConfig) -> StoreLocation | None:

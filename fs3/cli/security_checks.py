@@ -59,5 +59,5 @@ def check_certificates(config: MachineConfig) -> Iterator[MachineCheck]:
         outcome, remedy = CheckOutcome.OK, ""
         if left < datetime.timedelta(days=certificate_days_warn):
             outcome = CheckOutcome.BAD if left < datetime.timedelta() else CheckOutcome.WARN
-            remedy = "fs3 certs issue, or as it was made; no restart is needed"
+            remedy = "fs3 certs renew, or as it was made; no restart is needed"
         yield MachineCheck("tls", file, outcome, f"{said['subject']}, until {said['not_after'][:10]}", remedy)

@@ -41,6 +41,7 @@ from fs3.drivers.rdma.paths import rdma_paths
 from fs3.drivers.rdma.settings import allowed_devices
 from fs3.drivers.rpc.activity import ActivityMeter
 from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.drivers.tls.issuer import MachineIssuer
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Role
 from fs3.model.security import NodeKey
@@ -169,9 +170,9 @@ async def _connect_mgmtd(
 def _service_keys(options: ServeOptions, clock: OsClock) -> ServiceKeys:
     """What the process proves itself with: the key of its machine, or one of its own."""
     if options.machine is not None:
-        return ServiceKeys(machine_credentials(options.machine.proof, options.name), clock)
+        return ServiceKeys(machine_credentials(options.machine.proof, options.name), clock, certificate=options.tls)
     key = ensure_node_key(options.data_dir)
-    return ServiceKeys(node_credentials(options.name, key), clock, stored_of(key))
+    return ServiceKeys(node_credentials(options.name, key), clock, stored_of(key), options.tls)
 
 
 def _expected_cluster(options: ServeOptions) -> bytes:
@@ -247,6 +248,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsCl
         keeps_events=True,
         audit=observer.audit,
         node_key=node_key,
+        issuer=MachineIssuer(),
     )
     observer.add_disks(measure)
     observer.sources.add("store", kv.samples)

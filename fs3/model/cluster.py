@@ -17,6 +17,7 @@ from fs3.model.domain import Domain
 from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.security import Login
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
@@ -69,6 +70,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """Of the process: the first chains go by their sizes."""
     is_proved: bool = False
     """The connection has proved that it is this node: filled in by the manager that is asked."""
+    login: Login | None = None
+    """In place of `proof` on the wire: answers a challenge for the machine and the node."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -118,6 +121,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Of the `KeyBundle` that the node has; 0: it has none."""
     activity: NodeActivity | None = None
     """What the process has done since it began; None: it does not say."""
+    certificate_ends_ms: int = 0
+    """When the TLS certificate that it shows ends, by time of day; 0: it shows none, or does not say. For people."""
 
 
 class LeaveRequest(NamedTuple):
@@ -351,6 +356,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Connections have the rights that they have proved; who proves nothing may hardly do anything."""
     has_logins: bool = False
     """There are users or keys of nodes: who can prove who it is, does."""
+    takes_proofs: bool = False
+    """It takes proofs in place of tokens and keys of machines (`ProvedRequest`, `RegisterNode.login`)."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):
@@ -402,6 +409,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     settings: NodeSettings = NodeSettings()
     clock_skew_ms: int | None = None
     """How far its time of day was ahead of the manager's when its newest heartbeat arrived; None: not known."""
+    certificate_left_ms: int | None = None
+    """Until its TLS certificate ends; None: it shows none, or that is not known."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True, gc=False):

@@ -40,6 +40,7 @@ class HealthKind(StrEnum):
     NODE_STORE = "node-store"
     ENGINE = "engine"
     CLOCKS_APART = "clocks-apart"
+    CERTIFICATE_ENDS = "certificate-ends"
     SETTINGS_BEHIND = "settings-behind"
     VERSIONS_MIXED = "versions-mixed"
     PROCESS_GIVEN_UP = "process-given-up"
@@ -93,6 +94,7 @@ HEALTH_TABLE: dict[HealthKind, HealthRow] = {
     HealthKind.NODE_STORE: HealthRow(_DEGRADED, True, "a process has damaged rows"),
     HealthKind.ENGINE: HealthRow(_DEGRADED, False, "the engine of the metadata is not well"),
     HealthKind.CLOCKS_APART: HealthRow(_DEGRADED, False, "the clocks of two machines are apart"),
+    HealthKind.CERTIFICATE_ENDS: HealthRow(_NOTICE, False, "the TLS certificate of a node ends soon"),
     HealthKind.SETTINGS_BEHIND: HealthRow(_DEGRADED, False, "a node could not apply the newest settings"),
     HealthKind.VERSIONS_MIXED: HealthRow(_DEGRADED, False, "processes of different versions"),
     HealthKind.PROCESS_GIVEN_UP: HealthRow(_DEGRADED, True, "a process is not started again"),

@@ -1,6 +1,9 @@
 """Machines that join a cluster, the tokens they join with, and what is asked of the manager about both.
 
 Times of day are milliseconds since 1970: they are shown to people, and say when a token expires.
+
+What has a secret in it travels proved and locked (`fs3.core.security.proved`): `JoinCluster` and records with a `MachineProof`
+travel as they are only from machines of releases that had nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ class Machine(msgspec.Struct, frozen=True, array_like=True):
     joined_ms: int = 0
     token_id: str = ""
     """Of the token it has joined with; "": it has made the cluster."""
+    addresses: tuple[str, ...] = ()
+    """Names and addresses that its first certificate was made for, and later ones may be."""
 
 
 class JoinToken(msgspec.Struct, frozen=True, array_like=True):
@@ -34,6 +39,8 @@ class JoinToken(msgspec.Struct, frozen=True, array_like=True):
     used_by: tuple[str, ...] = ()
     """Machines that have joined with it."""
     revoked: bool = False
+    addresses: tuple[str, ...] = ()
+    """Names and addresses that certificates of these machines may be for, besides those that a manager sees them at."""
 
 
 class MachineProof(msgspec.Struct, frozen=True):
@@ -54,8 +61,20 @@ class JoinCluster(msgspec.Struct, frozen=True):
     """When it arrived: filled in by the manager that is asked."""
 
 
+class AdmitMachine(msgspec.Struct, frozen=True):
+    """A machine that knows the secret of a token is to belong to the cluster. Answered with `JoinAck`."""
+
+    token_id: str
+    machine: str
+    key_digest: bytes
+    addresses: tuple[str, ...] = ()
+    """Of the certificate that it gets with the answer; (): it gets none."""
+    at_ms: int = 0
+    """As in `JoinCluster`."""
+
+
 class JoinAck(msgspec.Struct, frozen=True):
-    """Answer to `JoinCluster`."""
+    """Answer to `JoinCluster` and `AdmitMachine`."""
 
     cluster: bytes
     name: str
@@ -72,6 +91,8 @@ class MakeToken(msgspec.Struct, frozen=True):
     """0: it does not expire."""
     at_ms: int = 0
     """As in `JoinCluster`."""
+    addresses: tuple[str, ...] = ()
+    """As in `JoinToken`."""
 
 
 class RevokeToken(msgspec.Struct, frozen=True):
@@ -98,3 +119,57 @@ class MachineList(msgspec.Struct, frozen=True):
     tokens: tuple[JoinToken, ...]
     is_closed: bool
     """Only machines that have joined may have nodes."""
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+class CertificateAuthority(msgspec.Struct, frozen=True, array_like=True):
+    """What managers issue certificates with. A row of the manager's store: new fields go at the end with a default."""
+
+    certificate: bytes
+    """PEM."""
+    key: bytes
+    """PEM. Who has it can make certificates that the whole cluster believes."""
+
+    def __repr__(self) -> str:
+        return "<CertificateAuthority>"
+
+
+class SetAuthority(msgspec.Struct, frozen=True):
+    """Certificates of machines are issued with this authority from now on. Answered with None."""
+
+    proof: MachineProof
+    authority: CertificateAuthority
+
+
+class CertificateWish(msgspec.Struct, frozen=True):
+    """A machine wants a certificate. Answered with `IssuedCertificate`."""
+
+    request: bytes
+    """A PKCS #10 request, PEM: its key is what counts, and that its holder has signed it."""
+    addresses: tuple[str, ...]
+    """Names and addresses that the machine is reached by."""
+
+
+class IssuedCertificate(msgspec.Struct, frozen=True):
+    """PEM."""
+
+    certificate: bytes
+    authority: bytes
+    """The certificate of the authority that has issued it."""
+
+
+class JoinWish(msgspec.Struct, frozen=True):
+    """What a machine says when it joins, under the lock of its token. Answered with `Joined`."""
+
+    key_digest: bytes
+    certificate: CertificateWish | None = None
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """Answer to `JoinWish`."""
+
+    cluster: bytes
+    name: str
+    certificate: IssuedCertificate | None = None

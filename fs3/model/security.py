@@ -141,6 +141,8 @@ class LoginKind(IntEnum):
     """The key of a node, or of a machine that has joined: for one of its nodes, or for who is root there."""
     CERTIFICATE = 3
     """The TLS client certificate of the connection."""
+    JOIN_TOKEN = 4
+    """A token that machines join with. Nothing logs in by it: a request is proved with it (`ProvedRequest`)."""
 
 
 class Claimant(msgspec.Struct, frozen=True, array_like=True):
@@ -150,7 +152,7 @@ class Claimant(msgspec.Struct, frozen=True, array_like=True):
     identity: str
     """Id of the token; name of the node's key or of the machine; "" with a certificate."""
     node: str = ""
-    """Name of the node; "": who asks is none."""
+    """Name of the node, or of the machine that joins; "": who asks is none."""
 
 
 class BeginLogin(msgspec.Struct, frozen=True):
@@ -174,6 +176,15 @@ class Login(msgspec.Struct, frozen=True):
     client_nonce: bytes
     server_nonce: bytes
     proof: bytes
+
+
+class ProvedRequest(msgspec.Struct, frozen=True):
+    """A request that only one can have made, and only a manager can read, which knows the same secret."""
+
+    login: Login
+    """Answers a challenge that was given for this."""
+    body: bytes
+    """Locked."""
 
 
 class PutUser(msgspec.Struct, frozen=True):

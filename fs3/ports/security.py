@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fs3.base.status import Code
+from fs3.model.machine import CertificateAuthority
 from fs3.model.principal import AuthContext
 
 OnTicket = Callable[[], None]
@@ -58,4 +59,17 @@ class TicketSource(Protocol):
     def on_refused(self, ticket: bytes, server: str) -> bool:
         """A server (its endpoint) has refused what was asked with this ticket (b"": with none), since it proves nothing there any
         more. True: there is a newer one, or there will be one soon, so that asking again is worth while."""
+        ...
+
+
+class CertificateIssuer(Protocol):
+    """Makes certificates of machines, for a manager whose cluster has an authority."""
+
+    async def resolve(self, name: str) -> frozenset[str]:
+        """The addresses that a host name leads to here; none when there is no such host."""
+        ...
+
+    async def issue(self, authority: CertificateAuthority, request: bytes, name: str, addresses: Sequence[str]) -> bytes:
+        """A certificate for the key of a request, of the machine of this name, in PEM. FS3Error: INVALID for a request or an
+        address that is none, UNSUPPORTED where none can be made."""
         ...

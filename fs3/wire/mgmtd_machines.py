@@ -6,9 +6,10 @@ What arrives is not trusted: `*_from_pb` of requests raise InvalidArgument namin
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from fs3.base.limits import machine_key_bytes, name_bytes_max, settings_max
+from fs3.base.limits import machine_addresses_max, machine_key_bytes, name_bytes_max, settings_max
 from fs3.model.cluster import NodeSettings
 from fs3.model.machine import (
     JoinAck,
@@ -37,6 +38,15 @@ def _key_from_pb(key: bytes, field: str) -> bytes:
     if len(key) != machine_key_bytes:
         raise malformed(field, f"{len(key)} bytes, must be {machine_key_bytes}")
     return key
+
+
+def addresses_from_pb(addresses: Sequence[str], field: str) -> tuple[str, ...]:
+    """Names and addresses; whether they are any is looked at where they are used."""
+    if len(addresses) > machine_addresses_max:
+        raise malformed(field, f"{len(addresses)} of them, at most {machine_addresses_max} are allowed")
+    if any(len(each.encode()) > name_bytes_max for each in addresses):
+        raise malformed(field, f"one is longer than {name_bytes_max} bytes")
+    return tuple(addresses)
 
 
 def proof_to_pb(proof: MachineProof) -> pb.MachineProof:
@@ -72,7 +82,8 @@ def join_ack_from_pb(message: pb.JoinClusterReply) -> JoinAck:
     return JoinAck(message.cluster_id, message.cluster_name)
 
 
-def _token_to_pb(token: JoinToken) -> pb.JoinToken:
+def token_to_pb(token: JoinToken) -> pb.JoinToken:
+    """A token, without its digest."""
     return pb.JoinToken(
         id=token.id,
         uses_max=token.uses_max,
@@ -80,10 +91,12 @@ def _token_to_pb(token: JoinToken) -> pb.JoinToken:
         made_ms=token.made_ms,
         used_by=token.used_by,
         revoked=token.revoked,
+        addresses=token.addresses,
     )
 
 
-def _token_from_pb(message: pb.JoinToken) -> JoinToken:
+def token_from_pb(message: pb.JoinToken) -> JoinToken:
+    """The same."""
     return JoinToken(
         message.id,
         message.digest,
@@ -92,6 +105,7 @@ def _token_from_pb(message: pb.JoinToken) -> JoinToken:
         message.made_ms,
         tuple(message.used_by),
         message.revoked,
+        tuple(message.addresses),
     )
 
 
@@ -103,19 +117,21 @@ def make_token_to_pb(request: MakeToken) -> pb.MakeTokenRequest:
         digest=request.digest,
         uses_max=request.uses_max,
         lifetime_ms=request.lifetime_ms,
+        addresses=request.addresses,
     )
 
 
-def make_token_from_pb(message: pb.MakeTokenRequest) -> MakeToken:
-    """The request of MakeToken."""
+def make_token_from_pb(message: pb.MakeTokenRequest, proof: MachineProof | None = None) -> MakeToken:
+    """The request of MakeToken. `proof`: what was proved, where the message does not show it; so of the next two."""
     if len(message.digest) != _DIGEST_BYTES:
         raise malformed("MakeTokenRequest.digest", f"{len(message.digest)} bytes, must be {_DIGEST_BYTES}")
     return MakeToken(
-        proof_from_pb(message.proof, "MakeTokenRequest.proof"),
+        proof or proof_from_pb(message.proof, "MakeTokenRequest.proof"),
         _token_id_from_pb(message.id, "MakeTokenRequest.id"),
         message.digest,
         message.uses_max,
         message.lifetime_ms,
+        addresses=addresses_from_pb(message.addresses, "MakeTokenRequest.addresses"),
     )
 
 
@@ -127,7 +143,7 @@ def _token_id_from_pb(text: str, field: str) -> str:
 
 def made_token_to_pb(token: JoinToken, routing: EncodedRouting | None) -> pb.MakeTokenReply:
     """The answer to MakeToken."""
-    return pb.MakeTokenReply(token=_token_to_pb(token))
+    return pb.MakeTokenReply(token=token_to_pb(token))
 
 
 def revoke_token_to_pb(request: RevokeToken) -> pb.RevokeTokenRequest:
@@ -135,20 +151,20 @@ def revoke_token_to_pb(request: RevokeToken) -> pb.RevokeTokenRequest:
     return pb.RevokeTokenRequest(proof=proof_to_pb(request.proof), id=request.id)
 
 
-def revoke_token_from_pb(message: pb.RevokeTokenRequest) -> RevokeToken:
+def revoke_token_from_pb(message: pb.RevokeTokenRequest, proof: MachineProof | None = None) -> RevokeToken:
     """The request of RevokeToken."""
     number = _token_id_from_pb(message.id, "RevokeTokenRequest.id")
-    return RevokeToken(proof_from_pb(message.proof, "RevokeTokenRequest.proof"), number)
+    return RevokeToken(proof or proof_from_pb(message.proof, "RevokeTokenRequest.proof"), number)
 
 
 def revoked_token_to_pb(token: JoinToken, routing: EncodedRouting | None) -> pb.RevokeTokenReply:
     """The answer to RevokeToken."""
-    return pb.RevokeTokenReply(token=_token_to_pb(token))
+    return pb.RevokeTokenReply(token=token_to_pb(token))
 
 
 def token_answer_from_pb(message: pb.MakeTokenReply | pb.RevokeTokenReply) -> JoinToken:
     """The answer to MakeToken and RevokeToken."""
-    return _token_from_pb(message.token)
+    return token_from_pb(message.token)
 
 
 def remove_machine_to_pb(request: RemoveMachine) -> pb.RemoveMachineRequest:
@@ -156,10 +172,11 @@ def remove_machine_to_pb(request: RemoveMachine) -> pb.RemoveMachineRequest:
     return pb.RemoveMachineRequest(proof=proof_to_pb(request.proof), machine=request.machine, comes_back=request.comes_back)
 
 
-def remove_machine_from_pb(message: pb.RemoveMachineRequest) -> RemoveMachine:
+def remove_machine_from_pb(message: pb.RemoveMachineRequest, proof: MachineProof | None = None) -> RemoveMachine:
     """The request of RemoveMachine."""
     machine = name_from_pb(message.machine, "RemoveMachineRequest.machine")
-    return RemoveMachine(proof_from_pb(message.proof, "RemoveMachineRequest.proof"), machine, message.comes_back)
+    proof = proof or proof_from_pb(message.proof, "RemoveMachineRequest.proof")
+    return RemoveMachine(proof, machine, message.comes_back)
 
 
 def removed_machine_to_pb(_: int, routing: EncodedRouting | None) -> pb.RemoveMachineReply:
@@ -179,14 +196,17 @@ def list_machines_to_pb() -> pb.ListMachinesRequest:
 
 def machines_to_pb(found: MachineList) -> pb.ListMachinesReply:
     """The answer to ListMachines."""
-    machines = [pb.Machine(name=each.name, joined_ms=each.joined_ms, token_id=each.token_id) for each in found.machines]
-    return pb.ListMachinesReply(machines=machines, tokens=[_token_to_pb(each) for each in found.tokens], closed=found.is_closed)
+    machines = [
+        pb.Machine(name=each.name, joined_ms=each.joined_ms, token_id=each.token_id, addresses=each.addresses)
+        for each in found.machines
+    ]
+    return pb.ListMachinesReply(machines=machines, tokens=[token_to_pb(each) for each in found.tokens], closed=found.is_closed)
 
 
 def machines_from_pb(message: pb.ListMachinesReply) -> MachineList:
     """The answer to ListMachines."""
-    machines = tuple(Machine(each.name, b"", each.joined_ms, each.token_id) for each in message.machines)
-    return MachineList(machines, tuple(_token_from_pb(each) for each in message.tokens), message.closed)
+    machines = tuple(Machine(each.name, b"", each.joined_ms, each.token_id, tuple(each.addresses)) for each in message.machines)
+    return MachineList(machines, tuple(token_from_pb(each) for each in message.tokens), message.closed)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ What arrives is not trusted: unless they say otherwise, `*_from_pb` raise Invali
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.limits import namespace_name_bytes_max
 from fs3.base.units import MILLISECOND
@@ -45,7 +47,7 @@ _UPKEEP = UpkeepProgress.__struct_fields__
 
 # --- cluster, routing, configuration ---------------------------------------------------------------------------------
 
-_NO_SKEW = -(1 << 63)
+_NO_NUMBER = -(1 << 63)
 """Stands for a difference of clocks that is not known."""
 
 
@@ -74,6 +76,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         wall_ms=info.wall_ms,
         secured=info.is_secured,
         logins=info.has_logins,
+        takes_proofs=info.takes_proofs,
     )
 
 
@@ -92,6 +95,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         wall_ms=message.wall_ms,
         is_secured=message.secured,
         has_logins=message.logins,
+        takes_proofs=message.takes_proofs,
     )
 
 
@@ -208,11 +212,24 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         node_problems=[node.problem for node in status.nodes],
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
         node_releases=[pb.Release() if node.release is None else release_to_pb(node.release) for node in status.nodes],
-        clock_skew_ms=[_NO_SKEW if node.clock_skew_ms is None else node.clock_skew_ms for node in status.nodes],
+        clock_skew_ms=[_number_or_none(node.clock_skew_ms) for node in status.nodes],
+        certificate_left_ms=[_number_or_none(node.certificate_left_ms) for node in status.nodes],
         store=status.store,
         node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
         is_secured=status.is_secured,
     )
+
+
+def _number_or_none(number: int | None) -> int:
+    return _NO_NUMBER if number is None else number
+
+
+def _numbers_or_none(numbers: Sequence[int], count: int, field: str) -> Sequence[int | None]:
+    """One for each node; a manager of an older release tells none."""
+    found = [None if number == _NO_NUMBER else number for number in numbers] or [None] * count
+    if len(found) != count:
+        raise malformed(field, f"{len(found)} of {count} nodes")
+    return found
 
 
 def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
@@ -237,9 +254,8 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     if len(settings) != len(update.delta.nodes):
         raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
     # A manager of an older version tells none.
-    skews = [None if skew == _NO_SKEW else skew for skew in message.clock_skew_ms] or [None] * len(update.delta.nodes)
-    if len(skews) != len(update.delta.nodes):
-        raise malformed("GetStatusReply.clock_skew_ms", f"{len(skews)} of {len(update.delta.nodes)} nodes")
+    skews = _numbers_or_none(message.clock_skew_ms, len(update.delta.nodes), "GetStatusReply.clock_skew_ms")
+    ends = _numbers_or_none(message.certificate_left_ms, len(update.delta.nodes), "GetStatusReply.certificate_left_ms")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
@@ -253,8 +269,9 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 release,
                 applied,
                 skew,
+                end,
             )
-            for node, left, age, problem, each, release, applied, skew in zip(
+            for node, left, age, problem, each, release, applied, skew, end in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
@@ -263,6 +280,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
                 releases,
                 settings,
                 skews,
+                ends,
                 strict=True,
             )
         ),

@@ -93,7 +93,7 @@ def login_to_pb(request: Login) -> pb.LoginRequest:
 
 
 def login_from_pb(message: pb.LoginRequest) -> Login:
-    """The request of Login."""
+    """The request of Login; what proves another request has the same form."""
     claimant = _claimant_from_pb(message.claimant, "LoginRequest.claimant")
     if claimant.kind is LoginKind.CERTIFICATE:
         return Login(claimant, b"", b"", b"")

@@ -30,6 +30,7 @@ from fs3.model.cluster import (
 from fs3.model.generation import Generation
 from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
 from fs3.model.routing import Role
+from fs3.model.security import Login
 from fs3.model.settings import SetSettings
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.directories import (
@@ -80,7 +81,7 @@ from fs3.wire.mgmtd_machines import (
 )
 from fs3.wire.mgmtd_moves import MOVE_VERBS
 from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
-from fs3.wire.mgmtd_security import SECURITY_VERBS
+from fs3.wire.mgmtd_security import SECURITY_VERBS, login_from_pb, login_to_pb
 from fs3.wire.mgmtd_verb import MgmtdVerb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
@@ -114,6 +115,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         rack=request.domain.rack,
         machine=request.proof.machine if request.proof is not None else "",
         machine_key=request.proof.key if request.proof is not None else b"",
+        machine_proof=login_to_pb(request.login) if request.login is not None else None,
         by_directory=request.by_directory,
         node_key_digest=request.key_digest,
         disks=disks_to_pb(request.disks),
@@ -156,6 +158,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         by_directory=message.by_directory,
         key_digest=message.node_key_digest,
         disks=disks_from_pb(message.disks),
+        login=login_from_pb(message.machine_proof) if message.HasField("machine_proof") else None,
     )
 
 
@@ -253,6 +256,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         wall_ms=request.wall_ms,
         security_version=request.security_version,
         activity=activity_to_pb(request.activity) if request.activity is not None else None,
+        certificate_ends_ms=request.certificate_ends_ms,
     )
 
 
@@ -276,6 +280,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         wall_ms=message.wall_ms,
         security_version=message.security_version,
         activity=activity_from_pb(message.activity) if message.HasField("activity") else None,
+        certificate_ends_ms=message.certificate_ends_ms,
     )
 
 
@@ -431,6 +436,12 @@ def _config_version_from_pb(message: pb.SetConfigReply) -> int:
 def set_known_routing(message: Any, known: GetRouting) -> None:
     """Say in the request of a verb with `has_routing` which routing info the client has."""
     message.known.CopyFrom(get_routing_to_pb(known))
+
+
+def set_machine_proof(message: Any, login: Login) -> Any:
+    """Say how a registration is proved. Returns the message."""
+    message.machine_proof.CopyFrom(login_to_pb(login))
+    return message
 
 
 def known_routing_of(message: Any) -> GetRouting:

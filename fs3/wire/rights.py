@@ -16,20 +16,24 @@ _RESYNC = "from the node of the present predecessor of a syncing target"
 _OF_USERS, _EACH = "of users: a capability to", "each file or namespace that it names"
 _OWN_KEY = "of the node itself, by its own key"
 _TENANT = "of users: those of their tenant"
+_WHILE_OFF = "refused while security is on"
+_SHOWN_KEY = f"the key of a machine of the cluster, shown; {_WHILE_OFF}"
 _PERMISSIONS = "modes, ACLs, groups and root squash, by the user that has authenticated"
 
 CONDITIONS: Mapping[str, str] = {
     "Mgmtd.RegisterNode": _OWN_KEY,
     "Mgmtd.Heartbeat": _OWN_KEY,
-    "Mgmtd.JoinCluster": "a token for machines",
+    "Mgmtd.JoinCluster": f"a token for machines, shown; {_WHILE_OFF}",
+    "Mgmtd.JoinMachine": "a token for machines, proved",
     "Mgmtd.OpenNamespace": _TENANT,
     "Mgmtd.ListNamespaces": _TENANT,
     "Mgmtd.ClearNamespace": _TENANT,
     "Mgmtd.DeleteNamespace": _TENANT,
     "Mgmtd.GetNamespaceCapabilities": _TENANT,
-    "Mgmtd.MakeToken": "the key of a machine of the cluster",
-    "Mgmtd.RevokeToken": "the key of a machine of the cluster",
-    "Mgmtd.RemoveMachine": "the key of a machine of the cluster",
+    "Mgmtd.MakeToken": _SHOWN_KEY,
+    "Mgmtd.RevokeToken": _SHOWN_KEY,
+    "Mgmtd.RemoveMachine": _SHOWN_KEY,
+    "Mgmtd.AskAsMachine": "the key of a machine of the cluster, proved; for a certificate: of names and addresses it is seen at",
     "Mgmtd.SetSettings": "its author is the user that has authenticated",
     "Meta.KeepAlive": "only what the client itself holds is kept",
     "Meta.CheckPage": "as root",

@@ -96,6 +96,8 @@ def statuses() -> Iterator[dict[str, Any]]:
     yield document([well], [node("meta", role="meta", endpoints=["local:///x", "tcp://10.0.0.7:1"]), node("storage-1")])
     for skew in (90_000, -90_000):
         yield document([well], [node("meta", role="meta", clock_skew_ms=skew), node("storage-1")])
+    for left in (12 * 86_400_000, -1):
+        yield document([well], [node("meta", role="meta", certificate_left_ms=left), node("storage-1")])
     yield document([well], tables=[{"table": 1, "replicas": 1}])
     yield document([target(1, public_state="lastsrv", local_state="online")])
     yield document([target(1, public_state="lastsrv", local_state="offline"), target(2, public_state="offline")])

@@ -7,7 +7,14 @@ from fs3.wire.methods import METHODS
 from fs3.wire.pb import common_pb2
 from fs3.wire.rights import CONDITIONS, condition_of, rights_table
 
-FOR_ANYONE = {"Mgmtd.BeginLogin", "Mgmtd.GetCluster", "Mgmtd.Login", "Mgmtd.JoinCluster", "Process.Authenticate"}
+FOR_ANYONE = {
+    "Mgmtd.BeginLogin",
+    "Mgmtd.GetCluster",
+    "Mgmtd.JoinCluster",
+    "Mgmtd.JoinMachine",
+    "Mgmtd.Login",
+    "Process.Authenticate",
+}
 """What a connection may ask that has proved nothing. A change that adds to it says in docs/security-rights.md what that shows."""
 
 

@@ -1,5 +1,6 @@
 """The calls of a manager's client by which a cluster is looked at and administered: where its targets are, what its processes are
-configured with, its machines, its settings, its status, what happened. Users and security are in `security_admin`."""
+configured with, its machines, its settings, its status, what happened. What is proved with a key or a token is in `proved_calls`,
+users and security are in `security_admin`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from fs3.base.status import Code
 from fs3.client.mgmtd.calls import ManagerCalls
 from fs3.model.cluster import ClusterStatus, GetConfig, RoleConfig, SetConfig
 from fs3.model.event import ClusterEvent
-from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MachineList, MachineProof, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import MachineList
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Role
 from fs3.model.settings import SetSettings, SettingsHistory, SettingValue
@@ -50,26 +51,6 @@ class AdminCalls(ManagerCalls):
     async def list_machines(self) -> MachineList:
         """The machines that have joined the cluster, and the tokens."""
         return machines_from_pb(await self._call(MGMTD.ListMachines, list_machines_to_pb(), attempt_ns=manager_read_ns))
-
-    async def join(self, token: str, machine: str, key: bytes) -> JoinAck:
-        """Have a machine join the cluster. NOT_ADMITTED, EXISTS, WRONG_CLUSTER: why not."""
-        ack: JoinAck = await self._ask(JoinCluster(token, machine, key))
-        return ack
-
-    async def make_token(self, proof: MachineProof, token: JoinToken, lifetime_ms: int) -> JoinToken:
-        """Have a token remembered. NOT_ADMITTED when the machine that asks is none of the cluster."""
-        made: JoinToken = await self._ask(MakeToken(proof, token.id, token.digest, token.uses_max, lifetime_ms))
-        return made
-
-    async def revoke_token(self, proof: MachineProof, number: str) -> JoinToken:
-        """No machine joins with a token any more. NOT_FOUND."""
-        revoked: JoinToken = await self._ask(RevokeToken(proof, number))
-        return revoked
-
-    async def remove_machine(self, proof: MachineProof, machine: str, *, comes_back: bool = False) -> None:
-        """A machine belongs to the cluster no more. NOT_FOUND; BUSY while one of its nodes is alive, or holds targets and the
-        machine is not to join again (`comes_back`)."""
-        await self._ask(RemoveMachine(proof, machine, comes_back))
 
     async def settings(self) -> SettingsHistory:
         """The settings, and what they were before."""

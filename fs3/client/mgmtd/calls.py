@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import call_timeout_ns, manager_read_ns, manager_write_ns, reconnect_backoff_min_ns
@@ -26,6 +26,10 @@ GONE = (Code.UNAVAILABLE, Code.SHUTTING_DOWN, Code.NOT_PRIMARY)
 """Answers after which another address is tried and nothing has happened."""
 LOST = (Code.DISCONNECTED, Code.DEADLINE)
 """The same, but something may have happened."""
+
+
+PrepareMessage: TypeAlias = Callable[[Channel, Any], Awaitable[Any]]
+"""The message to send on a channel, made of the request. Raises FS3Error."""
 
 
 class ManagerCalls:
@@ -78,13 +82,19 @@ class ManagerCalls:
         """The reply to a message that changes nothing, likewise. Raises FS3Error."""
         return await self._call(method, message, attempt_ns=manager_read_ns)
 
-    async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
+    async def _ask(
+        self,
+        request: Any,
+        timeout_ns: int = call_timeout_ns,
+        attempt_ns: int = manager_write_ns,
+        prepare: PrepareMessage | None = None,
+    ) -> Any:
         """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""
         verb = VERBS[type(request)]
         asked = verb.to_pb(request)
         if verb.has_routing:
             set_known_routing(asked, self._request())
-        message = await self._call(verb.method, asked, timeout_ns, attempt_ns)
+        message = await self._call(verb.method, asked, timeout_ns, attempt_ns, prepare)
         answer = verb.answer_from_pb(message)
         if isinstance(answer, RegistrationAck):
             self._selector.check_cluster(answer.cluster)
@@ -93,9 +103,15 @@ class ManagerCalls:
         return answer
 
     async def _call(
-        self, method: Method, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns
+        self,
+        method: Method,
+        request: Any,
+        timeout_ns: int = call_timeout_ns,
+        attempt_ns: int = manager_write_ns,
+        prepare: PrepareMessage | None = None,
     ) -> Any:
-        """The reply message to one request, from the first address that answers, until the timeout. Raises the last failure."""
+        """The reply message to one request, from the first address that answers, until the timeout. Raises the last failure.
+        `prepare`: what the message is made by anew for each sending; STALE is then no failure, but a reason to do so."""
         deadline = self._clock.now() + timeout_ns
         backoff = JitteredBackoff(self._prng)
         last: FS3Error | None = None
@@ -108,15 +124,17 @@ class ManagerCalls:
             channel = None
             try:
                 channel = self._selector.channel or await self._selector.search(remaining)
-                reply = await channel.call(method, request, timeout_ns=min(remaining, attempt_ns))
+                message = request if prepare is None else await prepare(channel, request)
+                reply = await channel.call(method, message, timeout_ns=min(remaining, attempt_ns))
                 return reply.message
             except FS3Error as failure:
                 last = failure
                 again = failure.code in GONE or (failure.code in LOST and method.repeatable)
                 if channel is not None and (again or failure.code in LOST):
                     self._on_channel_failed(channel)
+                again = again or failure.code is Code.BUSY or (failure.code is Code.STALE and prepare is not None)
                 remaining = deadline - self._clock.now()
-                if self._closed or remaining <= reconnect_backoff_min_ns or not (again or failure.code is Code.BUSY):
+                if self._closed or remaining <= reconnect_backoff_min_ns or not again:
                     raise
                 # No address answers: the search has used its own time for trying, the caller need not wait for a second round.
                 if channel is None and remaining < self._connect_timeout_ns:

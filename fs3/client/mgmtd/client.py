@@ -24,9 +24,10 @@ from fs3.client.connector import Connector
 from fs3.client.mgmtd.admin_calls import AdminCalls
 from fs3.client.mgmtd.calls import GONE, LOST
 from fs3.client.mgmtd.namespace_calls import NamespaceCalls
+from fs3.client.mgmtd.proved_calls import ProvedCalls
 from fs3.client.mgmtd.selector import JitteredBackoff
 from fs3.client.security.session import LoginSession
-from fs3.model.cluster import EnsureTable, Heartbeat, HeartbeatAck, RegisterNode, RegistrationAck, RoutingUpdate
+from fs3.model.cluster import EnsureTable, Heartbeat, HeartbeatAck, RoutingUpdate
 from fs3.model.routing import Routing
 from fs3.model.security import BeginLogin, Challenge, Login
 from fs3.ports.clock import Clock
@@ -54,7 +55,7 @@ NO_TOKEN = (
 )
 
 
-class MgmtdClient(NamespaceCalls, AdminCalls):
+class MgmtdClient(NamespaceCalls, AdminCalls, ProvedCalls):
     """The cluster as one process sees it. A `RoutingSource`. Belongs to one event loop.
 
     The connector is the caller's: `close` ends the watch and leaves its channels alone.
@@ -205,11 +206,6 @@ class MgmtdClient(NamespaceCalls, AdminCalls):
             self._callbacks.remove(look)
 
     # --- calls -------------------------------------------------------------------------------------------------------
-
-    async def register(self, request: RegisterNode) -> RegistrationAck:
-        """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
-        ack: RegistrationAck = await self._ask(request)
-        return ack
 
     async def heartbeat(self, request: Heartbeat, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns) -> HeartbeatAck:
         """Report; the lease it grants (`lease_ns`, 0: none, apply newer routing first) counts from before this call.

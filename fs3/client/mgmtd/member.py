@@ -265,6 +265,7 @@ class Member:
             disks=tuple(self._counter.measure_space()),
             release=self._mgmtd.release,
             wall_ms=self._clock.wall() // MILLISECOND,
+            certificate_ends_ms=self._keys.certificate_ends_ms if self._keys is not None else 0,
             security_version=self._keys.version if self._keys is not None else 0,
             activity=self._activity.read() if self._activity is not None else None,
         )

@@ -23,7 +23,7 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.base.version import THIS_RELEASE, Release, explain_conflict
+from fs3.base.version import THIS_RELEASE, UNTOLD_RELEASE, Release, explain_conflict
 from fs3.client.connector import Connector
 from fs3.model.cluster import ClusterInfo, ManagerInfo
 from fs3.ports.clock import Clock
@@ -103,6 +103,10 @@ class PrimarySelector:
         """The cluster asks who calls, as a manager has said last."""
         self.has_logins = False
         """It knows of users or keys, as a manager has said last."""
+        self.takes_proofs = False
+        """The primary takes proofs in place of tokens and keys of machines."""
+        self.manager_release = UNTOLD_RELEASE
+        """What the primary runs."""
         self.channel: Channel | None = None
         """None while the primary is not known."""
         self._found: Address = ()
@@ -155,8 +159,10 @@ class PrimarySelector:
             raise error(Code.WRONG_CLUSTER, f"it belongs to cluster {cluster.hex()}, expected was {self.cluster.hex()}")
 
     def note_security(self, info: ClusterInfo) -> None:
-        """What a manager says of logins."""
+        """What a manager says of logins and proofs."""
         self.is_secured, self.has_logins = info.is_secured, info.has_logins
+        if info.is_primary:
+            self.takes_proofs, self.manager_release = info.takes_proofs, info.release
 
     async def close(self) -> None:
         """End the search; callers that wait for it get SHUTTING_DOWN."""

@@ -81,6 +81,7 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "disks": disk_documents(status.disks),
         **release_document(status.release),
         "clock_skew_ms": status.clock_skew_ms,
+        "certificate_left_ms": status.certificate_left_ms,
         "config_version": status.settings.version,
         "config_newest": status.settings.newest_version,
         "config_problem": status.settings.problem,

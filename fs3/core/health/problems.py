@@ -24,6 +24,9 @@ node_gone_ms = 3_600_000
 """A node that was heard of so long ago will hardly come back by itself."""
 clock_skew_ms_max = 1000
 """Clocks that differ by more are worth a word: times of files come from them, and logs are hard to read."""
+_DAY_MS = 86_400_000
+certificate_warn_ms = 30 * _DAY_MS
+"""A certificate that ends sooner is to be renewed now."""
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -67,6 +70,7 @@ def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
             document["chains"], {target["target"]: target for target in document["targets"]}, nodes, _etas(document), replicas
         ),
         *_of_clocks(document["nodes"]),
+        *_of_certificates(document["nodes"]),
         *_of_tables(document["tables"]),
         *([] if document["secured"] else _of_listening([*document["managers"], *document["nodes"]])),
     ]
@@ -167,6 +171,19 @@ def _of_clocks(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
         for node in nodes
         if node["alive"] and (skew := node.get("clock_skew_ms")) is not None and abs(skew) > clock_skew_ms_max
     ]
+
+
+def _of_certificates(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
+    """Nodes whose TLS certificates end soon, or have ended."""
+    return [
+        HealthProblem(HealthKind.CERTIFICATE_ENDS, f"the certificate of node {node['name']} {_describe_end(left_ms)}")
+        for node in nodes
+        if node["alive"] and (left_ms := node.get("certificate_left_ms")) is not None and left_ms < certificate_warn_ms
+    ]
+
+
+def _describe_end(left_ms: int) -> str:
+    return "has ended" if left_ms < 0 else f"ends in {left_ms // _DAY_MS} days"
 
 
 def _of_tables(tables: list[dict[str, Any]]) -> list[HealthProblem]:

@@ -34,7 +34,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
-from fs3.model.machine import JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import AdmitMachine, JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken, SetAuthority
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
 from fs3.model.security import (
@@ -70,9 +70,11 @@ class ManagerRequest:
         | SetMoves
         | ListMoves
         | JoinCluster
+        | AdmitMachine
         | MakeToken
         | RevokeToken
         | RemoveMachine
+        | SetAuthority
         | SetSettings
         | PutUser
         | RemoveUser

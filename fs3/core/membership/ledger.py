@@ -18,7 +18,7 @@ from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
-from fs3.model.machine import JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
 from fs3.model.security import Account, NodeKey, SecurityRow
@@ -64,6 +64,7 @@ class _Batch:
     settings: dict[int, None] = field(default_factory=dict)
     removed_settings: dict[int, None] = field(default_factory=dict)
     has_security: bool = False
+    has_authority: bool = False
     users: dict[str, None] = field(default_factory=dict)
     node_keys: dict[str, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
@@ -75,7 +76,7 @@ class _Batch:
     def __bool__(self) -> bool:
         moves = self.moves or self.departing or self.drained_disks or self.retired or self.removed or self.has_move_settings
         admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
-        security = self.has_security or self.users or self.node_keys
+        security = self.has_security or self.has_authority or self.users or self.node_keys
         return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission or security)
 
 
@@ -219,6 +220,11 @@ class Ledger:
         self.pending_births.add(target)
         self._batch.generations[target] = None
 
+    def put_authority(self, authority: CertificateAuthority) -> None:
+        """Certificates of machines are issued with this one."""
+        self.state.authority = authority
+        self._batch.has_authority = True
+
     def put_machine(self, machine: Machine) -> None:
         """A machine has joined, or is another one than before."""
         self.state.machines[machine.name] = machine
@@ -337,6 +343,7 @@ class Ledger:
             settings=tuple(state.settings[version] for version in batch.settings),
             removed_settings=tuple(batch.removed_settings),
             security=state.security if batch.has_security else None,
+            authority=state.authority if batch.has_authority else None,
             users=tuple((name, state.users.get(name)) for name in batch.users),
             node_keys=tuple((name, state.node_keys.get(name)) for name in batch.node_keys),
         )

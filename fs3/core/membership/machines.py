@@ -1,9 +1,9 @@
 """Machines of a cluster: which may have nodes in it, and the tokens they join with.
 
 A machine draws a key when it is set up and keeps it in its directory. With a token it joins: its name and the digest of its key
-are stored, and from then on its nodes show the key when they register. So a machine is known by its key, whatever its address is;
-two machines of one name are told apart; and what was never admitted is refused. A token admits so many machines, until a time,
-and the same machine as often as it asks: the answer may have been lost.
+are stored, and from then on its nodes prove the key when they register. So a machine is known by its key, whatever its address
+is; two machines of one name are told apart; and what was never admitted is refused. A token admits so many machines, until a
+time, and the same machine as often as it asks: the answer may have been lost.
 
 A cluster that no `fs3 cluster init` made is not closed: it admits every node.
 """
@@ -16,12 +16,14 @@ from hashlib import sha256
 
 import msgspec
 
-from fs3.base.limits import machine_key_bytes, nodes_max
+from fs3.base.limits import machine_addresses_max, machine_key_bytes, nodes_max
 from fs3.base.status import Code
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.cluster import RegisterNode
 from fs3.model.machine import (
+    AdmitMachine,
+    CertificateAuthority,
     JoinAck,
     JoinCluster,
     JoinToken,
@@ -31,6 +33,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.routing import Node, Role
 
@@ -60,6 +63,14 @@ def format_token(cluster: bytes, number: str, secret: str) -> str:
     return f"fs3-{cluster.hex()[:8]}-{number}-{secret}"
 
 
+def parse_join_token(text: str) -> tuple[str, str, bytes]:
+    """(first digits of the cluster's id, id of the token, secret). Raises ValueError, which does not repeat the text."""
+    parts = _TOKEN.fullmatch(text.strip())
+    if parts is None:
+        raise ValueError(f"this is no token: a token is {TOKEN_FORM}")
+    return parts[1], parts[2], parts[3].encode()
+
+
 def node_name(machine: str, role: Role, number: int = 1) -> str:
     """What a node of a machine is called: "h1-storage", "h1-storage-2"."""
     name = f"{machine}-{role.name.lower()}"
@@ -76,6 +87,11 @@ def why_over(token: JoinToken, at_ms: int) -> str:
         times = "once" if token.uses_max == 1 else f"{token.uses_max} times"
         return f"was used {times} already, by {', '.join(token.used_by)}"
     return ""
+
+
+def token_unknown(number: str) -> RequestRejected:
+    """Refuses a token; a secret that is wrong in the same words."""
+    return RequestRejected(Code.NOT_ADMITTED, f"token {number} is not known here, or its secret is wrong")
 
 
 class Machines:
@@ -96,6 +112,11 @@ class Machines:
         tokens = sorted(self._state.tokens.values(), key=lambda token: (token.made_ms, token.id))
         return MachineList(tuple(machines), tuple(tokens), self.is_closed)
 
+    @property
+    def authority(self) -> CertificateAuthority | None:
+        """What certificates of machines are issued with; None: they are made by other means, or there are none."""
+        return self._state.authority
+
     def check_node(self, event: RegisterNode) -> None:
         """RequestRejected unless the node is one of a machine that has joined."""
         if not self.is_closed or event.is_proved:
@@ -104,14 +125,15 @@ class Machines:
         if proof is None:
             told = f"node {event.name!r} is of no machine that has joined cluster {name!r}: run `fs3 cluster join` where it runs"
             raise RequestRejected(Code.NOT_ADMITTED, told)
-        self._check_proof(proof)
+        self.check_proof(proof)
         role = event.role.name.lower()
         if not re.fullmatch(rf"{re.escape(proof.machine)}-{role}(-[0-9]+)?", event.name):
             wanted = node_name(proof.machine, event.role)
             told = f"{event.name!r} is no {role} node of machine {proof.machine!r}: those are called {wanted!r}, {wanted}-2 …"
             raise RequestRejected(Code.NOT_ADMITTED, told)
 
-    def _check_proof(self, proof: MachineProof) -> None:
+    def check_proof(self, proof: MachineProof) -> None:
+        """RequestRejected unless it is one of a machine that has joined."""
         known = self._state.machines.get(proof.machine)
         if known is None:
             told = (
@@ -127,52 +149,90 @@ class Machines:
             raise RequestRejected(Code.NOT_ADMITTED, told)
 
     def join(self, event: JoinCluster) -> JoinAck:
-        """Admit a machine."""
-        cluster = self._state.cluster
-        if not self.is_closed:
-            raise RequestRejected(Code.UNSUPPORTED, f"cluster {cluster.name!r} admits every node, there is nothing to join")
-        if not is_machine_name(event.machine):
-            raise RequestRejected(Code.INVALID, f"machine {event.machine!r}: a name has {MACHINE_NAME}")
+        """Admit a machine that shows its token and its key."""
+        self.check_closed()
         if len(event.key) != machine_key_bytes:
             raise RequestRejected(Code.INVALID, f"a machine's key has {machine_key_bytes} bytes, not {len(event.key)}")
-        token = self._find_token(event.token)
-        digest = digest_of(event.key)
+        return self._admit(
+            self._find_token(event.token), AdmitMachine("", event.machine, digest_of(event.key), at_ms=event.at_ms)
+        )
+
+    def admit(self, event: AdmitMachine) -> JoinAck:
+        """Admit a machine that has proved its token."""
+        return self._admit(self._find_proved(event), event)
+
+    def check_admission(self, event: AdmitMachine) -> None:
+        """RequestRejected unless `admit` would admit it."""
+        self._has_joined(self._find_proved(event), event)
+
+    def _find_proved(self, event: AdmitMachine) -> JoinToken:
+        self.check_closed()
+        token = self._state.tokens.get(event.token_id)
+        if token is None:
+            raise token_unknown(event.token_id)
+        return token
+
+    def check_closed(self) -> None:
+        """RequestRejected where no machine has to join."""
+        if not self.is_closed:
+            told = f"cluster {self._state.cluster.name!r} admits every node, there is nothing to join"
+            raise RequestRejected(Code.UNSUPPORTED, told)
+
+    def allowed_for(self, machine: str, number: str = "") -> Sequence[str]:
+        """Names and addresses that a certificate of a machine may be for, wherever the machine is seen: those that the token of
+        this id allows, and that it has joined with."""
+        token, known = self._state.tokens.get(number), self._state.machines.get(machine)
+        return (*(token.addresses if token is not None else ()), *(known.addresses if known is not None else ()))
+
+    def _admit(self, token: JoinToken, event: AdmitMachine) -> JoinAck:
+        cluster = self._state.cluster
+        if not self._has_joined(token, event):
+            self._ledger.put_token(msgspec.structs.replace(token, used_by=(*token.used_by, event.machine)))
+            self._ledger.put_machine(Machine(event.machine, event.key_digest, event.at_ms, token.id, event.addresses))
+        return JoinAck(cluster.id, cluster.name)
+
+    def _has_joined(self, token: JoinToken, event: AdmitMachine) -> bool:
+        """Whether it has joined already and asks again, because the answer was lost. Raises RequestRejected."""
+        if not is_machine_name(event.machine):
+            raise RequestRejected(Code.INVALID, f"machine {event.machine!r}: a name has {MACHINE_NAME}")
         known = self._state.machines.get(event.machine)
-        if known is not None and known.key_digest == digest:
-            return JoinAck(cluster.id, cluster.name)  # it asks again: the answer was lost
+        if known is not None and known.key_digest == event.key_digest:
+            return True
         if known is not None:
             told = (
-                f"cluster {cluster.name!r} has a machine {event.machine!r} already, with another key: give this one another "
-                f"name, or take that one out with `fs3 cluster remove {event.machine}`"
+                f"cluster {self._state.cluster.name!r} has a machine {event.machine!r} already, with another key: give this one "
+                f"another name, or take that one out with `fs3 cluster remove {event.machine}`"
             )
             raise RequestRejected(Code.EXISTS, told)
         if over := why_over(token, event.at_ms):
             raise RequestRejected(Code.NOT_ADMITTED, f"token {token.id} {over}: make another with `fs3 cluster token create`")
         if len(self._state.machines) >= nodes_max:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} machines, the most it can have")
-        self._ledger.put_token(msgspec.structs.replace(token, used_by=(*token.used_by, event.machine)))
-        self._ledger.put_machine(Machine(event.machine, digest, event.at_ms, token.id))
-        return JoinAck(cluster.id, cluster.name)
+        return False
 
     def _find_token(self, text: str) -> JoinToken:
-        parts = _TOKEN.fullmatch(text.strip())
-        if parts is None:
-            raise RequestRejected(Code.NOT_ADMITTED, f"this is no token: a token is {TOKEN_FORM}")
-        cluster, number, secret = parts.groups()
+        try:
+            cluster, number, secret = parse_join_token(text)
+        except ValueError as wrong:
+            raise RequestRejected(Code.NOT_ADMITTED, str(wrong)) from None
         own = self._state.cluster
         if cluster != own.id.hex()[:8]:
             told = f"the token is of cluster {cluster}…, this is {own.id.hex()[:8]}… ({own.name})"
             raise RequestRejected(Code.WRONG_CLUSTER, told)
         token = self._state.tokens.get(number)
-        if token is None or token.digest != digest_of(secret.encode()):
-            raise RequestRejected(Code.NOT_ADMITTED, f"token {number} is not known here, or its secret is wrong")
+        if token is None or token.digest != digest_of(secret):
+            raise token_unknown(number)
         return token
 
     def make_token(self, event: MakeToken) -> JoinToken:
         """Remember a token."""
-        self._check_proof(event.proof)
+        self.check_proof(event.proof)
         if not 1 <= event.uses_max <= token_uses_max:
             raise RequestRejected(Code.INVALID, f"uses is {event.uses_max}: 1 to {token_uses_max} machines join with one token")
+        if len(event.addresses) > machine_addresses_max:
+            raise RequestRejected(
+                Code.INVALID, f"{len(event.addresses)} addresses, at most {machine_addresses_max} for one token"
+            )
         known = self._state.tokens.get(event.id)
         if known is not None:
             if known.digest != event.digest:
@@ -180,7 +240,7 @@ class Machines:
             return known  # it asks again
         self._forget_tokens(event.at_ms)
         expires = event.at_ms + event.lifetime_ms if event.lifetime_ms else 0
-        token = JoinToken(event.id, event.digest, event.uses_max, expires, event.at_ms)
+        token = JoinToken(event.id, event.digest, event.uses_max, expires, event.at_ms, addresses=event.addresses)
         self._ledger.put_token(token)
         return token
 
@@ -196,7 +256,7 @@ class Machines:
 
     def revoke_token(self, event: RevokeToken) -> JoinToken:
         """No machine joins with it any more."""
-        self._check_proof(event.proof)
+        self.check_proof(event.proof)
         token = self._state.tokens.get(event.id)
         if token is None:
             raise RequestRejected(Code.NOT_FOUND, f"there is no token {event.id!r}; `fs3 cluster machines` lists them")
@@ -208,7 +268,7 @@ class Machines:
     def remove(self, event: RemoveMachine) -> int:
         """A machine belongs to the cluster no more; 0. Refused while one of its nodes is alive, or holds targets and the machine
         is not to join again."""
-        self._check_proof(event.proof)
+        self.check_proof(event.proof)
         if event.machine not in self._state.machines:
             raise RequestRejected(Code.NOT_FOUND, f"there is no machine {event.machine!r}; `fs3 cluster machines` lists them")
         nodes = self.nodes_of(event.machine)
@@ -224,6 +284,13 @@ class Machines:
             told = f"machine {event.machine!r} has nodes that are alive: {', '.join(alive)}. Stop it first"
             raise RequestRejected(Code.BUSY, told)
         self._ledger.remove_machine(event.machine)
+        return 0
+
+    def set_authority(self, event: SetAuthority) -> int:
+        """Have certificates of machines issued with an authority; 0."""
+        self.check_proof(event.proof)
+        if event.authority != self._state.authority:
+            self._ledger.put_authority(event.authority)
         return 0
 
     def nodes_of(self, machine: str) -> Sequence[Node]:

@@ -61,7 +61,7 @@ from fs3.model.cluster import (
     TargetStatus,
 )
 from fs3.model.generation import TargetGeneration
-from fs3.model.machine import JoinCluster, MakeToken, RemoveMachine, RevokeToken
+from fs3.model.machine import AdmitMachine, JoinCluster, MakeToken, RemoveMachine, RevokeToken, SetAuthority
 from fs3.model.moves import ListMoves, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.security import AddUserToken, PutUser, RemoveUser, RevokeUser, RotateKeys, SetSecurity
@@ -165,6 +165,8 @@ class Manager:
                     answer = self._move_requests.describe()
                 case JoinCluster() as joining:
                     answer = self.machines.join(joining)
+                case AdmitMachine() as joining:
+                    answer = self.machines.admit(joining)
                 case MakeToken() as wish:
                     answer = self.machines.make_token(wish)
                 case RevokeToken() as wish:
@@ -172,6 +174,8 @@ class Manager:
                 case RemoveMachine() as wish:
                     answer = self.machines.remove(wish)
                     self.security.on_removed(now, [wish.machine, *(node.name for node in self.machines.nodes_of(wish.machine))])
+                case SetAuthority() as wish:
+                    answer = self.machines.set_authority(wish)
                 case SetSettings() as change:
                     answer = self.settings.set(change)
                     self._take_settings(now)

@@ -366,6 +366,9 @@ class Security:
             user = self._state.users.get(self._by_token.get(claimant.identity, ""))
             tokens = user.tokens if user is not None else ()
             return next((token.digest for token in tokens if token.id == claimant.identity), None)
+        if claimant.kind is LoginKind.JOIN_TOKEN:
+            join_token = self._state.tokens.get(claimant.identity)
+            return join_token.digest if join_token is not None else None
         node_key = self._state.node_keys.get(claimant.identity)
         if node_key is not None:
             return node_key.digest
@@ -380,6 +383,7 @@ class Security:
             if over := why_token_over(token, at_ms):
                 raise RequestRejected(Code.NOT_ADMITTED, f"token {token.id} of user {user.name!r} {over}")
             return _principal_of(user)
+        assert claimant.kind is LoginKind.NODE, claimant.kind
         return self._admit_node(claimant)
 
     def admit_certificate(self, subject: str) -> Principal:

@@ -11,7 +11,7 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
-from fs3.model.machine import JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.security import Account, NodeKey, SecurityRow
@@ -91,6 +91,8 @@ class State(msgspec.Struct):
     users: dict[str, Account] = {}
     node_keys: dict[str, NodeKey] = {}
     drained_disks: dict[NodeId, DrainedDisks] = {}
+    authority: CertificateAuthority | None = None
+    """What certificates of machines are issued with."""
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -127,6 +129,8 @@ class State(msgspec.Struct):
         _update(self.users, rows.users)
         _update(self.node_keys, rows.node_keys)
         _update(self.drained_disks, rows.drained_disks)
+        if rows.authority is not None:
+            self.authority = rows.authority
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -173,3 +177,5 @@ class Rows(msgspec.Struct, frozen=True):
     users: tuple[tuple[str, Account | None], ...] = ()
     node_keys: tuple[tuple[str, NodeKey | None], ...] = ()
     drained_disks: tuple[tuple[NodeId, DrainedDisks | None], ...] = ()
+    authority: CertificateAuthority | None = None
+    """None: as it was."""

@@ -27,6 +27,8 @@ NONCE_BYTES = 32
 PROOF_BYTES = 32
 _TAG_BYTES = 32
 _BLOCK_BYTES = 64
+LOGIN = b"fs3 login 1"
+"""What a transcript begins with that logs in."""
 challenge_ms_max = 30_000
 """A challenge is answered so soon, or not at all; counted by the clock of the manager that gave it."""
 
@@ -62,11 +64,12 @@ def parse_user_token(text: str) -> tuple[str, str, bytes]:
     return parts[1], parts[2], bytes.fromhex(parts[3])
 
 
-def transcript_of(cluster: bytes, begin: BeginLogin, server_nonce: bytes) -> bytes:
-    """What both sides have said. Each part has its length in front of it, so that no two logins have the same."""
+def transcript_of(cluster: bytes, begin: BeginLogin, server_nonce: bytes, purpose: bytes = LOGIN, what: bytes = b"") -> bytes:
+    """What both sides have said. Each part has its length in front of it, so that no two logins have the same. `purpose`: what is
+    proved by it; `what`: what else it is to hold for."""
     claimant = begin.claimant
     parts = (cluster, claimant.identity.encode(), claimant.node.encode(), begin.client_nonce, server_nonce)
-    return b"fs3 login 1" + bytes((claimant.kind,)) + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    return purpose + bytes((claimant.kind,)) + b"".join(len(part).to_bytes(2, "big") + part for part in parts) + what
 
 
 def make_proof(secret: bytes, transcript: bytes) -> bytes:

@@ -9,7 +9,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.drivers.framed.sockets import StreamSocket
 from fs3.drivers.framed.tcp import TcpTransport
-from fs3.drivers.tls.credentials import TlsCredentials
+from fs3.drivers.tls.credentials import TlsCredentials, UnverifiedTls
 from fs3.drivers.tls.socket import TlsError, TlsSocket
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Listener
@@ -23,7 +23,7 @@ class TlsTransport(TcpTransport):
 
     scheme = "tls"
 
-    def __init__(self, clock: Clock, credentials: TlsCredentials, **options: Any) -> None:
+    def __init__(self, clock: Clock, credentials: TlsCredentials | UnverifiedTls, **options: Any) -> None:
         """`options`: see `FramedTransport`."""
         super().__init__(clock, **options)
         self._credentials = credentials

@@ -17,6 +17,7 @@ from pathlib import Path
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.drivers.tls.expiry import certificate_ends_ms
 from fs3.ports.clock import Clock
 from fs3.runtime.plain_files import read_plain_file
 
@@ -43,6 +44,23 @@ class TlsFiles:
             raise error(Code.INVALID, "tls_cert and tls_key belong together: one of them is missing")
 
 
+class UnverifiedTls:
+    """Of one that believes every server, and shows nothing: for an exchange that proves both ends by itself, with those whose
+    authority is not known yet. May be used from any thread."""
+
+    def client_context(self) -> ssl.SSLContext:
+        """See `TlsCredentials.client_context`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """Never."""
+        raise error(Code.CONFIG, "a server that speaks TLS needs a certificate and its key: tls_cert and tls_key")
+
+
 class TlsCredentials:
     """What the files say at the moment. May be used from any thread."""
 
@@ -56,6 +74,7 @@ class TlsCredentials:
         self._client = _client_context(files)
         self._server = _server_context(files) if files.cert else None
         self._looked_at = clock.now()
+        self._ends_ms = certificate_ends_ms(self._contents[2] or b"")
         self.version = 1
         """Counts what was read."""
 
@@ -74,6 +93,12 @@ class TlsCredentials:
         if self._server is None:
             raise error(Code.CONFIG, "a server that speaks TLS needs a certificate and its key: tls_cert and tls_key")
         return self._server
+
+    @property
+    def ends_ms(self) -> int:
+        """When the certificate that is shown ends, by time of day, in milliseconds since 1970; 0: there is none."""
+        self._look()
+        return self._ends_ms
 
     def contents(self) -> tuple[bytes, bytes | None, bytes | None]:
         """(authorities, key, certificate) in PEM, for libraries that read no files."""
@@ -99,6 +124,7 @@ class TlsCredentials:
                 log.warning("the certificates stay as they were: %s", problem)
                 return
             self._contents, self._client, self._server = contents, client, server
+            self._ends_ms = certificate_ends_ms(contents[2] or b"")
             self.version += 1
             log.info("%s was renewed and is read", ", ".join(filter(None, (self.files.ca, self.files.cert))))
 

@@ -1,5 +1,8 @@
 """A private authority for those who have none: it makes certificates for the machines and the users of a cluster.
 
+Its key is in a directory (`make_authority`, `issue`), or with the managers, which answer requests of machines: `make_request` and
+`sign_request`, where the key of the machine never leaves it.
+
 Needs the package `cryptography` (`pip install 'fs3[tls]'`), which nothing else of fs3 does.
 """
 
@@ -19,9 +22,11 @@ from fs3.runtime.plain_files import read_plain_file
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 CA_CERT, CA_KEY = "ca.crt", "ca.key"
+SERVICES = "fs3 services"
+"""The organization that certificates of processes and machines name."""
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -50,7 +55,7 @@ def make_authority(directory: Path, name: str, days: int = AUTHORITY_DAYS) -> Pa
     subject = x509.Name(_attributes(name, "fs3 authority"))
     usage = _usage(sign_certificates=True)
     builder = (
-        _builder(subject, subject, key, days)
+        _builder(subject, subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -69,20 +74,106 @@ def issue(
     authority.
     """
     _require()
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    authority, authority_key = _load(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _issue(authority, authority_key, key.public_key(), name, addresses, organization, days)
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_pair(into, f"{name}.crt", f"{name}.key", [certificate], key)
+    return into / f"{name}.crt"
+
+
+def make_request(name: str) -> tuple[bytes, bytes]:
+    """A key, and the request for a certificate of it, both in PEM."""
+    _require()
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(_attributes(name, ""))).sign(key, hashes.SHA256())
+    return _private_bytes(key), request.public_bytes(serialization.Encoding.PEM)
+
+
+def sign_request(
+    authority: tuple[bytes, bytes],
+    request: bytes,
+    name: str,
+    addresses: Sequence[str],
+    organization: str = SERVICES,
+    days: int = CERTIFICATE_DAYS,
+) -> bytes:
+    """A certificate in PEM for the key of a request; what else the request says counts for nothing.
+
+    `authority`: its certificate and its key, in PEM. FS3Error INVALID for a request that is none, or was signed with another key
+    than the one it names, and for a name or address that is none; CONFIG for an authority that is none.
+    """
+    _require()
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        wanted = x509.load_pem_x509_csr(request)
+        is_own = wanted.is_signature_valid
+        public = wanted.public_key()
+    except Exception as wrong:  # of the parser's own kinds, which differ between its releases
+        raise error(Code.INVALID, f"this is no request for a certificate: {type(wrong).__name__}") from None
+    if not is_own:
+        raise error(Code.INVALID, "the request for a certificate was not signed with the key it names")
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != ec.SECP256R1.name:
+        raise error(Code.INVALID, "the key of a request for a certificate is one of curve P-256")
+    certificate, key = _parse_authority(*authority, "the cluster's authority")
+    return _issue(certificate, key, public, name, addresses, organization, days).public_bytes(serialization.Encoding.PEM)
+
+
+def write_files(files: dict[Path, tuple[bytes, int]]) -> None:
+    """Put files in place of what was there, in this order, each with its mode: others cannot read a secret at any moment.
+    Directories that are missing are made, for their owner alone. FS3Error DISK."""
+    for path, (data, mode) in files.items():
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _replace(path, data, mode)
+        except OSError as why:
+            raise error(Code.DISK, f"it cannot be written: {why.strerror}", str(path)) from None
+
+
+def read_authority(directory: Path) -> tuple[bytes, bytes]:
+    """The certificate and the key of the authority in a directory, in PEM. FS3Error NOT_FOUND without one, CONFIG when it cannot
+    be used."""
+    _require()
+    _load(directory)
+    return (directory / CA_CERT).read_bytes(), (directory / CA_KEY).read_bytes()
+
+
+def days_left(path: Path) -> float:
+    """How long the first certificate in a PEM file is believed still; negative when it has ended. FS3Error CONFIG."""
+    (said, *_) = describe(path)
+    left = datetime.datetime.fromisoformat(said["not_after"]) - datetime.datetime.now(datetime.UTC)
+    return left / datetime.timedelta(days=1)
+
+
+def _issue(
+    authority: x509.Certificate,
+    authority_key: EllipticCurvePrivateKey,
+    public: EllipticCurvePublicKey,
+    name: str,
+    addresses: Sequence[str],
+    organization: str,
+    days: int,
+) -> x509.Certificate:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     if not _NAME.match(name):
         raise error(Code.INVALID, f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 63")
-    authority, authority_key = _load(directory)
-    key = ec.generate_private_key(ec.SECP256R1())
     purposes = [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
     if addresses:
         purposes.append(x509.oid.ExtendedKeyUsageOID.SERVER_AUTH)
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
-        _builder(x509.Name(_attributes(name, organization)), authority.subject, key, days)
+        _builder(x509.Name(_attributes(name, organization)), authority.subject, public, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -90,9 +181,7 @@ def issue(
     )
     if addresses:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(each) for each in addresses]), critical=False)
-    into.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write_pair(into, f"{name}.crt", f"{name}.key", [builder.sign(authority_key, hashes.SHA256())], key)
-    return into / f"{name}.crt"
+    return builder.sign(authority_key, hashes.SHA256())
 
 
 def describe(path: Path) -> list[dict[str, str]]:
@@ -145,7 +234,7 @@ def _attributes(name: str, organization: str) -> list[x509.NameAttribute[str]]:
     return found
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, public: EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
@@ -154,7 +243,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, end) - _CLOCKS_APART)
         .not_valid_after(end)
@@ -184,21 +273,27 @@ def _general_name(address: str) -> x509.GeneralName:
 
 
 def _load(directory: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    try:
+        shown, secret = (directory / CA_CERT).read_bytes(), (directory / CA_KEY).read_bytes()
+    except FileNotFoundError as why:
+        raise error(Code.NOT_FOUND, "there is no authority here: run `fs3 certs init`", str(why.filename)) from None
+    except OSError as why:
+        raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(why.filename)) from None
+    return _parse_authority(shown, secret, str(directory))
+
+
+def _parse_authority(shown: bytes, secret: bytes, where: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        certificate = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
-        key = load_pem_private_key((directory / CA_KEY).read_bytes(), None)
-    except FileNotFoundError as why:
-        raise error(Code.NOT_FOUND, "there is no authority here: run `fs3 certs init`", str(why.filename)) from None
-    except OSError as why:
-        raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(why.filename)) from None
+        certificate = x509.load_pem_x509_certificate(shown)
+        key = load_pem_private_key(secret, None)
     except (ValueError, TypeError):
-        raise error(Code.CONFIG, f"{CA_CERT} or {CA_KEY} is damaged", str(directory)) from None
+        raise error(Code.CONFIG, f"{CA_CERT} or {CA_KEY} is damaged", where) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise error(Code.CONFIG, "its key is not one of an authority made by `fs3 certs init`", str(directory / CA_KEY))
+        raise error(Code.CONFIG, "its key is not one of an authority made by `fs3 certs init`", where)
     return certificate, key
 
 
@@ -207,13 +302,19 @@ def _write_pair(
 ) -> None:
     from cryptography.hazmat.primitives import serialization
 
-    secret = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = _private_bytes(private)
     shown = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
     try:
         _replace(directory / key, secret, 0o600)
         _replace(directory / cert, shown, 0o644)
     except OSError as why:
         raise error(Code.DISK, f"it cannot be written: {why.strerror}", str(directory)) from None
+
+
+def _private_bytes(private: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:

@@ -113,6 +113,7 @@ class ClusterHandler:
             epoch=record.epoch if record is not None else 0,
             is_secured=self._security.is_on,
             has_logins=self._security.ring.newest != 0,
+            takes_proofs=True,
             disks=tuple(self._measure_space()) if call.auth.rights & ~Right.ANYONE else (),
             release=self._release,
             wall_ms=self._clock.wall() // MILLISECOND,

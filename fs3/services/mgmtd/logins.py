@@ -1,9 +1,11 @@
-"""Logins at the manager: challenges, proofs, what is granted, and how failures are slowed."""
+"""Logins at the manager, and requests that are proved as logins are: challenges, proofs, what is granted, and how failures are
+slowed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,9 +13,11 @@ from fs3.base.errors import FS3Error
 from fs3.base.limits import stranger_calls_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, MINUTE, SECOND
+from fs3.core.membership.machines import token_unknown
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.security.login import (
+    LOGIN,
     Challenges,
     Entropy,
     LoginError,
@@ -21,8 +25,10 @@ from fs3.core.security.login import (
     recover_secret,
     transcript_of,
 )
+from fs3.core.security.proved import SpentChallenges
 from fs3.core.security.seal import SealError
 from fs3.core.security.throttle import LoginThrottle, source_of
+from fs3.model.machine import MachineProof
 from fs3.model.principal import Principal
 from fs3.model.security import BeginLogin, Challenge, Claimant, Login, LoginKind
 from fs3.ports.clock import Clock
@@ -41,6 +47,17 @@ _REFUSED = "the login is refused: its token or key is not known here, or is not 
 """Whatever was wrong: one that does not know the secret learns no more."""
 
 
+class Proof(NamedTuple):
+    """A secret that a request has shown to know."""
+
+    secret: bytes
+    transcript: bytes
+    """What the proof holds for."""
+
+    def __repr__(self) -> str:
+        return "<Proof>"
+
+
 class Logins:
     """Of one manager process."""
 
@@ -49,6 +66,7 @@ class Logins:
         self._entropy = entropy
         self._audit = audit
         self._challenges = Challenges(entropy(32))
+        self._spent = SpentChallenges()
         self._throttle = LoginThrottle()
         self._waiting = 0
         self._told: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -74,9 +92,9 @@ class Logins:
         try:
             principal, grant = self._grant(call, manager, login)
         except LoginError as wrong:
-            self._refuse(call, login.claimant, Code.NOT_ADMITTED, str(wrong))
+            self.refuse(call, login.claimant, Code.NOT_ADMITTED, str(wrong))
         except RequestRejected as refusal:
-            self._refuse(call, login.claimant, refusal.rejection.code, refusal.rejection.message)
+            self.refuse(call, login.claimant, refusal.rejection.code, refusal.rejection.message)
         except SealError as problem:
             call.fail(Code.BUSY, str(problem))
         else:
@@ -90,19 +108,39 @@ class Logins:
                 raise LoginError("the connection has no client certificate")
             principal = security.admit_certificate(call.auth.subject)
             return principal, msgspec.msgpack.encode(security.grant(now, principal))
-        begin = BeginLogin(claimant, login.client_nonce)
+        proof = self._recover(manager, login, LOGIN)
+        if proof is None or claimant.kind is LoginKind.JOIN_TOKEN:
+            raise LoginError(_REFUSED)
+        principal = security.admit(claimant, self._clock.wall() // MILLISECOND)
+        return principal, lock_grant(proof.secret, proof.transcript, security.grant(now, principal))
+
+    def _recover(self, manager: Manager, login: Login, purpose: bytes, what: bytes = b"") -> Proof | None:
+        """What was proved for a purpose; None: nothing was. RequestRejected STALE: the challenge is over, or was never given."""
+        begin = BeginLogin(login.claimant, login.client_nonce)
         try:
-            self._challenges.check(begin, login.server_nonce, now // MILLISECOND)
+            self._challenges.check(begin, login.server_nonce, self._clock.now() // MILLISECOND)
         except LoginError as wrong:
             # The manager was replaced between the two halves: the claimant begins again.
             raise RequestRejected(Code.STALE, str(wrong)) from None
-        stored = security.stored_for(claimant)
-        transcript = transcript_of(manager.cluster, begin, login.server_nonce)
-        secret = recover_secret(stored or self._challenges.unknown(claimant), transcript, login.proof)
-        if secret is None:
-            raise LoginError(_REFUSED)
-        principal = security.admit(claimant, self._clock.wall() // MILLISECOND)
-        return principal, lock_grant(secret, transcript, security.grant(now, principal))
+        stored = manager.security.stored_for(login.claimant)
+        transcript = transcript_of(manager.cluster, begin, login.server_nonce, purpose, what)
+        secret = recover_secret(stored or self._challenges.unknown(login.claimant), transcript, login.proof)
+        return Proof(secret, transcript) if secret is not None else None
+
+    def prove(self, manager: Manager, login: Login, purpose: bytes, what: bytes = b"") -> Proof:
+        """What a request of a machine was proved with, which no other request is proved with again. RequestRejected: why it was
+        not; STALE: begin again."""
+        proof, claimant = self._recover(manager, login, purpose, what), login.claimant
+        if proof is None:
+            if claimant.kind is LoginKind.JOIN_TOKEN:
+                raise token_unknown(claimant.identity)
+            manager.machines.check_proof(MachineProof(claimant.identity, b""))
+            raise RequestRejected(Code.NOT_ADMITTED, _REFUSED)
+        try:
+            self._spent.spend(login.server_nonce, self._clock.now() // MILLISECOND)
+        except LoginError as again:
+            raise RequestRejected(Code.STALE, str(again)) from None
+        return proof
 
     def _tell(self, call: Call, name: str, claimant: Claimant) -> None:
         """The audit log has one line for logins of one claimant from one place within `login_told_ns`, and not each renewal."""
@@ -116,7 +154,8 @@ class Logins:
             self._told.popitem(last=False)
         self._audit.record("login", who=name, source=call.peer, by=key[0])
 
-    def _refuse(self, call: Call, claimant: Claimant, code: Code, why: str) -> None:
+    def refuse(self, call: Call, claimant: Claimant, code: Code, why: str) -> None:
+        """Answer a login, or a request that was not proved: later, the more of them fail from there."""
         source = source_of(call.peer)
         wait_ns = self._throttle.on_failure(source, self._clock.now())
         self._audit.record("login", source=call.peer, result=code.name, by=_described(claimant), why=why)
@@ -142,3 +181,5 @@ def _described(claimant: Claimant) -> str:
             return f"key of {claimant.identity}" + (f" for {claimant.node}" if claimant.node else "")
         case LoginKind.CERTIFICATE:
             return "certificate"
+        case LoginKind.JOIN_TOKEN:
+            return f"token {claimant.identity} for machine {claimant.node}"

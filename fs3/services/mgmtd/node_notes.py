@@ -16,6 +16,8 @@ class NodeNotes:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._skews: dict[NodeId, int] = {}
+        self._certificates: dict[NodeId, int] = {}
+        """When their certificates end; 0: never."""
         self._activities: dict[NodeId, ToldActivity] = {}
         """What the newest heartbeats of the nodes say of what they do."""
 
@@ -25,6 +27,7 @@ class NodeNotes:
             return
         if heartbeat.wall_ms:
             self._skews[heartbeat.node] = heartbeat.wall_ms - self._clock.wall() // MILLISECOND
+        self._certificates[heartbeat.node] = heartbeat.certificate_ends_ms
         if heartbeat.activity is not None:
             self._activities[heartbeat.node] = ToldActivity(self._clock.now(), heartbeat.activity)
             if len(self._activities) > len(routing.nodes):
@@ -33,6 +36,11 @@ class NodeNotes:
     def find_skew_ms(self, node: NodeId) -> int | None:
         """How far the clock of a node is ahead of this one, in milliseconds; None when it has not said."""
         return self._skews.get(node)
+
+    def find_certificate_left_ms(self, node: NodeId) -> int | None:
+        """Until the certificate of a node ends, by this clock; None when it shows none, or has not said."""
+        ends_ms = self._certificates.get(node, 0)
+        return ends_ms - self._clock.wall() // MILLISECOND if ends_ms else None
 
     def list_activities(self) -> dict[NodeId, ToldActivity]:
         """What nodes have said of what they do, since this process began. May be called from any thread."""

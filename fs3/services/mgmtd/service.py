@@ -38,6 +38,7 @@ from fs3.model.security import NodeKey, SecurityRow
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
+from fs3.ports.security import CertificateIssuer
 from fs3.runtime.alarm import Alarm
 from fs3.runtime.audit import Audit, NoAudit
 from fs3.services.mgmtd.admin_handlers import AdminHandlers
@@ -49,6 +50,7 @@ from fs3.services.mgmtd.logins import Logins
 from fs3.services.mgmtd.machine_requests import MachineRequests
 from fs3.services.mgmtd.namespace_handlers import NamespaceHandlers
 from fs3.services.mgmtd.node_notes import NodeNotes
+from fs3.services.mgmtd.proved_requests import ProvedRequests
 from fs3.services.mgmtd.publisher import RoutingPublisher
 from fs3.services.mgmtd.routing_handlers import RoutingHandlers
 from fs3.services.mgmtd.schemas import Schemas
@@ -101,6 +103,7 @@ class MgmtdService:
         audit: Audit | None = None,
         node_key: NodeKey | None = None,
         security: SecurityState | None = None,
+        issuer: CertificateIssuer | None = None,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
@@ -114,7 +117,8 @@ class MgmtdService:
         `keeps_events`: what happens is told to ListEvents, and kept in the store.
         `release`: what this manager runs. `audit`: where logins and changes are told. `node_key`: what its operator proves itself
         with as this manager. `security`: what the process knows of the cluster's security, kept up to date by this service where
-        the cluster has any; None: a state of its own.
+        the cluster has any; None: a state of its own. `issuer`: makes certificates of machines, where the cluster has an
+        authority.
         """
         try:
             config.check()
@@ -170,12 +174,15 @@ class MgmtdService:
             measure_space=measure_space,
             release=release,
         )
-        self._requests = MachineRequests(self, routing, self._notes, schemas or {}, clock, audit)
+        logins = Logins(clock, entropy, audit)
+        self._requests = MachineRequests(self, routing, self._notes, schemas or {}, clock, audit, logins, release)
+        self._proved = ProvedRequests(self, self._requests, logins, audit, issuer)
         self._queries = (
             routing,
             NamespaceHandlers(self, self.security, clock),
             AdminHandlers(self, self._publisher, self.describe_status, self.list_events),
-            SecurityHandlers(self, Logins(clock, entropy, audit), clock),
+            SecurityHandlers(self, logins, clock),
+            self._proved,
         )
         """Handlers that do not step the machine, by group."""
 
@@ -200,6 +207,7 @@ class MgmtdService:
     async def stop(self) -> None:
         """End every stream, refuse what is waiting, give the lease back. What was answered is durable already."""
         self._stopped = True
+        await self._proved.stop()
         self._end_term(Code.SHUTTING_DOWN, "the management service is stopping")
         if self._term_start is not None:
             self._term_start.cancel()
@@ -358,7 +366,11 @@ class MgmtdService:
             software=self._release.software,
             routing=manager.published,
             nodes=tuple(
-                msgspec.structs.replace(node, clock_skew_ms=self._notes.find_skew_ms(node.node.id))
+                msgspec.structs.replace(
+                    node,
+                    clock_skew_ms=self._notes.find_skew_ms(node.node.id),
+                    certificate_left_ms=self._notes.find_certificate_left_ms(node.node.id),
+                )
                 for node in manager.node_statuses(now)
             ),
             targets=tuple(manager.target_statuses(now)) if with_targets else (),

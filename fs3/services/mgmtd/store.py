@@ -21,6 +21,7 @@
     mgmtd/security           SecurityRow       with the keys that seal tickets
     mgmtd/user/<name>        Account
     mgmtd/node_key/<name>    NodeKey
+    mgmtd/authority          CertificateAuthority   with the key that certificates of machines are signed with
 
     mgmtd/event/<number>     ClusterEvent      what happened, for people; numbers as 8 bytes
 
@@ -49,7 +50,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
-from fs3.model.machine import JoinToken, Machine
+from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
 from fs3.model.security import Account, NodeKey, SecurityRow
@@ -80,6 +81,7 @@ _SETTINGS = _PREFIX + b"settings/"
 _SECURITY = _PREFIX + b"security"
 _USER = _PREFIX + b"user/"
 _NODE_KEY = _PREFIX + b"node_key/"
+_AUTHORITY = _PREFIX + b"authority"
 _EVENT = _PREFIX + b"event/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
@@ -233,7 +235,14 @@ def _save_moves(txn: Txn, rows: Rows) -> None:
         txn.put(_MOVE_SETTINGS, _encode(rows.move_settings))
 
 
-async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinToken, settings: SettingsVersion) -> None:
+async def initialise(
+    kv: KV,
+    cluster: ClusterRow,
+    machine: Machine,
+    token: JoinToken,
+    settings: SettingsVersion,
+    authority: CertificateAuthority | None = None,
+) -> None:
     """Make a cluster in a store that has none, before any manager runs. EXISTS naming the cluster that is there."""
 
     async def op(txn: Txn) -> None:
@@ -246,6 +255,8 @@ async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinT
         txn.put(_MACHINE + machine.name.encode(), _encode(machine))
         txn.put(_TOKEN + token.id.encode(), _encode(token))
         txn.put(_numbered(_SETTINGS, settings.version), _encode(settings))
+        if authority is not None:
+            txn.put(_AUTHORITY, _encode(authority))
 
     await kv.transact(op)
 
@@ -269,6 +280,8 @@ def _save_admission(txn: Txn, rows: Rows) -> None:
 def _save_security(txn: Txn, rows: Rows) -> None:
     if rows.security is not None:
         txn.put(_SECURITY, _encode(rows.security))
+    if rows.authority is not None:
+        txn.put(_AUTHORITY, _encode(rows.authority))
     changes: list[tuple[bytes, Any]] = [(_USER + name.encode(), user) for name, user in rows.users]
     changes += [(_NODE_KEY + name.encode(), node_key) for name, node_key in rows.node_keys]
     for key, record in changes:
@@ -335,6 +348,7 @@ async def _load(txn: ReadTxn) -> State | None:
     if counters is None:
         raise error(Code.DISK, f"the manager's row {_COUNTERS!r} is missing")
     settings = await txn.get(_MOVE_SETTINGS)
+    authority = await txn.get(_AUTHORITY)
     return State(
         cluster,
         _decode(IdCounters, _COUNTERS, counters),
@@ -357,6 +371,7 @@ async def _load(txn: ReadTxn) -> State | None:
         security=await _read_security(txn) or SecurityRow(),
         users={user.name: user for user in await _rows(txn, _USER, Account)},
         node_keys={each.name: each for each in await _rows(txn, _NODE_KEY, NodeKey)},
+        authority=None if authority is None else _decode(CertificateAuthority, _AUTHORITY, authority),
     )
 
 

@@ -311,6 +311,8 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.Login,
         MGMTD.ListUsers,
         MGMTD.GetSecurity,
+        MGMTD.JoinMachine,
+        MGMTD.AskAsMachine,
     }
 
 
