@@ -143,8 +143,9 @@ def read_authority(directory: Path) -> tuple[bytes, bytes]:
     """The certificate and the key of the authority in a directory, in PEM. FS3Error NOT_FOUND without one, CONFIG when it cannot
     be used."""
     _require()
-    _load(directory)
-    return (directory / CA_CERT).read_bytes(), (directory / CA_KEY).read_bytes()
+    shown, secret = _read_pair(directory)
+    _parse_authority(shown, secret, str(directory))
+    return shown, secret
 
 
 def days_left(path: Path) -> float:
@@ -273,13 +274,16 @@ def _general_name(address: str) -> x509.GeneralName:
 
 
 def _load(directory: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    return _parse_authority(*_read_pair(directory), str(directory))
+
+
+def _read_pair(directory: Path) -> tuple[bytes, bytes]:
     try:
-        shown, secret = (directory / CA_CERT).read_bytes(), (directory / CA_KEY).read_bytes()
+        return read_plain_file(directory / CA_CERT), read_plain_file(directory / CA_KEY)
     except FileNotFoundError as why:
         raise error(Code.NOT_FOUND, "there is no authority here: run `fs3 certs init`", str(why.filename)) from None
     except OSError as why:
         raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(why.filename)) from None
-    return _parse_authority(shown, secret, str(directory))
 
 
 def _parse_authority(shown: bytes, secret: bytes, where: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
@@ -294,7 +298,22 @@ def _parse_authority(shown: bytes, secret: bytes, where: str) -> tuple[x509.Cert
         raise error(Code.CONFIG, f"{CA_CERT} or {CA_KEY} is damaged", where) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise error(Code.CONFIG, "its key is not one of an authority made by `fs3 certs init`", where)
+    if certificate.public_key() != key.public_key():
+        raise error(Code.CONFIG, f"{CA_KEY} is not the key of {CA_CERT}", where)
+    if not _is_authority(certificate):
+        raise error(Code.CONFIG, f"{CA_CERT} is no certificate of an authority made by `fs3 certs init`", where)
     return certificate, key
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """It may issue others, and says by which identifier those name it."""
+    from cryptography import x509
+
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _write_pair(
