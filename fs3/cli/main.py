@@ -52,6 +52,7 @@ def _add_cluster_commands() -> None:
         demo,
         doctor,
         events,
+        groups,
         kv,
         machines,
         mount,
@@ -86,6 +87,7 @@ def _add_cluster_commands() -> None:
     app.add_typer(machines.app)
     app.add_typer(settings.app)
     app.add_typer(users.app)
+    app.add_typer(groups.app)
     app.add_typer(security.app)
     app.command()(serve.serve)
     app.command()(doctor.doctor)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import DAY, MILLISECOND, parse_duration
+from fs3.cli.groups import check_id, gids_of, names_of_groups, parse_groups
 from fs3.cli.manager_client import ask_manager
 from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import manager_addresses_of
-from fs3.core.membership.security import user_id_max, why_token_over
+from fs3.core.membership.security import why_token_over
 from fs3.model.security import Account, PutUser, UserToken
+
+if TYPE_CHECKING:
+    from fs3.client.mgmtd.client import MgmtdClient
 
 _LIFETIME_NS_MAX = 36_500 * DAY
 
@@ -30,8 +35,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="of the user")]
 Where = Annotated[str | None, typer.Option("--cluster", help=where_help, metavar="CLUSTER")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
 Uid = Annotated[int | None, typer.Option(help="POSIX user id, which files belong to")]
-Gid = Annotated[int | None, typer.Option(help="POSIX group id of new files")]
-Groups = Annotated[list[int] | None, typer.Option("--group", help="supplementary group id; may be repeated")]
+Gid = Annotated[str | None, typer.Option(metavar="GROUP", help="group of new files: its name or POSIX id")]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="GROUP", help="supplementary groups: names or ids, with commas; may be repeated"),
+]
 Tenant = Annotated[str | None, typer.Option(help="whose KV namespaces it may use")]
 Admin = Annotated[bool | None, typer.Option("--admin/--no-admin", help="it may change the cluster")]
 Service = Annotated[bool | None, typer.Option("--service/--no-service", help="it is a program, and no person")]
@@ -64,17 +72,14 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a user. Without --uid and --gid, those that this machine has for the name."""
-    from fs3.client.mgmtd.security_admin import SecurityAdmin
-
-    _check_ids(uid, gid, group or ())
     own_uid, own_gid = _ids_here(name) if uid is None else (uid, uid)
     request = PutUser(
-        name, True, own_uid, gid if gid is not None else own_gid, tuple(group or ()), tenant or "", bool(admin), bool(service),
+        name, True, own_uid, own_gid, (), tenant or "", bool(admin), bool(service),
         bool(acts_for_others), False, tuple(certificate or ()), bool(reads_metrics),
     )  # fmt: skip
-    made = ask_manager(manager_addresses_of(cluster), lambda client: SecurityAdmin(client).put_user(request))
+    made, names = _put(request, gid, group, cluster)
     if as_json:
-        print_json(account_document(made))
+        print_json(account_document(made, names))
     else:
         sys.stdout.write(f"user {made.name!r} (uid {made.uid}, gid {made.gid}) may log in: fs3 user token {made.name}\n")
 
@@ -109,15 +114,36 @@ def set_user(
     as_json: AsJson = False,
 ) -> None:
     """Change what is given of a user; the rest stays. It counts within two seconds, also for those who are logged in."""
+    groups = () if no_groups else None
+    subjects = () if no_certificates else tuple(certificate) if certificate else None
+    request = PutUser(name, False, uid, None, groups, tenant, admin, service, acts_for_others, disabled, subjects, reads_metrics)
+    changed, names = _put(request, gid, None if no_groups else group, cluster)
+    if as_json:
+        print_json(account_document(changed, names))
+
+
+def _put(request: PutUser, gid: str | None, groups: list[str] | None, cluster: str | None) -> tuple[Account, Mapping[int, str]]:
+    """Put a user with these groups, where they are given, in the place of those in the request. The user, and names by gid."""
     from fs3.client.mgmtd.security_admin import SecurityAdmin
 
-    _check_ids(uid, gid, group or ())
-    groups = () if no_groups else tuple(group) if group else None
-    subjects = () if no_certificates else tuple(certificate) if certificate else None
-    request = PutUser(name, False, uid, gid, groups, tenant, admin, service, acts_for_others, disabled, subjects, reads_metrics)
-    changed = ask_manager(manager_addresses_of(cluster), lambda client: SecurityAdmin(client).put_user(request))
-    if as_json:
-        print_json(account_document(changed))
+    if request.uid is not None:
+        check_id("--uid", request.uid)
+    own = parse_groups("--gid", [gid]) if gid is not None else ()
+    if len(own) > 1:
+        raise error(Code.INVALID, f"--gid {gid}: new files are of one group; --group adds others")
+    others = parse_groups("--group", groups or ())
+
+    async def ask(client: MgmtdClient) -> tuple[Account, Mapping[int, str]]:
+        admin = SecurityAdmin(client)
+        names = await names_of_groups(admin)
+        wanted = request
+        if own:
+            wanted = msgspec.structs.replace(wanted, gid=gids_of(own, names)[0])
+        if others:
+            wanted = msgspec.structs.replace(wanted, groups=gids_of(others, names))
+        return await admin.put_user(wanted), names or {}
+
+    return ask_manager(manager_addresses_of(cluster), ask)
 
 
 @app.command()
@@ -189,27 +215,24 @@ def _print_token(made: str) -> None:
     sys.stdout.write(f"{made}\n")
 
 
-def _check_ids(uid: int | None, gid: int | None, groups: Sequence[int]) -> None:
-    """FS3Error INVALID naming the option and what it may be."""
-    for option, given in (("--uid", uid), ("--gid", gid), *(("--group", each) for each in groups)):
-        if given is not None and not 0 <= given <= user_id_max:
-            raise error(Code.INVALID, f"{option} {given}: 0 to {user_id_max}")
-
-
 @app.command("list")
 def list_users(cluster: Where = None, as_json: AsJson = False) -> None:
-    """Show the users and their tokens, without the secrets."""
+    """Show the users, their groups and their tokens, without the secrets."""
     from fs3.client.mgmtd.security_admin import SecurityAdmin
 
-    found = ask_manager(manager_addresses_of(cluster), lambda client: SecurityAdmin(client).list_users())
+    async def ask(client: MgmtdClient) -> tuple[list[Account], Mapping[int, str]]:
+        admin = SecurityAdmin(client)
+        return await admin.list_users(), await names_of_groups(admin) or {}
+
+    found, names = ask_manager(manager_addresses_of(cluster), ask)
     if as_json:
-        print_json({"users": [account_document(account) for account in found]})
+        print_json({"users": [account_document(account, names) for account in found]})
         return
     rows = [
         (
             account.name,
             str(account.uid),
-            ",".join(map(str, (account.gid, *account.groups))),
+            ",".join(names.get(gid, str(gid)) for gid in (account.gid, *account.groups)),
             account.tenant,
             ", ".join(_roles(account)),
             ", ".join(f"{each.id}{f' ({each.name})' if each.name else ''} {_state(each)}" for each in account.tokens),
@@ -228,13 +251,14 @@ def rm(name: Name, cluster: Where = None) -> None:
     sys.stdout.write(f"user {name!r} is removed\n")
 
 
-def account_document(account: Account) -> dict[str, Any]:
-    """A user as JSON."""
+def account_document(account: Account, names: Mapping[int, str]) -> dict[str, Any]:
+    """A user as JSON. `names`: of groups, by gid."""
     return {
         "name": account.name,
         "uid": account.uid,
         "gid": account.gid,
         "groups": list(account.groups),
+        "group_names": {str(gid): names[gid] for gid in (account.gid, *account.groups) if gid in names},
         "tenant": account.tenant,
         "admin": account.is_admin,
         "service": account.is_service,

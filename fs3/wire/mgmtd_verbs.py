@@ -57,6 +57,7 @@ from fs3.wire.mgmtd import (
     settings_to_pb,
 )
 from fs3.wire.mgmtd_activity import activity_from_pb, activity_to_pb
+from fs3.wire.mgmtd_groups import GROUP_VERBS
 from fs3.wire.mgmtd_machines import (
     join_ack_from_pb,
     join_ack_to_pb,
@@ -452,6 +453,7 @@ def known_routing_of(message: Any) -> GetRouting:
 VERBS: dict[type[Any], MgmtdVerb] = {
     **MOVE_VERBS,
     **SECURITY_VERBS,
+    **GROUP_VERBS,
     RegisterNode: MgmtdVerb(
         MGMTD.RegisterNode,
         _register_node_to_pb,

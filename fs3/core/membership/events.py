@@ -34,6 +34,7 @@ from fs3.model.cluster import (
     SetConfig,
     SetNamespace,
 )
+from fs3.model.group import Group, PutGroup, RemoveGroup
 from fs3.model.machine import AdmitMachine, JoinAck, JoinCluster, JoinToken, MakeToken, RemoveMachine, RevokeToken, SetAuthority
 from fs3.model.moves import ListMoves, MoveOverview, PlanMoves, SetMoves
 from fs3.model.routing import Delta
@@ -82,6 +83,8 @@ class ManagerRequest:
         | RevokeUser
         | SetSecurity
         | RotateKeys
+        | PutGroup
+        | RemoveGroup
     )
 
 
@@ -134,6 +137,7 @@ Answer: TypeAlias = (
     | MoveOverview
     | Account
     | SecurityStatus
+    | Group
     | int
 )
 """To a request that is granted."""

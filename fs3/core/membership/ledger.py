@@ -18,6 +18,7 @@ from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
+from fs3.model.group import Group
 from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Delta, Node, Role
@@ -66,6 +67,7 @@ class _Batch:
     has_security: bool = False
     has_authority: bool = False
     users: dict[str, None] = field(default_factory=dict)
+    groups: dict[str, None] = field(default_factory=dict)
     node_keys: dict[str, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
 
@@ -76,7 +78,7 @@ class _Batch:
     def __bool__(self) -> bool:
         moves = self.moves or self.departing or self.drained_disks or self.retired or self.removed or self.has_move_settings
         admission = self.machines or self.removed_machines or self.tokens or self.removed_tokens or self.settings
-        security = self.has_security or self.has_authority or self.users or self.node_keys
+        security = self.has_security or self.has_authority or self.users or self.groups or self.node_keys
         return self.changes_routing() or bool(self.configs or self.born or self.generations or moves or admission or security)
 
 
@@ -274,6 +276,14 @@ class Ledger:
         """A user is forgotten."""
         _set(self.state.users, self._batch.users, name, None)
 
+    def put_group(self, group: Group) -> None:
+        """Add or change a group."""
+        _set(self.state.groups, self._batch.groups, group.name, group)
+
+    def remove_group(self, name: str) -> None:
+        """A group is forgotten."""
+        _set(self.state.groups, self._batch.groups, name, None)
+
     def put_node_key(self, node_key: NodeKey) -> None:
         """A node has a key, or another one than before."""
         _set(self.state.node_keys, self._batch.node_keys, node_key.name, node_key)
@@ -345,6 +355,7 @@ class Ledger:
             security=state.security if batch.has_security else None,
             authority=state.authority if batch.has_authority else None,
             users=tuple((name, state.users.get(name)) for name in batch.users),
+            groups=tuple((name, state.groups.get(name)) for name in batch.groups),
             node_keys=tuple((name, state.node_keys.get(name)) for name in batch.node_keys),
         )
         self._commit = _Commit(rows, delta, batch.replies)

@@ -20,6 +20,7 @@ from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.departures import Departures
 from fs3.core.membership.events import Answer, Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.generations import Lineage, compare
+from fs3.core.membership.groups import Groups
 from fs3.core.membership.heads import Heads
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
@@ -61,6 +62,7 @@ from fs3.model.cluster import (
     TargetStatus,
 )
 from fs3.model.generation import TargetGeneration
+from fs3.model.group import PutGroup, RemoveGroup
 from fs3.model.machine import AdmitMachine, JoinCluster, MakeToken, RemoveMachine, RevokeToken, SetAuthority
 from fs3.model.moves import ListMoves, PlanMoves, RemovedNode, SetMoves
 from fs3.model.routing import Delta, Node, Role, Routing
@@ -83,6 +85,7 @@ class Manager:
         self.machines = Machines(self._ledger)
         self.namespaces = Namespaces(self._ledger, entropy)
         self.security = Security(now, self._ledger, entropy)
+        self.groups = Groups(self._ledger)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""
@@ -183,6 +186,10 @@ class Manager:
                     answer = self.security.put_user(now, change)
                 case RemoveUser() as wish:
                     answer = self.security.remove_user(now, wish)
+                case PutGroup() as change:
+                    answer = self.groups.put(change)
+                case RemoveGroup() as wish:
+                    answer = self.groups.remove(wish)
                 case AddUserToken() as wish:
                     answer = self.security.add_token(now, wish)
                 case RevokeUser() as wish:

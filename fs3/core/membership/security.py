@@ -23,6 +23,7 @@ from fs3.base.limits import (
     user_groups_max,
 )
 from fs3.base.status import Code
+from fs3.core.membership.account_names import check_id, check_name
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.machines import node_name
 from fs3.core.membership.node_admission import RequestRejected
@@ -59,10 +60,6 @@ from fs3.model.security import (
 users_max = 65_536
 tokens_per_user_max = 16
 users_per_page_max = 256
-_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,62}")
-USER_NAME = "1 to 63 letters, digits, '.', '_', '@' and '-', the first a letter or '_'"
-user_id_max = (1 << 32) - 2
-"""Of a user and of a group; the next one means none in POSIX calls."""
 _TEXT_BYTES_MAX = 255
 _IDENTITY = ("uid", "gid", "groups", "tenant", "is_admin", "acts_for_others", "is_disabled", "reads_metrics")
 """What tickets say of a user: when it changes, those from before do not count."""
@@ -223,8 +220,7 @@ class Security:
     def put_user(self, now: int, event: PutUser) -> Account:
         """Add or change a user."""
         known = self._state.users.get(event.name)
-        if not _USER_NAME.fullmatch(event.name):
-            raise RequestRejected(Code.INVALID, f"user {event.name!r}: a name has {USER_NAME}")
+        check_name("user", event.name)
         if event.must_be_new and known is not None and _changes(known, event):
             raise RequestRejected(Code.EXISTS, f"there is a user {event.name!r} already")
         if not event.must_be_new and known is None:
@@ -244,8 +240,7 @@ class Security:
 
     def _check(self, user: Account) -> None:
         for name, number in (("uid", user.uid), ("gid", user.gid), *(("group", each) for each in user.groups)):
-            if not 0 <= number <= user_id_max:
-                raise RequestRejected(Code.INVALID, f"user {user.name!r}: {name} {number} is not from 0 to {user_id_max}")
+            check_id(f"user {user.name!r}", name, number)
         for what, there, most in (
             ("groups", len(user.groups), user_groups_max),
             ("certificates", len(user.certificates), user_certificates_max),

@@ -11,6 +11,7 @@ from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation, TargetGeneration
+from fs3.model.group import Group
 from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node, Role, Routing
@@ -93,6 +94,7 @@ class State(msgspec.Struct):
     drained_disks: dict[NodeId, DrainedDisks] = {}
     authority: CertificateAuthority | None = None
     """What certificates of machines are issued with."""
+    groups: dict[str, Group] = {}
 
     def apply(self, rows: Rows) -> None:
         """Take over what one commit has changed."""
@@ -127,6 +129,7 @@ class State(msgspec.Struct):
         if rows.security is not None:
             self.security = rows.security
         _update(self.users, rows.users)
+        _update(self.groups, rows.groups)
         _update(self.node_keys, rows.node_keys)
         _update(self.drained_disks, rows.drained_disks)
         if rows.authority is not None:
@@ -179,3 +182,4 @@ class Rows(msgspec.Struct, frozen=True):
     drained_disks: tuple[tuple[NodeId, DrainedDisks | None], ...] = ()
     authority: CertificateAuthority | None = None
     """None: as it was."""
+    groups: tuple[tuple[str, Group | None], ...] = ()

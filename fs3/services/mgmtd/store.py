@@ -20,6 +20,7 @@
     mgmtd/settings/<version> SettingsVersion   as 4 bytes, big-endian
     mgmtd/security           SecurityRow       with the keys that seal tickets
     mgmtd/user/<name>        Account
+    mgmtd/group/<name>       Group             the name of a gid
     mgmtd/node_key/<name>    NodeKey
     mgmtd/authority          CertificateAuthority   with the key that certificates of machines are signed with
 
@@ -50,6 +51,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.event import ClusterEvent
 from fs3.model.generation import Generation
+from fs3.model.group import Group
 from fs3.model.machine import CertificateAuthority, JoinToken, Machine
 from fs3.model.moves import Departing, DrainedDisks, Move, MoveSettings, RemovedNode, RetiredTarget
 from fs3.model.routing import Node
@@ -80,6 +82,7 @@ _TOKEN = _PREFIX + b"token/"
 _SETTINGS = _PREFIX + b"settings/"
 _SECURITY = _PREFIX + b"security"
 _USER = _PREFIX + b"user/"
+_GROUP = _PREFIX + b"group/"
 _NODE_KEY = _PREFIX + b"node_key/"
 _AUTHORITY = _PREFIX + b"authority"
 _EVENT = _PREFIX + b"event/"
@@ -283,6 +286,7 @@ def _save_security(txn: Txn, rows: Rows) -> None:
     if rows.authority is not None:
         txn.put(_AUTHORITY, _encode(rows.authority))
     changes: list[tuple[bytes, Any]] = [(_USER + name.encode(), user) for name, user in rows.users]
+    changes += [(_GROUP + name.encode(), group) for name, group in rows.groups]
     changes += [(_NODE_KEY + name.encode(), node_key) for name, node_key in rows.node_keys]
     for key, record in changes:
         if record is None:
@@ -371,6 +375,7 @@ async def _load(txn: ReadTxn) -> State | None:
         security=await _read_security(txn) or SecurityRow(),
         users={user.name: user for user in await _rows(txn, _USER, Account)},
         node_keys={each.name: each for each in await _rows(txn, _NODE_KEY, NodeKey)},
+        groups={group.name: group for group in await _rows(txn, _GROUP, Group)},
         authority=None if authority is None else _decode(CertificateAuthority, _AUTHORITY, authority),
     )
 

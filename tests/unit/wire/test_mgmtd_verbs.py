@@ -40,6 +40,7 @@ from fs3.model.cluster import (
 )
 from fs3.model.domain import Domain
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
+from fs3.model.group import Group, GroupPage, ListGroups, PutGroup, RemoveGroup
 from fs3.model.machine import (
     JoinAck,
     JoinCluster,
@@ -92,6 +93,7 @@ from fs3.model.settings import SetSettings, SettingsHistory, SettingsVersion
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb, routing_to_pb
+from fs3.wire.mgmtd_groups import group_page_from_pb, group_page_to_pb, list_groups_from_pb, list_groups_to_pb
 from fs3.wire.mgmtd_machines import (
     machines_from_pb,
     machines_to_pb,
@@ -221,6 +223,8 @@ REQUESTS = [
     RevokeUser("ann", "0123abcd", is_node=True),
     SetSecurity(SecurityPhase.ON, (NodeKey("storage-1", b"d" * 32),), keeps_phase=True, unready=True),
     RotateKeys(at_once=True),
+    PutGroup("physics", must_be_new=True, gid=(1 << 32) - 2),
+    RemoveGroup("physics", also_used=True),
 ]
 ACCOUNT = Account(
     "ann",
@@ -236,6 +240,7 @@ ACCOUNT = Account(
     reads_metrics=True,
     tokens=(UserToken("0123abcd", b"", "laptop", 1, 2, revoked=True),),
 )
+GROUP = Group("physics", 2001)
 SECURITY = SecurityStatus(
     SecurityPhase.ON,
     7,
@@ -282,6 +287,8 @@ ANSWERS = [
     4,
     SECURITY,
     SECURITY,
+    GROUP,
+    GROUP,
 ]
 
 
@@ -310,6 +317,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.BeginLogin,
         MGMTD.Login,
         MGMTD.ListUsers,
+        MGMTD.ListGroups,
         MGMTD.GetSecurity,
         MGMTD.JoinMachine,
         MGMTD.AskAsMachine,
@@ -416,6 +424,14 @@ def test_what_no_machine_sends_is_refused(request_: Any, field: str) -> None:
         verb.from_pb(sent(verb.to_pb(request_)))
 
 
+@pytest.mark.parametrize("name", ["", "x" * 300, "a\nb"])
+def test_a_group_without_a_name_is_refused(name: str) -> None:
+    for request in (PutGroup(name, must_be_new=True, gid=1), RemoveGroup(name)):
+        verb = VERBS[type(request)]
+        with pytest.raises(InvalidArgument, match=rf"{type(request).__name__}Request\.name"):
+            verb.from_pb(sent(verb.to_pb(request)))
+
+
 def test_logins_survive() -> None:
     claimant = Claimant(LoginKind.NODE, "h1", "h1-storage")
     begin = BeginLogin(claimant, b"n" * 32)
@@ -429,6 +445,9 @@ def test_logins_survive() -> None:
     assert list_users_from_pb(sent(list_users_to_pb(ListUsers("ann", 3)))) == ListUsers("ann", 3)
     page = UserPage((ACCOUNT,), has_more=True)
     assert user_page_from_pb(sent(user_page_to_pb(page))) == page
+    assert list_groups_from_pb(sent(list_groups_to_pb(ListGroups("physics", 3)))) == ListGroups("physics", 3)
+    groups = GroupPage((GROUP, Group("staff", 0)), has_more=True)
+    assert group_page_from_pb(sent(group_page_to_pb(groups))) == groups
     assert security_status_from_pb(sent(security_status_to_pb(SECURITY))) == SECURITY
 
 
