@@ -404,11 +404,6 @@ key_settle_ms = 15_000
 """Services have a key for so long before it seals, so that all that do not fail closed know it."""
 user_certificates_max = 16
 user_groups_max = 64
-groups_max = 65_536
-"""Groups that have a name."""
-groups_per_page_max = 1024
-group_users_told_max = 8
-"""So many users of a group are named where it may not be changed because of them."""
 
 assert security_silence_ns < key_settle_ms * MILLISECOND
 assert key_settle_ms + ticket_lifetime_ms < key_rotation_ms // 4

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from fs3.base.limits import group_users_told_max, groups_max, groups_per_page_max
 from fs3.base.status import Code
 from fs3.core.membership.account_names import check_id, check_name
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.group import Group, GroupPage, ListGroups, PutGroup, RemoveGroup
+
+groups_max = 65_536
+"""Groups that have a name."""
+groups_per_page_max = 1024
+group_users_told_max = 8
+"""So many users of a group are named where it may not be changed because of them."""
 
 
 class Groups:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fs3.base import limits
 from fs3.base.status import Code
 from fs3.core.membership import groups as module
 from fs3.core.membership.events import Persist, Persisted
@@ -124,7 +123,7 @@ def test_a_group_that_users_have_keeps_its_gid_and_is_forgotten_only_by_force(be
 
 
 def test_some_of_many_users_are_named(bench: Bench) -> None:
-    count = limits.group_users_told_max + 3
+    count = module.group_users_told_max + 3
     for number in range(count):
         bench.users.put_user(0, PutUser(f"u{number:02}", must_be_new=True, uid=number, gid=2001))
     bench.store()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.base.limits import groups_per_page_max
 from fs3.base.status import Code
 from fs3.client.mgmtd.security_admin import SecurityAdmin
 from fs3.client.security.credentials import node_credentials
 from fs3.client.security.session import LoginSession
+from fs3.core.membership.groups import groups_per_page_max
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.core.security.login import stored_of
 from fs3.core.txn import ReadTxn, Txn
