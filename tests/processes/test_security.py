@@ -117,47 +117,6 @@ def test_who_proves_nothing_may_do_nothing_and_is_told_what_to_do(cluster: Local
     open_as(cluster, ann).ls("/")
 
 
-def test_groups_have_names_and_files_are_opened_by_the_gids(cluster: LocalCluster) -> None:
-    operate(cluster, "group", "add", "physics", "--gid", "2001")
-    operate(cluster, "group", "add", "staff", "--gid", "2002")
-    tokens = {}
-    for name, uid, groups in (("eve", "1101", ["--gid", "physics"]), ("sue", "1102", ["--group", "staff,physics,2003"])):
-        operate(cluster, "user", "add", name, "--uid", uid, *groups)
-        tokens[name] = operate(cluster, "user", "token", name).strip()
-    users = {each["name"]: each for each in json.loads(operate(cluster, "user", "list", "--json"))["users"]}
-    assert (users["eve"]["gid"], users["eve"]["groups"], users["eve"]["group_names"]) == (2001, [], {"2001": "physics"})
-    assert (users["sue"]["gid"], users["sue"]["groups"]) == (1102, [2002, 2001, 2003])
-    assert "1102,staff,physics,2003" in operate(cluster, "user", "list")
-    said = json.loads(operate(cluster, "group", "list", "--json"))
-    assert said["groups"] == [
-        {"name": "physics", "gid": 2001, "users": ["eve", "sue"]},
-        {"name": "staff", "gid": 2002, "users": ["sue"]},
-    ]
-    operate(cluster, "user", "add", "joe", "--uid", "0", "--gid", "0", "--admin")
-    root = open_as(cluster, operate(cluster, "user", "token", "joe").strip())
-    root.mkdir("/groups")
-    root.chmod("/groups", 0o777)
-    mine = open_as(cluster, tokens["eve"])
-    mine.pipe_file("/groups/ours", b"of physics")
-    mine.chmod("/groups/ours", 0o640)
-    assert open_as(cluster, tokens["sue"]).cat_file("/groups/ours") == b"of physics"
-    where = ("--cluster", str(cluster.directory.path))
-    for refused in (run("group", "rm", "physics", *where), run("group", "set", "physics", "--gid", "9", *where)):
-        assert refused.returncode == 1
-        assert "users have group 'physics' (gid 2001): eve, sue" in refused.stderr
-    operate(cluster, "user", "set", "sue", "--group", "staff")
-    with pytest.raises(PermissionError):
-        open_as(cluster, tokens["sue"]).cat_file("/groups/ours")
-    operate(cluster, "group", "rm", "physics", "--force")
-    assert mine.cat_file("/groups/ours") == b"of physics"
-    unknown = run("user", "set", "sue", "--group", "physics", *where)
-    assert unknown.returncode == 1
-    assert "there is no group 'physics'" in unknown.stderr
-    audits = "".join(path.read_text() for path in cluster.directory.path.glob("mgmtd*/audit.log*"))
-    assert '"PutGroup"' in audits
-    assert '"RemoveGroup"' in audits
-
-
 def test_tokens_that_are_wrong_say_no_more_than_that(cluster: LocalCluster, ann: str) -> None:
     wrong = ann[:-1] + ("0" if ann[-1] != "0" else "1")
     unknown = f"{ann[:14]}ffffffff{ann[22:]}"

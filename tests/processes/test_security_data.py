@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import page_chunks
 from fs3.model.chunk import UpdateKind
-from tests.processes.test_security import operate
+from tests.processes.test_security import operate, run
 from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -115,6 +116,45 @@ async def test_a_file_is_its_owners(secured: Secured, transport: str) -> None:
         (result,) = await eve.storage.update([WriteIO(chunk, chain, UpdateKind.WRITE, 0, memoryview(b"of eve"))])
         assert result.code is Code.ACCESS
         assert await load(ann, path) == CONTENT
+
+
+async def test_a_file_of_a_named_group_is_for_its_users(secured: Secured) -> None:
+    cluster = secured.cluster
+    operate(cluster, "group", "add", "physics", "--gid", "2001")
+    operate(cluster, "group", "add", "staff", "--gid", "2002")
+    tokens = {}
+    for name, uid, groups in (("pat", "1101", ["--gid", "physics"]), ("sue", "1102", ["--group", "staff,physics,2003"])):
+        operate(cluster, "user", "add", name, "--uid", uid, *groups)
+        tokens[name] = operate(cluster, "user", "token", name).strip()
+    users = {each["name"]: each for each in json.loads(operate(cluster, "user", "list", "--json"))["users"]}
+    assert (users["pat"]["gid"], users["pat"]["groups"], users["pat"]["group_names"]) == (2001, [], {"2001": "physics"})
+    assert (users["sue"]["gid"], users["sue"]["groups"]) == (1102, [2002, 2001, 2003])
+    assert "1102,staff,physics,2003" in operate(cluster, "user", "list")
+    assert json.loads(operate(cluster, "group", "list", "--json"))["groups"] == [
+        {"name": "physics", "gid": 2001, "users": ["pat", "sue"]},
+        {"name": "staff", "gid": 2002, "users": ["sue"]},
+    ]
+    path = "/shared/of-physics"
+    async with secured.client(tokens["pat"]) as pat:
+        await store(pat, path, permissions=0o640)
+        async with secured.client(tokens["sue"]) as sue:
+            assert await load(sue, path) == CONTENT
+        where = ("--cluster", str(cluster.directory.path))
+        for refused in (run("group", "rm", "physics", *where), run("group", "set", "physics", "--gid", "9", *where)):
+            assert refused.returncode == 1
+            assert "users have group 'physics' (gid 2001): pat, sue" in refused.stderr
+        operate(cluster, "user", "set", "sue", "--group", "staff")
+        async with secured.client(tokens["sue"]) as sue:
+            with pytest.raises(PermissionError):
+                await sue.open(path)
+        operate(cluster, "group", "rm", "physics", "--force")
+        assert await load(pat, path) == CONTENT
+    unknown = run("user", "set", "sue", "--group", "physics", *where)
+    assert unknown.returncode == 1
+    assert "there is no group 'physics'" in unknown.stderr
+    audits = "".join(file.read_text() for file in cluster.directory.path.glob("mgmtd*/audit.log*"))
+    assert '"PutGroup"' in audits
+    assert '"RemoveGroup"' in audits
 
 
 def test_readers_that_block_read_their_own_and_nothing_else(secured: Secured) -> None:
