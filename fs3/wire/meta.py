@@ -1,4 +1,5 @@
-"""Inodes, layouts and callers to and from protobuf; requests and their answers are in `meta_verbs`.
+"""Inodes, layouts and callers to and from protobuf; requests and their answers are in the files beside this one, and the
+table of them in `meta_verbs`.
 
 What arrives is not trusted: every `*_from_pb` raises InvalidArgument naming the malformed field. What a well-formed request may
 say (paths, names, lengths, layouts) is checked by the operations themselves, which name the path.
@@ -132,6 +133,11 @@ def layout_from_pb(message: pb.Layout) -> Layout:
         return NO_LAYOUT
     chains = tuple(ChainId(chain) for chain in message.chains)
     return Layout(TableId(message.table_id), message.chunk_size, message.stripe, chains)
+
+
+def requested_layout(message: Any) -> Layout | None:
+    """The layout that is asked for; None where none is."""
+    return layout_from_pb(message.layout) if message.HasField("layout") else None
 
 
 def inode_bytes_max(inode: Inode) -> int:

@@ -13,8 +13,8 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import batch_items_max, request_bytes_max
 from fs3.base.status import Code
 from fs3.model.requests import Request
-from fs3.wire.malformed import malformed
-from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, Verb, check_count, verb_of
+from fs3.wire.malformed import check_count, malformed
+from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, Verb, verb_of
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
 

@@ -1,4 +1,5 @@
-"""Pages of directories to and from protobuf: columns, because a thousand sub-messages cost ten times as much."""
+"""Requests for pages of directories to and from protobuf, and the pages: in columns, because a thousand sub-messages cost ten
+times as much."""
 
 from __future__ import annotations
 
@@ -9,11 +10,15 @@ import msgspec
 
 from fs3.base.errors import error
 from fs3.base.ids import InodeId
+from fs3.base.limits import name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import Entry, Listing
+from fs3.model.requests import List
+from fs3.wire.malformed import malformed
 from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
-from fs3.wire.meta_paths import fill_texts, texts_from_pb
+from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, path_from_pb, text_from_pb, texts_from_pb
 from fs3.wire.pb import meta_pb2 as pb
 
 _IN_COLUMNS = frozenset(
@@ -31,6 +36,23 @@ _USUAL = tuple(0 if field.default is msgspec.NODEFAULT else field.default for fi
 _ENTRY_BYTES_MAX = 24
 _COLUMNS_BYTES_MAX = 152
 """Of one inode; as `inode_bytes_max`, but for its layout."""
+
+
+def fill_list(message: pb.ListRequest, request: List) -> None:
+    """Write a request into an empty message."""
+    fill_path(message.path, request.path)
+    fill_text(message, "after", request.after)
+    message.limit = request.limit
+    message.with_inodes = request.with_inodes
+    message.raw_names = request.raw_names
+
+
+def list_from_pb(message: pb.ListRequest) -> List:
+    """The request of a message."""
+    after = text_from_pb(message, "after")
+    if len(to_bytes(after)) > name_bytes_max:
+        raise malformed("after", f"longer than a name can be, {name_bytes_max} bytes")
+    return List(path_from_pb(message.path), after, message.limit, message.with_inodes, message.raw_names)
 
 
 def fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:

@@ -1,4 +1,4 @@
-"""Names, paths and modes of requests to and from protobuf.
+"""Names and paths of requests to and from protobuf.
 
 A text that is UTF-8 travels in a string field. Any other one travels as bytes in the field beside it, and the string is then one
 that a service that does not know the field refuses, so that it does not take the path for an empty one.
@@ -13,9 +13,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ROOT_INODE
 from fs3.base.names import is_utf8, to_bytes, to_text
 from fs3.base.status import Code
-from fs3.model.inode import MODE_BITS
 from fs3.model.namespace import PathRef
-from fs3.wire.malformed import malformed
 from fs3.wire.pb import meta_pb2 as pb
 
 _NOT_TEXT: Final = "\0"
@@ -79,10 +77,3 @@ def texts_from_pb(message: Any, field: str) -> list[str]:
         for index, name in zip(raw_at, raw, strict=True):
             texts[index] = to_text(name)
     return texts
-
-
-def mode_from_pb(mode: int) -> int:
-    """Permission bits. Raises InvalidArgument for more than those."""
-    if mode > MODE_BITS:
-        raise malformed("mode", f"{mode:#o} has more than the permission bits {MODE_BITS:#o}")
-    return mode

@@ -24,7 +24,7 @@ from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.membership import manager
+from fs3.core.membership import managed_nodes
 from fs3.core.membership.generations import Lineage
 from fs3.core.meta import sessions, trims
 from fs3.core.meta.contents import find_by_content
@@ -482,7 +482,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "copy_replaces_at_once": ServiceBug(
         "whoever has counted more starts replaces the process that runs",
-        [(manager, "admit_incarnation", _admit_newer)],
+        [(managed_nodes, "admit_incarnation", _admit_newer)],
         scene="a_copy_begins_beside_the_original",
     ),
     **CACHE_BUGS,

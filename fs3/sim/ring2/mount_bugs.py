@@ -7,7 +7,7 @@ import fcntl
 from contextlib import suppress
 from typing import Any
 
-from fs3.api.fuse import open_inode
+from fs3.api.fuse import open_publish
 from fs3.api.fuse.append_end import NotedAppendEnd
 from fs3.api.fuse.attributes import AttributeOperations
 from fs3.api.fuse.dirty_blocks import DirtyBlocks
@@ -202,7 +202,7 @@ MOUNT_BUGS: dict[str, ServiceBug] = {
     ),
     "puts_over_others": ServiceBug(
         "a small file is stored whole although another client has changed it meanwhile",
-        [(open_inode, "Put", put_over)],
+        [(open_publish, "Put", put_over)],
         scene="programs_write_small_files",
     ),
     "writes_what_it_read": ServiceBug(

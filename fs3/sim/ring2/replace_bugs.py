@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fs3.api.client import Client
+from fs3.api.client_refresh import RefreshCalls
 from fs3.api.file import File
 from fs3.base.ids import InodeId
 from fs3.core.meta import contents, rows
@@ -38,7 +38,7 @@ async def get_by_inode(txn: ReadTxn, content: InodeId) -> Inode:
     return await rows.get_inode(txn, content)
 
 
-async def refresh_whatever_it_has(self: Client, file: File) -> None:
+async def refresh_whatever_it_has(self: RefreshCalls, file: File) -> None:
     """A handle goes on with the inode as it is now, and does not look which content that has."""
     file.inode = await self.meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
 
@@ -56,7 +56,7 @@ REPLACE_BUGS: dict[str, ServiceBug] = {
     ),
     "reads_replaced": ServiceBug(
         "a reader of a content that was replaced and reclaimed reads zeros",
-        [(Client, "_refresh", refresh_whatever_it_has)],
+        [(RefreshCalls, "_refresh", refresh_whatever_it_has)],
         scene="read_what_was_replaced",
     ),
     "closes_replaced": ServiceBug(

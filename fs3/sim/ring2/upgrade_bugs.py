@@ -5,7 +5,7 @@ from __future__ import annotations
 from fs3.base.ids import InodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.version import UNTOLD_RELEASE, Release
-from fs3.core.membership import manager, node_admission
+from fs3.core.membership import managed_nodes, node_admission
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.core.membership.settings_history import Settings
@@ -54,7 +54,7 @@ def _version_of_counters(self: Settings) -> int:
 UPGRADE_BUGS: dict[str, ServiceBug] = {
     "level_raised_too_soon": ServiceBug(
         "the oldest level is raised while a process of the level below runs",
-        [(manager, "check_release", _refuse_the_last_release)],
+        [(managed_nodes, "check_release", _refuse_the_last_release)],
         scene="upgrade_and_back",
     ),
     "needs_a_new_field": ServiceBug(
