@@ -36,12 +36,11 @@ Work: TypeAlias = Callable[[], bool]
 
 
 class BulkWork:
-    """What an event loop has to do to bulk bytes."""
+    """What an event loop has to do to bulk bytes. It does not hold the loop, which goes when its program is done with it."""
 
-    __slots__ = ("__weakref__", "_due", "_is_scheduled", "_loop", "short_reads")
+    __slots__ = ("__weakref__", "_due", "_is_scheduled", "short_reads")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._due: deque[Work] = deque()
         self._is_scheduled = False
         self.short_reads = 0
@@ -58,15 +57,15 @@ class BulkWork:
         return self.short_reads > 0 or self._is_scheduled
 
     def when_free(self, work: Work) -> None:
-        """Call `work` in a turn of its own."""
+        """Call `work` in a turn of its own. Only on the loop."""
         self._due.append(work)
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._next)
 
     async def turn(self) -> None:
         """Wait for a turn of its own."""
-        waiter = self._loop.create_future()
+        waiter = asyncio.get_running_loop().create_future()
 
         def begin() -> bool:
             if waiter.done():
@@ -78,12 +77,14 @@ class BulkWork:
         await waiter
 
     def _next(self) -> None:
-        while self._due and not self._due.popleft()():
-            pass
-        if self._due:
-            self._loop.call_soon(self._next)
-        else:
-            self._is_scheduled = False
+        try:
+            while self._due and not self._due.popleft()():
+                pass
+        finally:  # also when an interrupt meets a slice: what waits behind it has no other call
+            if self._due:
+                asyncio.get_running_loop().call_soon(self._next)
+            else:
+                self._is_scheduled = False
 
 
 _works: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, BulkWork] = weakref.WeakKeyDictionary()
@@ -93,5 +94,5 @@ def bulk_work_of(loop: asyncio.AbstractEventLoop) -> BulkWork:
     """The bulk work of a loop."""
     found = _works.get(loop)
     if found is None:
-        found = _works[loop] = BulkWork(loop)
+        found = _works[loop] = BulkWork()
     return found

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
 
 from fs3.base.limits import wake_bytes_max
 from fs3.runtime.bulk_work import BulkWork, bulk_work_of, receive_slice_bytes
@@ -12,7 +17,7 @@ class Turns:
     """What was done in each turn of the loop."""
 
     def __init__(self) -> None:
-        self.work = BulkWork(asyncio.get_running_loop())
+        self.work = BulkWork()
         self.done: list[list[str]] = [[]]
 
     def ask(self, name: str, *, has_work: bool = True) -> None:
@@ -81,3 +86,43 @@ async def test_less_is_received_in_a_turn_while_short_reads_are_under_way() -> N
     assert (work.is_sliced, work.receive_bytes) == (True, receive_slice_bytes)
     work.short_reads -= 1
     assert not work.is_sliced
+
+
+def test_work_behind_a_slice_that_an_interrupt_has_met_goes_on() -> None:
+    done: list[str] = []
+
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    def finish() -> bool:
+        done.append("b")
+        return True
+
+    async def ask(*works: Callable[[], bool]) -> BulkWork:
+        work = bulk_work_of(asyncio.get_running_loop())
+        for each in works:
+            work.when_free(each)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return work
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(ask(interrupt, finish))
+        work = loop.run_until_complete(ask(finish))
+        assert done == ["b", "b"]
+        assert not work.is_sliced
+    finally:
+        loop.close()
+
+
+def test_a_loop_goes_when_its_program_is_done_with_it() -> None:
+    async def work() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.get_running_loop()
+        await bulk_work_of(loop).turn()
+        return weakref.ref(loop)
+
+    loop = asyncio.run(work())
+    gc.collect()
+    assert loop() is None
