@@ -18,7 +18,7 @@ from fs3.api.tls import choose_tls, framed_wire, read_tls
 from fs3.api.tracing import tracing
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
-from fs3.base.ids import CLIENT_ID_BYTES, ClientId
+from fs3.base.ids import ClientId
 from fs3.base.secret import Secret
 from fs3.base.status import Code
 from fs3.client.connector import Connector
@@ -27,6 +27,7 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.security.credentials import CredentialSource, or_certificate, token_credentials
 from fs3.client.security.session import LoginSession
 from fs3.client.storage.client import StorageClient
+from fs3.core.files.file_clients import draw_client_id
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity, pid_space
 from fs3.drivers.rpc.rpc_counts import RpcCounts
@@ -155,7 +156,7 @@ async def _build_client(
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
     tracing.read_environment()
-    identity = ClientId(os.urandom(CLIENT_ID_BYTES))
+    identity = draw_client_id(os.urandom)
     manager = MgmtdClient(control, addresses, clock, session=session)
     stack.push_async_callback(manager.close)
     await manager.start()

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from fs3.base.ids import ClientId
 from fs3.base.units import SECOND
 from fs3.cli.call_observer import CallObserver
 from fs3.cli.directory import ClusterDirectory, acquire_process_lock
@@ -20,6 +19,7 @@ from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
+from fs3.core.files.file_clients import draw_client_id
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.framed.local import EmbeddedTransport
 from fs3.drivers.lmdb import LmdbKV
@@ -112,7 +112,7 @@ async def launch(path: Path) -> LaunchedServices:
         scrub = StoreScrub(rows, clock)
         stack.push_async_callback(scrub.stop)
         scrub.start()
-        chunks = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
+        chunks = StorageClient(mgmtd, connector, clock, draw_client_id(os.urandom))
         stack.push_async_callback(chunks.close)
         meta = MetaService(rows, clock, mgmtd, chunks, MetaConfig(), os.urandom)
         await meta.start()

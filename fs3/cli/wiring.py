@@ -10,7 +10,7 @@ import msgspec
 
 from fs3.api.tls import framed_wire
 from fs3.base.errors import error
-from fs3.base.ids import ClientId, TargetId
+from fs3.base.ids import TargetId
 from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -25,6 +25,7 @@ from fs3.client.mgmtd.member import Member
 from fs3.client.security.credentials import machine_credentials, node_credentials
 from fs3.client.security.keys import ServiceKeys
 from fs3.client.storage.client import StorageClient
+from fs3.core.files.file_clients import draw_client_id
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.security.login import stored_of
 from fs3.core.security.state import SecurityState
@@ -282,7 +283,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack, clock: OsClo
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
     connector = _data_connector(options, stack, clock, observer.counts, keys)
-    storage = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
+    storage = StorageClient(mgmtd, connector, clock, draw_client_id(os.urandom))
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom, security=keys.state)
     observer.add_disks(partial(measure_space, [options.data_dir, *store.directories]))

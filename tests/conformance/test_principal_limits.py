@@ -242,6 +242,29 @@ async def test_replies_that_waited_arrive_when_there_is_room() -> None:
         assert server.samples(Limit.REPLY_BYTES) >= CONNECTIONS - full
 
 
+async def test_a_reply_that_waits_for_the_process_leaves_nothing_behind_when_its_user_is_revoked() -> None:
+    server = Server()
+    others = server.replies.bytes_max
+    async with server.serving():
+        ann = server.channel("ann")
+        await read(ann)
+        replies = server.share("ann").replies
+        await eventually(lambda: replies.held_bytes == 0 and server.replies.held_bytes == 0)
+        server.replies.change(others)
+        try:
+            asked = asyncio.ensure_future(read(ann))
+            await eventually(lambda: server.replies.waiting_count == 1)
+            assert replies.held_bytes == sum(READS), "it is counted while it waits"
+            server.security.update(is_on=True, ring=RING, revoked=Revocations(1, {"ann": 1}))
+            with pytest.raises(FS3Error):
+                await asked
+            await eventually(lambda: not server.replies.waiting_count)
+            assert replies.held_bytes == 0
+            assert server.replies.held_bytes == others
+        finally:
+            server.replies.change(-others)
+
+
 async def test_on_grpc_what_is_too_much_is_refused_for_now() -> None:
     server = Server("grpc")
     async with server.serving():

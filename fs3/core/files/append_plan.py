@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.limits import client_write_call_bytes
+from fs3.core.files.file_clients import FileClientKind, make_file_client
 from fs3.core.files.write_plan import WriteIO, plan_write
 from fs3.model.chunk import Tag
 from fs3.model.inode import Inode
@@ -39,8 +39,7 @@ class AppendPlan:
         self.serial = inode.append.serial
         self.start = inode.length
         """Where the bytes go."""
-        prefix = b"appd" + (self.serial >> _SERIAL_BITS & 0xFFFFFFFF).to_bytes(4, "big")
-        self._client = ClientId(prefix + inode.content_id.to_bytes(CLIENT_ID_BYTES - len(prefix), "big"))
+        self._client = make_file_client(FileClientKind.APPEND, inode.content_id, self.serial >> _SERIAL_BITS)
 
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """(number, at, size) of each piece of the bytes: whole chunks where it can be, of each chain not more than it has

@@ -10,8 +10,9 @@ through its chunks in ascending order, one at a time: so few rows are enough, an
 
 from __future__ import annotations
 
-from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, InodeId, chunk_file, file_chunk
+from fs3.base.ids import ChainId, ChunkId, InodeId, chunk_file, file_chunk
 from fs3.base.limits import file_bytes_max
+from fs3.core.files.file_clients import FileClientKind, make_file_client
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import Tag, UpdateKind
 from fs3.model.inode import Layout, Trim
@@ -39,8 +40,7 @@ class ChainTrim:
         self._place = max(0, -(-(first - offset) // self._stripe))
         """Places before this one are done."""
         self._last = file_bytes_max // layout.chunk_size // self._stripe
-        prefix = b"trim" + (trim.serial >> _SERIAL_BITS & 0xFFFFFFFF).to_bytes(4, "big")
-        self._client = ClientId(prefix + inode.to_bytes(CLIENT_ID_BYTES - len(prefix), "big"))
+        self._client = make_file_client(FileClientKind.TRIM, inode, trim.serial >> _SERIAL_BITS)
         self.is_done = False
         """There is nothing more to look for."""
 

@@ -470,6 +470,7 @@ class ServerConnection(PayloadReceiver):
             self._replies.cancel(self)
             unserved[0].release()
         self._count_replies(0)
+        self._note_replies()  # also when nothing was queued: what waited was counted
         if self._admission.counts is not None:
             self._admission.counts.connections -= 1
             self._admission.counts.open.discard(self)

@@ -149,7 +149,7 @@ CAPABILITIES = Metric(
     _STORAGE,
 )
 OTHERS_CLIENTS = Metric(
-    "fs3_others_clients_refused_total", _C, "Refused requests that named a client id of another user.", (), _OWNING
+    "fs3_others_clients_refused_total", _C, "Refused requests that named a client id of another user or file.", (), _OWNING
 )  # fmt: skip
 COLD_WAITING = Metric("fs3_cold_reads_waiting", _G, "Requests that wait for memory to read what is cold.", (), _STORAGE)
 ROWS_CACHED = Metric("fs3_index_rows_cached", _G, "Rows of the chunk index in memory.", ("target",), _STORAGE)

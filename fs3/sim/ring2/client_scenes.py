@@ -11,6 +11,7 @@ from fs3.api.file import File
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES
 from fs3.base.status import Code
+from fs3.core.files.file_clients import FileClientKind, make_file_client
 from fs3.core.security.capability import WRITE
 from fs3.model.method import Method
 from fs3.model.routing import Role
@@ -27,7 +28,8 @@ _OWN_ID = b"of a stranger!!!"
 
 async def a_client_is_its_users(stage: SceneCluster) -> str:
     """A user has found out the ids of another one's client. It can neither end that one's locks and sessions, nor learn what its
-    requests were answered, nor use up the numbers of its updates; before and after the metadata service was started anew."""
+    requests were answered, nor use up the numbers of its updates, or those of a file; before and after the metadata service was
+    started anew."""
     await make_directory(stage)
     secret = await make(stage, "client-1", "/shared/secret", 0o600)
     file = await stage.call("client-1", _open_and_lock)
@@ -101,7 +103,15 @@ async def _try_updates(stage: SceneCluster, stranger: Stranger, secret: Chunk) -
     chain = routing.chains[own.chain]
     head = routing.nodes[chain.serving_slots()[0].node]
     victim = stage.cluster.clients["client-1"].storage._client_id
-    for client_ids, expected in ((victim, Code.PERMISSION), (_OWN_ID, Code.OK), (_OWN_ID + victim, Code.PERMISSION)):
+    for client_ids, expected in (
+        (victim, Code.PERMISSION),
+        (_OWN_ID, Code.OK),
+        (_OWN_ID + victim, Code.PERMISSION),
+        (make_file_client(FileClientKind.APPEND, own.content), Code.OK),
+        (make_file_client(FileClientKind.APPEND, secret.content), Code.PERMISSION),
+        (make_file_client(FileClientKind.TRIM, own.content), Code.PERMISSION),
+        (make_file_client(FileClientKind.MOVE, own.content), Code.PERMISSION),
+    ):
         message = request_about(STORAGE.Update, own.id, chain.id, chain.version)
         for _ in range(len(client_ids) // CLIENT_ID_BYTES - 1):
             message.MergeFrom(request_about(STORAGE.Update, own.id, chain.id, chain.version))

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from fs3.api.client import Client
 from fs3.api.proving import start_proving
 from fs3.base.errors import FS3Error
-from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, SECOND
@@ -18,6 +17,7 @@ from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
+from fs3.core.files.file_clients import draw_client_id
 from fs3.core.files.hedging import HedgePolicy
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.state import State
@@ -319,7 +319,7 @@ class Cluster:
         kv = host.open_kv(self.meta_kv)
         stack.push_async_callback(kv.close)
         connector, mgmtd = await self._join(host, stack)
-        storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))
+        storage = StorageClient(mgmtd, connector, host.clock, draw_client_id(host.prng.bytes))
         stack.push_async_callback(storage.close)
         config = MetaConfig(
             chunk_size=CHUNK_BYTES,
@@ -364,7 +364,7 @@ class Cluster:
 
     async def _start_client(self, host: Host, stack: AsyncExitStack) -> None:
         connector, mgmtd = await self._join(host, stack)
-        identity = ClientId(host.prng.bytes(CLIENT_ID_BYTES))
+        identity = draw_client_id(host.prng.bytes)
         meta = MetaClient(mgmtd, connector, host.clock, identity, self._user_of(host))
         hedges = HedgePolicy(self.swarm.hedge_samples) if self.swarm.hedge_samples else None
         storage = StorageClient(mgmtd, connector, host.clock, identity, hedges=hedges)

@@ -24,6 +24,7 @@ from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.client_scenes import CLIENT_SCENES
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
+from fs3.sim.ring2.file_client_scenes import FILE_CLIENT_SCENES
 from fs3.sim.ring2.hole_scenes import HOLE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
@@ -483,6 +484,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **MOUNT_SCENES,
     **CAPABILITY_SCENES,
     **CLIENT_SCENES,
+    **FILE_CLIENT_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -520,8 +522,10 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
                 swarm = replace(swarm, metas=2)
             if name in MOVE_SCENES:
                 swarm = replace(swarm, storages=MOVING_STORAGES, targets_per_node=2, zones=MOVING_ZONES)
-            if name in CAPABILITY_SCENES or name in CLIENT_SCENES:
+            if name in CAPABILITY_SCENES or name in CLIENT_SCENES or name in FILE_CLIENT_SCENES:
                 swarm = replace(swarm, has_security=True, users=CAPABILITY_USERS)
+            if name in FILE_CLIENT_SCENES:
+                swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
             if name in UPGRADE_SCENES:
                 swarm = replace(swarm, mgmtds=2, metas=2, inline_bytes=INLINE_BYTES, upgrades=1)
             if name in CACHE_SCENES:

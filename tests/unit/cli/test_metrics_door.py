@@ -11,14 +11,25 @@ import pytest
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.cli.metrics_door import MetricsDoor, token_kept_ns, token_known_ns, token_refused_ns
+from fs3.cli import metrics_door
+from fs3.cli.metrics_door import (
+    MetricsDoor,
+    strangers_waiting_max,
+    token_kept_ns,
+    token_known_ns,
+    token_refused_ns,
+    tokens_remembered_max,
+)
 from fs3.core.security.revocations import Revocations
 from fs3.core.security.seal import KeyRing
 from fs3.core.security.state import SecurityState
+from fs3.drivers.http.metrics_server import MetricsServer, scrapers_max
 from fs3.model.principal import Principal, PrincipalKind, Right
+from fs3.sim.conformance.transport_harness import eventually
 from tests.tls_files import Authority
 
 RING = KeyRing(bytes(16), {1: b"k" * 32}, 1)
+PATIENCE_NS = 600 * SECOND
 USERS = {"reader": Right.USER | Right.READ_METRICS, "admin": Right.USER | Right.ADMIN, "ann": Right.USER}
 
 
@@ -41,6 +52,8 @@ class Door(MetricsDoor):
         super().__init__(self.clock, Authority.make(directory).client() if has_tls else None)  # type: ignore[arg-type]
         self.logins: list[str] = []
         self.problem: FS3Error | None = None
+        self.stuck = asyncio.Event()
+        """Logins with tokens that begin with "slow" last until it is set."""
         self.security = SecurityState()
         self.security.update(is_on=True, ring=RING, revoked=Revocations())
         self.admit_readers(self.security, ["tls://m:1"])
@@ -48,6 +61,8 @@ class Door(MetricsDoor):
     async def _log_in(self, token: str, security: SecurityState) -> Principal:
         self.logins.append(token)
         await asyncio.sleep(0)
+        if token.startswith("slow"):
+            await self.stuck.wait()
         if self.problem is not None:
             raise self.problem
         if token not in USERS:
@@ -88,8 +103,8 @@ async def test_no_token_is_taken_where_it_could_be_read_on_its_way(tmp_path: Pat
 
 
 async def test_managers_are_asked_now_and_then(door: Door) -> None:
-    assert set(await asyncio.gather(*(door.status("reader") for _ in range(20)))) == {200}
-    assert set(await asyncio.gather(*(door.status("wrong") for _ in range(20)))) == {401}
+    assert set(await asyncio.gather(*(door.status("reader") for _ in range(strangers_waiting_max)))) == {200}
+    assert set(await asyncio.gather(*(door.status("wrong") for _ in range(strangers_waiting_max)))) == {401}
     assert door.logins == ["reader", "wrong"]
     door.clock.time += token_refused_ns
     await door.status("wrong")
@@ -122,4 +137,57 @@ async def test_what_is_remembered_is_bounded(door: Door) -> None:
     for number in range(200):
         await door.status(f"wrong {number}")
     known: Any = door._known
-    assert len(known) <= 64
+    assert len(known) <= tokens_remembered_max
+
+
+async def test_wrong_tokens_drive_no_users_out_of_memory(door: Door) -> None:
+    assert await door.status("reader") == 200
+    for number in range(2 * tokens_remembered_max):
+        await door.status(f"wrong {number}")
+    door.problem = error(Code.UNAVAILABLE, "no manager")
+    assert await door.status("reader") == 200
+
+
+async def test_wrong_tokens_keep_others_waiting_to_a_bound(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_door, "login_ns", PATIENCE_NS)
+    assert await door.status("reader") == 200
+    slow = [asyncio.ensure_future(door.status(f"slow {number}")) for number in range(strangers_waiting_max)]
+    await asyncio.sleep(0)
+    # All but what is known already is answered at once, and a user's token is renewed.
+    assert await door.status("slow one more") == 503
+    assert await door.status("admin") == 503
+    assert await door.status("reader") == 200
+    door.clock.time += token_known_ns
+    assert await door.status("reader") == 200
+    assert door.logins == ["reader", "slow 0", "reader"]
+    door.stuck.set()
+    assert set(await asyncio.gather(*slow)) == {401}
+    assert await door.status("admin") == 200
+
+
+async def test_probes_and_scrapers_are_answered_while_tokens_are_looked_at(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_door, "login_ns", PATIENCE_NS)
+    server = MetricsServer(list, doorkeeper=door)
+    port = server.start("127.0.0.1", 0)[1]
+
+    async def status(path: str, token: str) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+            return int((await reader.readline()).split()[1])
+        finally:
+            writer.close()
+
+    try:
+        assert await status("/metrics", "reader") == 200
+        slow = [asyncio.ensure_future(status("/metrics", f"slow{number}")) for number in range(strangers_waiting_max)]
+        await eventually(lambda: door._strangers_waiting == strangers_waiting_max)
+        for number in range(scrapers_max):
+            assert await status("/metrics", f"slow-too{number}") == 503
+            assert await status("/healthz", "") == 200
+            assert await status("/metrics", "reader") == 200
+        assert server._loop is not None
+        server._loop.call_soon_threadsafe(door.stuck.set)
+        assert set(await asyncio.gather(*slow)) == {401}
+    finally:
+        await asyncio.to_thread(server.close)
