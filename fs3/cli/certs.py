@@ -88,6 +88,9 @@ def renew(
     found, identity = joined_machine(config)
     files = require_tls(found)
     left, is_for = private_authority.days_left(Path(files.cert)), certificate_addresses(files)
+    if not private_authority.is_pair(Path(files.cert), Path(files.key)):
+        told = f"it is not of the key in {files.key}: `fs3 cluster join` with a token brings another key and certificate"
+        raise error(Code.CONFIG, told, files.cert)
     wanted = addresses_of(found, (*(address or ()), *is_for))
     if left > RENEWED_DAYS and set(wanted) <= set(is_for) and not now:
         sys.stdout.write(f"{files.cert} is good for {left:.0f} days more\n")

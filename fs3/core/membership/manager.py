@@ -503,15 +503,15 @@ class Manager:
             self._health.on_assigned(now, slot.node, slot.target)
 
     def _storage_nodes(self) -> list[Node]:
-        """Those that are here, by id."""
+        """Those that are here and to hold something, by id."""
         return sorted(
-            (
-                node
-                for node in self._state.nodes.values()
-                if node.role is Role.STORAGE and node.alive and node.id not in self._state.departing
-            ),
+            (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive and self._takes_new(node)),
             key=lambda node: node.id,
         )
+
+    def _takes_new(self, node: Node) -> bool:
+        """A storage node is not to hold nothing, as a whole or on each of its disks."""
+        return node.id not in self._state.departing and not self._moves.drains.has_no_disk(node.id)
 
     def _ensure_table(self, now: int, replicas: int) -> ChainTable:
         """The table with so many replicas, made when there is none; 0: the default table."""
@@ -530,7 +530,7 @@ class Manager:
         if self._state.tables:
             # They have all been here; some of them may have been removed since.
             kept = (node for node in self._state.nodes.values() if node.role is Role.STORAGE)
-            expected = min(expected, sum(node.id not in self._state.departing for node in kept))
+            expected = min(expected, sum(map(self._takes_new, kept)))
         if here < expected:
             # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
