@@ -63,7 +63,8 @@ def use(
     directory: Home,
     config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
 ) -> None:
-    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key."""
+    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key. On the
+    machine that made the cluster, or as an administrator."""
     from fs3.cli.machines import joined_machine
 
     found, identity = joined_machine(config)
