@@ -505,12 +505,16 @@ class Manager:
     def _storage_nodes(self) -> list[Node]:
         """Those that are here and to hold something, by id."""
         return sorted(
-            (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive and self._takes_new(node)),
+            (
+                node
+                for node in self._state.nodes.values()
+                if node.role is Role.STORAGE and node.alive and self._takes_targets(node)
+            ),
             key=lambda node: node.id,
         )
 
-    def _takes_new(self, node: Node) -> bool:
-        """A storage node is not to hold nothing, as a whole or on each of its disks."""
+    def _takes_targets(self, node: Node) -> bool:
+        """A storage node may be given targets: neither it nor all of its disks are to hold nothing."""
         return node.id not in self._state.departing and not self._moves.drains.has_no_disk(node.id)
 
     def _ensure_table(self, now: int, replicas: int) -> ChainTable:
@@ -530,7 +534,7 @@ class Manager:
         if self._state.tables:
             # They have all been here; some of them may have been removed since.
             kept = (node for node in self._state.nodes.values() if node.role is Role.STORAGE)
-            expected = min(expected, sum(map(self._takes_new, kept)))
+            expected = min(expected, sum(map(self._takes_targets, kept)))
         if here < expected:
             # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
