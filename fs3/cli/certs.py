@@ -63,7 +63,8 @@ def use(
     directory: Home,
     config: Annotated[Path, typer.Option("--config", help="TOML file of this machine")] = DEFAULT_PATH,
 ) -> None:
-    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key."""
+    """Have the managers issue certificates of machines with an authority, in place of the one they had. They get its key. On the
+    machine that made the cluster, or as an administrator."""
     from fs3.cli.machines import joined_machine
 
     found, identity = joined_machine(config)
@@ -88,6 +89,9 @@ def renew(
     found, identity = joined_machine(config)
     files = require_tls(found)
     left, is_for = private_authority.days_left(Path(files.cert)), certificate_addresses(files)
+    if not private_authority.is_pair(Path(files.cert), Path(files.key)):
+        told = f"it is not of the key in {files.key}: `fs3 cluster join` with a token brings another key and certificate"
+        raise error(Code.CONFIG, told, files.cert)
     wanted = addresses_of(found, (*(address or ()), *is_for))
     if left > RENEWED_DAYS and set(wanted) <= set(is_for) and not now:
         sys.stdout.write(f"{files.cert} is good for {left:.0f} days more\n")

@@ -35,16 +35,21 @@ class CertificateDraft:
         return Path(self.files.ca).exists()
 
     def store(self, issued: IssuedCertificate | None) -> None:
-        """Put what was issued into place: the key first, readable by its owner alone. FS3Error: PROTOCOL when nothing was, EXISTS
-        when the authority's file is there and of another one, DISK."""
+        """Put what was issued into place, the key readable by its owner alone. FS3Error: PROTOCOL when nothing was, EXISTS when
+        the authority's file is there and of another one, DISK.
+
+        The key is last: a crash on the way leaves a certificate that is not of the key beside it, if there is one, and
+        `draft_certificate` asks for another.
+        """
         if issued is None or not issued.certificate:
             raise error(Code.PROTOCOL, "the managers have issued no certificate")
-        files = {Path(self.files.key): (self.key, 0o600), Path(self.files.cert): (issued.certificate, 0o644)}
+        files: dict[Path, tuple[bytes, int]] = {}
         if not self.knows_authority:
             files[Path(self.files.ca)] = (issued.authority, 0o644)
         elif issued.authority.strip() not in Path(self.files.ca).read_bytes():
             told = "it is not of the authority that the managers issue certificates with: move it away, or put that one behind it"
             raise error(Code.EXISTS, told, self.files.ca)
+        files |= {Path(self.files.cert): (issued.certificate, 0o644), Path(self.files.key): (self.key, 0o600)}
         private_authority.write_files(files)
 
 
@@ -62,13 +67,13 @@ def addresses_of(config: MachineConfig, more: Sequence[str]) -> tuple[str, ...]:
 
 
 def draft_certificate(config: MachineConfig, more: Sequence[str], *, anew: bool = False) -> CertificateDraft | None:
-    """What to ask for when the machine speaks TLS and has no certificate, or one that has ended, or is to get another one
-    (`anew`); None: there is nothing to ask for."""
+    """What to ask for when the machine speaks TLS and has no certificate, or one that has ended or is not of its key, or is to
+    get another one (`anew`); None: there is nothing to ask for. A key alone is left for the certificate that it waits for."""
     if config.tls is None:
         return None
     cert, key = Path(config.tls.cert), Path(config.tls.key)
-    is_there = cert.exists() or key.exists()
-    if is_there and not anew and not (cert.exists() and private_authority.days_left(cert) < 0):
+    is_good = private_authority.days_left(cert) >= 0 and private_authority.is_pair(cert, key) if cert.exists() else key.exists()
+    if is_good and not anew:
         return None
     secret, request = private_authority.make_request(config.machine)
     return CertificateDraft(config.tls, secret, CertificateWish(request, addresses_of(config, more)))

@@ -184,7 +184,10 @@ def create(
     lifetime: Lifetime = "24h",
     address: Annotated[
         list[str] | None,
-        typer.Option(help="a certificate may be for this name or address, wherever its machine is seen; may be repeated"),
+        typer.Option(
+            help="a certificate may be for this name or address, wherever its machine is seen; may be repeated; on the machine "
+            "that made the cluster, or as an administrator"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -93,6 +93,8 @@ class MakeToken(msgspec.Struct, frozen=True):
     """As in `JoinCluster`."""
     addresses: tuple[str, ...] = ()
     """As in `JoinToken`."""
+    is_by_admin: bool = False
+    """A user who is an administrator asks, in a cluster that has security: filled in by the manager that is asked."""
 
 
 class RevokeToken(msgspec.Struct, frozen=True):
@@ -141,6 +143,8 @@ class SetAuthority(msgspec.Struct, frozen=True):
 
     proof: MachineProof
     authority: CertificateAuthority
+    is_by_admin: bool = False
+    """As in `MakeToken`."""
 
 
 class CertificateWish(msgspec.Struct, frozen=True):

@@ -33,7 +33,10 @@ CONDITIONS: Mapping[str, str] = {
     "Mgmtd.MakeToken": _SHOWN_KEY,
     "Mgmtd.RevokeToken": _SHOWN_KEY,
     "Mgmtd.RemoveMachine": _SHOWN_KEY,
-    "Mgmtd.AskAsMachine": "the key of a machine of the cluster, proved; for a certificate: of names and addresses it is seen at",
+    "Mgmtd.AskAsMachine": (
+        "the key of a machine of the cluster, proved; for a certificate: of names and addresses it is seen at; for a token that "
+        "allows others, or another authority: the machine that made the cluster, or a user"
+    ),
     "Mgmtd.SetSettings": "its author is the user that has authenticated",
     "Meta.KeepAlive": "only what the client itself holds is kept",
     "Meta.CheckPage": "as root",

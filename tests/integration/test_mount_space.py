@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fs3.api.fuse import stored_counts
 from fs3.base.limits import chunk_bytes_default
+from fs3.base.units import SECOND
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 
 pytestmark = [
@@ -23,6 +25,12 @@ WHOLE = chunk_bytes_default
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+@pytest.fixture(autouse=True)
+def _waits_for_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy is late with them."""
+    monkeypatch.setattr(stored_counts, "count_patience_ns", 60 * SECOND)
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

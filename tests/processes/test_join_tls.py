@@ -163,6 +163,28 @@ def test_a_certificate_of_another_machine_is_not_issued(lab: Lab) -> None:
     assert not lab.tls(late, "h4.key").exists()
 
 
+def test_a_machine_that_has_joined_does_not_say_what_certificates_are_for(lab: Lab) -> None:
+    create = ("cluster", "token", "create", "--config", str(lab.h2.file))
+    assert lab.h2.must(*create).startswith("fs3-")
+    refuse(lab.h2, "only the machine that made the cluster (h1) makes tokens that allow addresses", *create, "--address", "h1")
+    authority = str(lab.home / "h1" / "lib" / "authority")
+    refuse(lab.h2, "the token of an administrator in FS3_TOKEN_FILE", "certs", "use", authority, "--config", str(lab.h2.file))
+    late = lab.machine("h8", "127.0.0.8")
+    refuse(
+        late, "no certificate is issued", "cluster", "join", "--config", str(late.file), "--token", lab.h2.must(*create).strip()
+    )
+
+
+def test_a_certificate_that_is_not_of_its_key_is_brought_again(lab: Lab) -> None:
+    """As a crash in the middle of a renewal leaves it."""
+    cert, key = lab.tls(lab.h3, "h3.crt"), lab.tls(lab.h3, "h3.key")
+    key.write_bytes(lab.tls(lab.h2, "h2.key").read_bytes())
+    refuse(lab.h3, "`fs3 cluster join` with a token brings another key", "certs", "renew", "--config", str(lab.h3.file))
+    lab.join(lab.h3, lab.token)
+    assert private_authority.is_pair(cert, key)
+    wait_until(lambda: lab.served_by(lab.h3) == private_authority.describe(cert)[0]["sha256"], lab.h3.said)
+
+
 def test_what_is_missing_is_said(lab: Lab) -> None:
     plain = lab.machine("h5", "localhost")
     plain.file.write_text(plain.file.read_text().replace("[tls]\n", ""))
@@ -208,6 +230,11 @@ def test_with_security_machines_join_and_renew_as_before(lab: Lab, monkeypatch: 
             late.wait_said("h7-storage serves on")
             assert "it is read within a second" in late.must("certs", "renew", "--now", "--config", str(late.file))
             assert late.stop() == 0
+        create = ("cluster", "token", "create", "--config", str(lab.h2.file), "--address", "h9.example")
+        refuse(lab.h2, "only the machine that made the cluster", *create)
+        with monkeypatch.context() as as_admin:
+            as_admin.setenv("FS3_TOKEN_FILE", str(token))
+            assert lab.h2.must(*create).startswith("fs3-")
     finally:
         monkeypatch.setenv("FS3_TOKEN_FILE", str(token))
         lab.h1.must("security", "off", lab.manager, "--yes")

@@ -53,9 +53,9 @@ class FuseBase(Operations):
         self.told = ToldChanges()
         self.lookups = RecentLookups(client.meta.clock.now)
         self.recent_bytes = RecentBytes()
-        self.stored = StoredCounts(client)
         self.tasks = TaskSet()
         """Of answers that take one, and of what follows an answer."""
+        self.stored = StoredCounts(client, client.meta.clock, self.tasks)
         self.inodes: dict[InodeId, OpenInode] = {}
         """Regular files with open handles."""
         self.notifier: Notifier | None = None

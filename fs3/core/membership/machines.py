@@ -5,6 +5,9 @@ are stored, and from then on its nodes prove the key when they register. So a ma
 is; two machines of one name are told apart; and what was never admitted is refused. A token admits so many machines, until a
 time, and the same machine as often as it asks: the answer may have been lost.
 
+What certificates are for beyond where machines are seen is said on the machine that made the cluster, or by an administrator once
+there is security: a machine that has joined could else have a certificate of any other.
+
 A cluster that no `fs3 cluster init` made is not closed: it admits every node.
 """
 
@@ -178,11 +181,16 @@ class Machines:
             told = f"cluster {self._state.cluster.name!r} admits every node, there is nothing to join"
             raise RequestRejected(Code.UNSUPPORTED, told)
 
-    def allowed_for(self, machine: str, number: str = "") -> Sequence[str]:
-        """Names and addresses that a certificate of a machine may be for, wherever the machine is seen: those that the token of
-        this id allows, and that it has joined with."""
+    def allowed_for(self, machine: str, number: str = "", at_ms: int = 0) -> Sequence[str]:
+        """Names and addresses that a certificate of a machine may be for, wherever the machine is seen: those that it has joined
+        with, and that the token of this id allows. A token that is over still allows them to a machine that has joined with it,
+        unless it was revoked. `at_ms`: time of day."""
         token, known = self._state.tokens.get(number), self._state.machines.get(machine)
-        return (*(token.addresses if token is not None else ()), *(known.addresses if known is not None else ()))
+        joined_with = known.addresses if known is not None else ()
+        if token is None:
+            return joined_with
+        was_used = known is not None and known.token_id == token.id and not token.revoked
+        return (*token.addresses, *joined_with) if was_used or not why_over(token, at_ms) else joined_with
 
     def _admit(self, token: JoinToken, event: AdmitMachine) -> JoinAck:
         cluster = self._state.cluster
@@ -233,6 +241,8 @@ class Machines:
             raise RequestRejected(
                 Code.INVALID, f"{len(event.addresses)} addresses, at most {machine_addresses_max} for one token"
             )
+        if event.addresses:
+            self._check_vouches(event, "makes tokens that allow addresses")
         known = self._state.tokens.get(event.id)
         if known is not None:
             if known.digest != event.digest:
@@ -289,9 +299,22 @@ class Machines:
     def set_authority(self, event: SetAuthority) -> int:
         """Have certificates of machines issued with an authority; 0."""
         self.check_proof(event.proof)
+        self._check_vouches(event, "says with which authority certificates are issued")
         if event.authority != self._state.authority:
             self._ledger.put_authority(event.authority)
         return 0
+
+    def _check_vouches(self, event: MakeToken | SetAuthority, what: str) -> None:
+        """RequestRejected unless others' certificates are for the asker to decide."""
+        if event.is_by_admin or not self._state.machines[event.proof.machine].token_id:
+            return
+        first = next((machine.name for machine in self._state.machines.values() if not machine.token_id), "")
+        told = (
+            f"machine {event.proof.machine!r} has joined with a token: only the machine that made the cluster "
+            f"({first or 'it was removed'}) {what}, or, once security is on, an administrator: run it there, or with the "
+            "token of an administrator in FS3_TOKEN_FILE"
+        )
+        raise RequestRejected(Code.PERMISSION, told)
 
     def nodes_of(self, machine: str) -> Sequence[Node]:
         """The nodes that are called as those of a machine."""

@@ -17,15 +17,19 @@ class ManagedTables(ManagedChains):
     """Part of the manager's machine."""
 
     def _storage_nodes(self) -> list[Node]:
-        """Those that are here, by id."""
+        """Those that are here and to hold something, by id."""
         return sorted(
             (
                 node
                 for node in self._state.nodes.values()
-                if node.role is Role.STORAGE and node.alive and node.id not in self._state.departing
+                if node.role is Role.STORAGE and node.alive and self._takes_targets(node)
             ),
             key=lambda node: node.id,
         )
+
+    def _takes_targets(self, node: Node) -> bool:
+        """A storage node may be given targets: neither it nor all of its disks are to hold nothing."""
+        return node.id not in self._state.departing and not self._moves.drains.has_no_disk(node.id)
 
     def _ensure_table(self, now: int, replicas: int) -> ChainTable:
         """The table with so many replicas, made when there is none; 0: the default table."""
@@ -44,7 +48,7 @@ class ManagedTables(ManagedChains):
         if self._state.tables:
             # They have all been here; some of them may have been removed since.
             kept = (node for node in self._state.nodes.values() if node.role is Role.STORAGE)
-            expected = min(expected, sum(node.id not in self._state.departing for node in kept))
+            expected = min(expected, sum(map(self._takes_targets, kept)))
         if here < expected:
             # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
+_WILDCARD = "*"
+
 
 def canonical_address(text: str) -> str:
     """An IP address in one form, whatever form it was written in; "" for a text that is none."""
@@ -21,8 +23,9 @@ def canonical_address(text: str) -> str:
 
 
 def names_to_resolve(wanted: Iterable[str], allowed: Sequence[str]) -> Sequence[str]:
-    """Those of the wanted ones that are host names, and not allowed anyway."""
-    return [each for each in wanted if not canonical_address(each) and each.lower() not in _lowered(allowed)]
+    """Those of the wanted ones that are host names, and not allowed anyway. A name with `*` is the name of no host, also where
+    one is answered for it."""
+    return [each for each in wanted if not (canonical_address(each) or _WILDCARD in each or each.lower() in _lowered(allowed))]
 
 
 def why_not_for(wanted: Sequence[str], seen: str, resolved: Mapping[str, frozenset[str]], allowed: Sequence[str]) -> str:
@@ -39,6 +42,8 @@ def why_not_for(wanted: Sequence[str], seen: str, resolved: Mapping[str, frozens
             continue
         if address:
             leads = "that is another address"
+        elif _WILDCARD in each:
+            leads = "that stands for many hosts"
         elif found := resolved.get(each):
             if source in {canonical_address(one) for one in found}:
                 continue

@@ -16,9 +16,10 @@ log_interval_ns = 1 * SECOND
 class RateLimitedLog:
     """Warnings of one listener, one per `interval_ns` at most; the next line tells how many were left out."""
 
-    def __init__(self, clock: Clock, interval_ns: int = log_interval_ns) -> None:
+    def __init__(self, clock: Clock, interval_ns: int = log_interval_ns, logger: logging.Logger = log) -> None:
         self._now = clock.now
         self._interval_ns = interval_ns
+        self._logger = logger
         self._next = -NEVER
         self._left_out = 0
 
@@ -32,4 +33,4 @@ class RateLimitedLog:
         if self._left_out:
             message += f" ({self._left_out} similar lines left out)"
             self._left_out = 0
-        log.warning(message, *arguments)
+        self._logger.warning(message, *arguments)

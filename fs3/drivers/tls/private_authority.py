@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.runtime.durable_files import sync_directory
 from fs3.runtime.plain_files import read_plain_file
 
 if TYPE_CHECKING:
@@ -129,12 +130,13 @@ def sign_request(
 
 
 def write_files(files: dict[Path, tuple[bytes, int]]) -> None:
-    """Put files in place of what was there, in this order, each with its mode: others cannot read a secret at any moment.
-    Directories that are missing are made, for their owner alone. FS3Error DISK."""
+    """Put files in place of what was there, in this order, each with its mode: others cannot read a secret at any moment. One is
+    durable before the next is replaced. Directories that are missing are made, for their owner alone. FS3Error DISK."""
     for path, (data, mode) in files.items():
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(path, data, mode)
+            sync_directory(path.parent)
         except OSError as why:
             raise error(Code.DISK, f"it cannot be written: {why.strerror}", str(path)) from None
 
@@ -146,6 +148,26 @@ def read_authority(directory: Path) -> tuple[bytes, bytes]:
     shown, secret = _read_pair(directory)
     _parse_authority(shown, secret, str(directory))
     return shown, secret
+
+
+def is_pair(cert: Path, key: Path) -> bool:
+    """The first certificate in a PEM file is of the private key in the other one; so is taken what cannot be told, as the key is
+    encrypted or of a kind that is not known. A file that is missing, or is no such PEM file, makes no pair. FS3Error CONFIG when
+    one cannot be read."""
+    _require()
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        (certificate, *_), private = x509.load_pem_x509_certificates(read_plain_file(cert)), read_plain_file(key)
+        return certificate.public_key() == load_pem_private_key(private, None).public_key()
+    except (TypeError, UnsupportedAlgorithm):
+        return True
+    except (ValueError, FileNotFoundError):
+        return False
+    except OSError as why:
+        raise error(Code.CONFIG, f"it cannot be read: {why.strerror}", str(why.filename)) from None
 
 
 def days_left(path: Path) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.core.membership.manager import Manager
@@ -21,8 +23,11 @@ from fs3.model.machine import (
     JoinToken,
     JoinWish,
     MachineProof,
+    MakeToken,
+    SetAuthority,
 )
-from fs3.model.security import LoginKind, ProvedRequest
+from fs3.model.principal import PrincipalKind, Right
+from fs3.model.security import LoginKind, ProvedRequest, SecurityPhase
 from fs3.ports.rpc import Bindings, Call
 from fs3.ports.security import CertificateIssuer
 from fs3.runtime.audit import Audit
@@ -46,6 +51,13 @@ NO_AUTHORITY = (
     "the managers of this cluster have no authority to issue certificates with: make one with `fs3 certs issue`, or as was done "
     "for the other machines"
 )
+
+
+def _is_by_admin(call: Call, manager: Manager) -> bool:
+    """A user who is an administrator asks, not a machine as its own operator; without security that can be anyone."""
+    principal = call.auth.principal
+    is_user = principal is not None and principal.kind is PrincipalKind.USER
+    return is_user and manager.security.phase is SecurityPhase.ON and bool(call.auth.rights & Right.ADMIN)
 
 
 class ProvedRequests:
@@ -120,7 +132,7 @@ class ProvedRequests:
     ) -> None:
         """Before it is admitted: what cannot be issued keeps a machine out of a cluster in which it could not serve."""
         claimant = request.login.claimant
-        allowed = manager.machines.allowed_for(claimant.node, claimant.identity)
+        allowed = manager.machines.allowed_for(claimant.node, claimant.identity, self._requests.wall_ms())
         issued = await self._issue(call, manager, claimant.node, wanted, allowed)
         if issued is None or (now := self._primary.admit(call)) is None:
             return
@@ -166,6 +178,8 @@ class ProvedRequests:
             said = reply if isinstance(reply, JoinToken | IssuedCertificate) else None
             return proved_reply_to_pb(lock_answer(proof.secret, proof.transcript, machine_reply_to_bytes(said)))
 
+        if isinstance(wish, MakeToken | SetAuthority):
+            wish = msgspec.structs.replace(wish, is_by_admin=_is_by_admin(call, manager))
         if not isinstance(wish, CertificateWish):
             self._requests.post(call, wish, answer, machine.machine)
             return

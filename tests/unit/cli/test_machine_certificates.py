@@ -91,6 +91,54 @@ def test_a_certificate_is_asked_for_when_there_is_none_or_it_has_ended(tmp_path:
     assert draft_certificate(config, []) is not None, "it has ended"
 
 
+def test_what_a_crash_between_key_and_certificate_leaves_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = machine(tmp_path)
+    FirstCertificate(config, [])
+    files = config.tls
+    assert files is not None
+    home = tmp_path / "lib" / "authority"
+    parts = private_authority.read_authority(home)
+    cert, key = Path(files.cert), Path(files.key)
+    kept = cert.read_bytes(), key.read_bytes()
+    replace = private_authority._replace
+
+    def store(crash_at: Path) -> None:
+        """It is renewed, up to the file with which the process crashes."""
+
+        def replace_or_crash(path: Path, data: bytes, mode: int) -> None:
+            if path == crash_at:
+                raise KeyboardInterrupt
+            replace(path, data, mode)
+
+        draft = draft_certificate(config, [], anew=True)
+        assert draft is not None
+        issued = IssuedCertificate(private_authority.sign_request(parts, draft.wish.request, "h1", ["h1.lan"]), parts[0])
+        monkeypatch.setattr(private_authority, "_replace", replace_or_crash)
+        with pytest.raises(KeyboardInterrupt):
+            draft.store(issued)
+        monkeypatch.undo()
+
+    store(cert)
+    assert (cert.read_bytes(), key.read_bytes()) == kept
+    assert draft_certificate(config, []) is None
+    store(key)
+    assert (cert.read_bytes() != kept[0], key.read_bytes() == kept[1]) == (True, True)
+    assert draft_certificate(config, []) is not None, "they do not belong together"
+    for path in (cert, key, Path(files.ca)):
+        path.unlink()
+    store(cert)
+    assert [path.exists() for path in (Path(files.ca), cert, key)] == [True, False, False]
+    assert draft_certificate(config, []) is not None
+    store(key)
+    assert [path.exists() for path in (cert, key)] == [True, False]
+    assert draft_certificate(config, []) is not None
+    key.write_bytes(kept[1])
+    cert.unlink()
+    assert draft_certificate(config, []) is None, "somebody has drawn it, to have it certified"
+
+
 def test_another_authority_is_not_put_in_place_of_the_one_that_is_believed(tmp_path: Path) -> None:
     config = machine(tmp_path)
     draft = draft_certificate(config, [])

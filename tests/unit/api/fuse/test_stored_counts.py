@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any, cast
 
 import pytest
@@ -13,6 +15,7 @@ from fs3.base.errors import error
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.model.inode import NO_LAYOUT, Inode, InodeType
+from fs3.runtime.tasks import TaskSet
 
 INODE = Inode(InodeId(5), InodeType.FILE, 0o644, 0, 0, 1, 100, 0, 0, 0, 0, 7, InodeId(0), NO_LAYOUT, has_holes=True)
 
@@ -24,12 +27,33 @@ class Storage:
         self.stored = 10
         self.asked: list[InodeId] = []
         self.fails = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def count_stored(self, inode: Inode, chunks_max: int) -> int:
         self.asked.append(inode.id)
         if self.fails:
             raise error(Code.ACCESS, "may not be read")
+        await self.answers.wait()
         return self.stored
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0
+
+    def now(self) -> int:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def tasks() -> TaskSet:
+    return TaskSet()
 
 
 @pytest.fixture
@@ -38,8 +62,8 @@ def storage() -> Storage:
 
 
 @pytest.fixture
-def counts(storage: Storage) -> StoredCounts:
-    return StoredCounts(cast(Any, storage))
+def counts(storage: Storage, clock: Clock, tasks: TaskSet) -> StoredCounts:
+    return StoredCounts(cast(Any, storage), cast(Any, clock), tasks)
 
 
 async def test_a_file_is_counted_once_for_each_change(storage: Storage, counts: StoredCounts) -> None:
@@ -55,12 +79,45 @@ async def test_a_file_is_counted_once_for_each_change(storage: Storage, counts: 
     assert counts.find(later) is None
 
 
-async def test_what_storage_does_not_tell_is_asked_again(storage: Storage, counts: StoredCounts) -> None:
+async def test_what_storage_does_not_tell_is_asked_again_after_a_while(
+    storage: Storage, counts: StoredCounts, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "fs3.fuse")
     storage.fails = True
+    for inode in (INODE, INODE, replace(INODE, id=InodeId(6))):
+        await counts.count(inode)
+    assert counts.find(INODE) is None
+    assert storage.asked == [5, 6]
+    assert [record.message for record in caplog.records] == ["what is stored of inode 5 is not known: may not be read"]
+    storage.fails = False
+    clock.at = stored_counts.failure_valid_ns - 1
     await counts.count(INODE)
     assert counts.find(INODE) is None
-    storage.fails = False
+    clock.at += 1
     await counts.count(INODE)
+    assert counts.find(INODE) == 10
+
+
+async def test_a_file_that_has_changed_is_asked_for_at_once(storage: Storage, counts: StoredCounts) -> None:
+    storage.fails = True
+    await counts.count(INODE)
+    storage.fails = False
+    later = replace(INODE, change=8)
+    await counts.count(later)
+    assert counts.find(later) == 10
+
+
+async def test_no_call_waits_for_long_and_an_answer_that_is_late_counts(
+    storage: Storage, counts: StoredCounts, tasks: TaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_counts, "count_patience_ns", 1)
+    storage.answers.clear()
+    await counts.count(INODE)
+    await counts.count(INODE)
+    assert counts.find(INODE) is None
+    assert (storage.asked, len(tasks)) == ([5], 1)
+    storage.answers.set()
+    await tasks.join()
     assert counts.find(INODE) == 10
 
 

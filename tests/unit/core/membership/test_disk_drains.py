@@ -8,7 +8,8 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import GIB
 from fs3.base.version import THIS_RELEASE
-from fs3.model.cluster import DiskSpace
+from fs3.core.membership.events import ManagerRequest
+from fs3.model.cluster import DiskSpace, EnsureTable
 from fs3.model.moves import DiskDrain, MoveAction, SetMoves
 from tests.unit.core.membership.test_moves import CONFIG, Fleet, plan
 
@@ -225,3 +226,17 @@ def test_a_node_of_an_older_release_says_what_to_do_instead() -> None:
     assert refusal.message == "node 'storage-2' does not say which targets are on its disks: drain them by --target"
     fleet.beat(2, (), disks=fleet.disks_of(2), release=THIS_RELEASE)
     assert f"on its disks, it runs fs3 {THIS_RELEASE.software}: drain" in fleet.refused(DRAIN, "storage-2", disk=A).message
+
+
+def test_a_table_is_made_without_nodes_whose_disks_are_all_drained() -> None:
+    fleet = DiskFleet(5)
+    for path in (A, B):
+        fleet.drain(2, path)
+    fleet.until(lambda: fleet.is_empty(2, A) and fleet.is_empty(2, B))
+    table = fleet.ask(ManagerRequest(fleet.next_token(), EnsureTable(2)))
+    chains = [fleet.stored.chains[chain] for chain in fleet.stored.tables[table].chains]
+    assert {slot.node for chain in chains for slot in chain.slots} == {1, 3, 4, 5}
+    assert not fleet.targets_of(2)
+    fleet.turns(30)
+    assert fleet.is_empty(2, A)
+    assert fleet.is_empty(2, B)

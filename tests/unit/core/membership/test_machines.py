@@ -13,6 +13,8 @@ from fs3.core.membership.machines import digest_of, format_token, node_name, tok
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import RegistrationAck
 from fs3.model.machine import (
+    AdmitMachine,
+    CertificateAuthority,
     JoinAck,
     JoinCluster,
     JoinToken,
@@ -21,6 +23,7 @@ from fs3.model.machine import (
     MakeToken,
     RemoveMachine,
     RevokeToken,
+    SetAuthority,
 )
 from fs3.model.routing import Role
 from fs3.model.security import RotateKeys
@@ -196,6 +199,56 @@ def test_who_has_not_joined_makes_no_token() -> None:
     request = MakeToken(MachineProof("h1", STRANGER), "aaaaaaaa", b"", 1, 0)
     refused(cluster.ask(ManagerRequest(1, request)), Code.NOT_ADMITTED, "another one")
     refused(cluster.make(uses=0), Code.INVALID, "1 to")
+
+
+def test_a_machine_that_has_joined_does_not_say_what_certificates_are_for() -> None:
+    """With a token of its own it could else have one of a manager's address."""
+    cluster = Closed()
+    cluster.make()
+    cluster.join("h2", STRANGER)
+    second = MachineProof("h2", STRANGER)
+
+    def ask(body: MakeToken | SetAuthority | RemoveMachine) -> object:
+        return cluster.ask(ManagerRequest(cluster.next_token(), body))
+
+    def token(proof: MachineProof, *addresses: str, is_by_admin: bool = False) -> MakeToken:
+        return MakeToken(proof, "bbbbbbbb", digest_of(SECRET.encode()), 1, 0, 1000, addresses, is_by_admin)
+
+    authority = CertificateAuthority(b"CA", b"CAKEY")
+    refused(ask(token(second, "h1")), Code.PERMISSION, r"only the machine that made the cluster (h1) makes tokens that allow")
+    refused(ask(SetAuthority(second, authority)), Code.PERMISSION, "the token of an administrator in FS3_TOKEN_FILE")
+    assert (cluster.stored.tokens.keys(), cluster.manager.machines.authority) == ({"aaaaaaaa"}, None)
+    assert isinstance(ask(token(second)), JoinToken), "one that allows nothing besides"
+    refused(ask(token(second, "h1")), Code.PERMISSION, "only the machine that made the cluster")
+    assert ask(SetAuthority(FIRST, authority)) == 0
+    assert ask(SetAuthority(second, authority, is_by_admin=True)) == 0
+    assert ask(RemoveMachine(second, "h1")) == 0
+    refused(ask(SetAuthority(second, authority)), Code.PERMISSION, "made the cluster (it was removed)")
+    refused(ask(SetAuthority(FIRST, authority)), Code.NOT_ADMITTED, "'h1' has not joined")
+    cluster.join("h1", KEY, at_ms=3000)
+    refused(ask(SetAuthority(FIRST, authority)), Code.NOT_ADMITTED, "'h1' has not joined")
+    made = ask(token(second, "h3", is_by_admin=True))
+    assert isinstance(made, JoinToken), "the same one again"
+
+
+def test_what_a_token_that_is_over_allows() -> None:
+    cluster = Closed()
+    allowed = MakeToken(FIRST, "aaaaaaaa", digest_of(SECRET.encode()), 1, 5000, 1000, ("h1",))
+    cluster.ask(ManagerRequest(cluster.next_token(), allowed))
+    cluster.make("bbbbbbbb")
+    cluster.join("h2", STRANGER, format_token(CLUSTER, "bbbbbbbb", SECRET))
+
+    def allows(machine: str, number: str = "aaaaaaaa", at_ms: int = 2000) -> tuple[str, ...]:
+        return tuple(cluster.manager.machines.allowed_for(machine, number, at_ms))
+
+    assert (allows("h2"), allows("h3"), allows("h2", "bbbbbbbb"), allows("h2", "cccccccc")) == (("h1",), ("h1",), (), ())
+    assert (allows("h2", at_ms=6000), allows("h3", at_ms=6000)) == ((), ()), "it has expired"
+    joining = AdmitMachine("aaaaaaaa", "h3", digest_of(b"3" * 32), ("alias",), 2000)
+    assert cluster.ask(ManagerRequest(cluster.next_token(), joining)) == JoinAck(CLUSTER, "prod")
+    assert (allows("h2"), allows("h4")) == ((), ()), "it is used up"
+    assert allows("h3", at_ms=6000) == ("h1", "alias"), "it has joined with it"
+    cluster.ask(ManagerRequest(cluster.next_token(), RevokeToken(FIRST, "aaaaaaaa")))
+    assert (allows("h2"), allows("h3")) == ((), ("alias",)), "it was revoked"
 
 
 def test_tokens_that_are_over_make_room() -> None:

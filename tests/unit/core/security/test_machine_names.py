@@ -24,7 +24,7 @@ def test_addresses_have_one_form(written: str, canonical: str) -> None:
     assert canonical_address(written) == canonical
 
 
-LEADS = {"h2": frozenset({"10.9.0.2", "fd99::2"}), "nowhere": frozenset()}
+LEADS = {"h2": frozenset({"10.9.0.2", "fd99::2"}), "nowhere": frozenset(), "*.lan": frozenset({"10.9.0.2"})}
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,11 @@ LEADS = {"h2": frozenset({"10.9.0.2", "fd99::2"}), "nowhere": frozenset()}
         (("h2", "10.9.0.2"), "10.9.0.2"),
         (("h2",), "fd99::2"),
         (("allowed", "ALLOWED", "10.1.1.1", "::ffff:10.1.1.1"), "10.9.0.9"),
+        (("*.example.com",), "10.9.0.9"),
     ],
 )
 def test_what_a_machine_is_seen_at_or_was_allowed(wanted: tuple[str, ...], seen: str) -> None:
-    assert why_not_for(wanted, seen, LEADS, ("Allowed", "10.1.1.1")) == ""
+    assert why_not_for(wanted, seen, LEADS, ("Allowed", "10.1.1.1", "*.Example.com")) == ""
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_what_a_machine_is_seen_at_or_was_allowed(wanted: tuple[str, ...], seen:
         (("nowhere",), "10.9.0.2", "no such host"),
         (("nowhere",), "", "comes from no address"),
         (("10.1.1.2",), "10.9.0.9", "--address 10.1.1.2 allows it"),
-        (("*",), "10.9.0.2", "no such host"),
+        (("*",), "10.9.0.2", "'*': the request comes from 10.9.0.2, and that stands for many hosts"),
+        (("*.lan",), "10.9.0.2", "--address *.lan allows it"),
     ],
 )
 def test_what_is_of_another_machine(wanted: tuple[str, ...], seen: str, told: str) -> None:
@@ -60,4 +62,4 @@ def test_what_is_of_another_machine(wanted: tuple[str, ...], seen: str, told: st
 
 
 def test_only_names_that_have_to_be_are_looked_up() -> None:
-    assert names_to_resolve(("h2", "10.9.0.2", "allowed", "fd99::2"), ("ALLOWED",)) == ["h2"]
+    assert names_to_resolve(("h2", "10.9.0.2", "allowed", "fd99::2", "*.lan"), ("ALLOWED",)) == ["h2"]

@@ -16,6 +16,7 @@ from fs3.drivers.tls.issuer import MachineIssuer
 from fs3.drivers.tls.private_authority import (
     days_left,
     describe,
+    is_pair,
     make_authority,
     make_request,
     read_authority,
@@ -73,6 +74,26 @@ def test_a_key_of_another_kind(authority: tuple[bytes, bytes]) -> None:
     for key in (ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)):
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         refused(Code.INVALID, "P-256", authority, request.public_bytes(serialization.Encoding.PEM), "h2", ["h2"])
+
+
+def test_a_certificate_and_a_key_that_belong_together(authority: tuple[bytes, bytes], tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    key, request = make_request("h2")
+    cert_file, key_file = tmp_path / "h2.crt", tmp_path / "h2.key"
+    cert_file.write_bytes(sign_request(authority, request, "h2", ["h2"]) + authority[0])
+    assert not is_pair(cert_file, key_file), "there is none"
+    private = serialization.load_pem_private_key(key, None)
+    lock = serialization.BestAvailableEncryption(b"phrase")
+    encrypted = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    for secret, belongs in ((key, True), (make_request("h2")[0], False), (b"nonsense", False), (encrypted, True)):
+        key_file.write_bytes(secret)
+        assert is_pair(cert_file, key_file) is belongs
+    key_file.unlink()
+    key_file.mkdir()
+    with pytest.raises(FS3Error, match="cannot be read") as failure:
+        is_pair(cert_file, key_file)
+    assert failure.value.code is Code.CONFIG
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:

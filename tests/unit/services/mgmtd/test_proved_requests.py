@@ -26,6 +26,7 @@ from fs3.model.machine import (
     CertificateWish,
     IssuedCertificate,
     JoinCluster,
+    Joined,
     JoinToken,
     JoinWish,
     Machine,
@@ -34,7 +35,7 @@ from fs3.model.machine import (
     RemoveMachine,
     RevokeToken,
 )
-from fs3.model.principal import AuthContext
+from fs3.model.principal import AuthContext, Principal, PrincipalKind, Right
 from fs3.model.routing import Role
 from fs3.model.security import BeginLogin, Claimant, Login, LoginKind, ProvedRequest, SecurityPhase, SetSecurity
 from fs3.model.settings import SettingsVersion
@@ -124,7 +125,7 @@ async def test_a_machine_joins_makes_tokens_and_is_removed(world: Any) -> None:
     assert (joined.cluster, joined.name, joined.certificate) == (CLUSTER, "fs3", None)
     assert (await client.join(TOKEN, "h2", NEW_KEY)) == joined, "the answer may have been lost"
     drawn = JoinToken("bbbbbbbb", digest_of(b"x" * 32), 3, addresses=("h9",))
-    made = await client.make_token(SECOND, drawn, 60_000)
+    made = await client.make_token(FIRST, drawn, 60_000)
     assert (made.id, made.uses_max, made.addresses, made.digest) == ("bbbbbbbb", 3, ("h9",), b"")
     assert (await client.revoke_token(FIRST, "bbbbbbbb")).revoked
     ack = await client.register(registration("h2-storage", proof=SECOND))
@@ -405,6 +406,37 @@ async def test_a_machine_that_gets_no_certificate_does_not_join(world: Any) -> N
     assert await Wish(service).join("h2", request=b"x" * 5000) is Code.INVALID
     assert await Wish(service).join("h2", machine="h1") is Code.EXISTS, "and nothing is issued under its name"
     assert await members(client) == ["h1"]
+
+
+async def test_a_machine_that_has_joined_allows_itself_nothing(world: Any) -> None:
+    """By a token of its own, or an authority of its own, it could sit in front of a manager."""
+    service = await world.serve(await certified_store(), issuer=Issuer())
+    client = await world.started()
+    assert (await Wish(service).join("h2")).certificate is not None
+    own = JoinToken("bbbbbbbb", digest_of(SECRET.encode()), 9, addresses=("10.9.0.1",))
+    await refused(
+        Code.PERMISSION, "only the machine that made the cluster (h1) makes tokens", client.make_token(SECOND, own, 60_000)
+    )
+    authority = CertificateAuthority(b"-----BEGIN CERTIFICATE-----", b"-----BEGIN PRIVATE KEY-----")
+    await refused(Code.PERMISSION, "only the machine that made the cluster (h1)", client.set_authority(SECOND, authority))
+    await client.revoke_token(FIRST, "aaaaaaaa")
+    assert await Wish(service, "10.9.0.3").join("alias") is Code.NOT_ADMITTED, "a token that was revoked allows nothing"
+    assert isinstance(await Wish(service).join("h2"), Joined)
+
+    async def asks(kind: PrincipalKind, rights: int) -> Any:
+        """Over a connection that has logged in as well."""
+        body = machine_wish_to_bytes(MakeToken(SECOND, own.id, own.digest, 1, 0, addresses=own.addresses))
+        asked = Asked(MGMTD.AskAsMachine, proved_to_pb(await proved(service, Claimant(LoginKind.NODE, "h2"), NEW_KEY, ASK, body)))
+        asked.auth = AuthContext(rights, Principal(kind, "ann", rights))
+        service.bindings()[MGMTD.AskAsMachine](cast("Any", asked))
+        return await asked.answer
+
+    admin = int(Right.ANYONE | Right.USER | Right.ADMIN)
+    assert await asks(PrincipalKind.USER, admin) is Code.PERMISSION, "whoever asks can have a user without security"
+    await client.ask(SetSecurity(SecurityPhase.ON, unready=True))
+    assert await asks(PrincipalKind.USER, int(Right.ANYONE | Right.USER)) is Code.PERMISSION
+    assert await asks(PrincipalKind.SERVICE, admin) is Code.PERMISSION, "the machine as its own operator"
+    assert not isinstance(await asks(PrincipalKind.USER, admin), Code)
 
 
 async def test_managers_without_an_authority(world: Any) -> None:
