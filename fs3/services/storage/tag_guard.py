@@ -3,8 +3,8 @@
 A client's numbers say which of its updates have been applied. Who counts on in the name of another client would have its next
 updates taken for repetitions. Whose an id is, is what the first update says that the process hears of.
 
-Ids that are a file's own (`fs3.core.files.file_clients`) belong to no principal: whoever may append to the file, and every
-metadata service, sends updates under the same. They count for the chunks of their file and no others; that the caller may change
+Ids that are a file's own (`fs3.core.files.file_clients`) belong to no principal: all users that append to the file, and all
+metadata services, send updates under the same. They count for the chunks of their file and no others; that the caller may change
 those was looked at before, by its capability. What only metadata services do is taken from them alone.
 """
 
