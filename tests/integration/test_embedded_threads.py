@@ -71,9 +71,11 @@ def test_one_directory_has_many_names(tmp_path: Path, monkeypatch: pytest.Monkey
     one.pipe_file("/x", b"1")
     (tmp_path / "link").symlink_to(real)
     monkeypatch.chdir(tmp_path)
-    for spelling in (f"{real}/", real, f"{tmp_path}/real/../real", "real", tmp_path / "link"):
-        assert fsspec.filesystem("fs3", path=spelling).cat_file("/x") == b"1"
-    one.close()
+    spellings = (f"{real}/", real, f"{tmp_path}/real/../real", "real", tmp_path / "link")
+    others = [fsspec.filesystem("fs3", path=spelling) for spelling in spellings]
+    assert [other.cat_file("/x") for other in others] == [b"1"] * len(spellings)
+    for each in (one, *others):
+        each.close()
 
 
 def test_a_program_ends_without_a_word(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -54,14 +55,18 @@ def capture_logs(story: Story) -> Iterator[None]:
 
 class StoryLogHandler(logging.Handler):
     """Takes what services log into the story. A traceback of anything but an expected error is a failure of the run: code that
-    catches everything and goes on would hide its mistakes here too."""
+    catches everything and goes on would hide its mistakes here too. A run is one thread: what other threads of the same program
+    log, which may have services of their own, is not of the story."""
 
     def __init__(self, story: Story) -> None:
         super().__init__(logging.INFO if story.is_verbose else logging.WARNING)
         self._story = story
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
+        if record.thread != self._thread:
+            return
         process = current_process()
         who = process.name if process is not None else "sim"
         self._story.say(who, f"{record.levelname.lower()} {record.name}: {record.getMessage()}")
