@@ -11,11 +11,11 @@ updates of every file but one refused, as long as it lives. A draw hits one by c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId
+from fs3.core.security.login import Entropy
 
 _CONTENT_BYTES: Final = 8
 _KIND_BYTES: Final = 4
@@ -27,7 +27,7 @@ class FileClientKind(Enum):
     """What is done to the file. The value is how the ids begin."""
 
     APPEND = b"appd"
-    """By whoever may write the file."""
+    """By all users that may write the file."""
     TRIM = b"trim"
     """By metadata services, as a truncation has left it to do."""
     MOVE = b"move"
@@ -55,9 +55,9 @@ def parse_file_client(client: bytes) -> FileClient | None:
     return None if kind is None else FileClient(kind, InodeId(int.from_bytes(client[-_CONTENT_BYTES:], "big")))
 
 
-def draw_client_id(draw: Callable[[int], bytes]) -> ClientId:
-    """A new client's id. `draw`: so many random bytes."""
-    drawn = draw(CLIENT_ID_BYTES)
+def draw_client_id(entropy: Entropy) -> ClientId:
+    """A new client's id."""
+    drawn = entropy(CLIENT_ID_BYTES)
     while parse_file_client(drawn) is not None:
-        drawn = draw(CLIENT_ID_BYTES)
+        drawn = entropy(CLIENT_ID_BYTES)
     return ClientId(drawn)

@@ -3,8 +3,8 @@
 A client's numbers say which of its updates have been applied. Who counts on in the name of another client would have its next
 updates taken for repetitions. Whose an id is, is what the first update says that the process hears of.
 
-Ids that are a file's own (`fs3.core.files.file_clients`) belong to no principal: whoever may append to the file, and every
-metadata service, sends updates under the same. They count for the chunks of their file and no others; that the caller may change
+Ids that are a file's own (`fs3.core.files.file_clients`) belong to no principal: all users that append to the file, and all
+metadata services, send updates under the same. They count for the chunks of their file and no others; that the caller may change
 those was looked at before, by its capability. What only metadata services do is taken from them alone.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, chunk_file
+from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChunkId, chunk_file
 from fs3.base.status import Code
 from fs3.core.files.file_clients import FileClient, FileClientKind, parse_file_client
 from fs3.core.security.client_owners import OTHERS_CLIENT, ClientOwners, note_own, owner_of
@@ -81,7 +81,7 @@ def _find_misuse(of_file: FileClient, auth: AuthContext, chunk: bytes) -> str:
     """Why this caller may not name a client that is a file's own for this chunk; "": it may."""
     if not auth.rights & _SENDERS[of_file.kind]:
         return "is of metadata services"
-    named = chunk_file(chunk) if chunk else None
+    named = chunk_file(ChunkId(chunk)) if chunk else None
     if named is None or named[0] != of_file.content:
         return f"is of content {of_file.content}, and chunk {chunk.hex()} is not"
     return ""
