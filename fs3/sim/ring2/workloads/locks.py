@@ -125,11 +125,14 @@ class LockWorkload:
             end = self._prng.between(start + 1, _CELLS)
             shared = self._prng.chance(1, 2)
             begun = self._now()
-            if not await self._acquire(file, shared=shared, start=start, length=end - start, owner=owner):
-                break
+            acquired = await self._acquire(file, shared=shared, start=start, length=end - start, owner=owner)
             if held:
-                # It may be replaced by the new one; of those before it nothing more is certain.
+                # It may be replaced by the new one, also by one that was granted and is given up before its answer comes: until that
+                # is withdrawn, others see the new one. Of those before it nothing more is certain.
                 held[-1].confirmed = begun
+            if not acquired:
+                held.clear()
+                break
             held.append(self._note(file, LockKind.RANGE, owner, False, start, end, not shared))
             await self._hold()
         await self._release(file, held[-1:], start=0, owner=owner)
