@@ -127,8 +127,8 @@ class LockWorkload:
             begun = self._now()
             acquired = await self._acquire(file, shared=shared, start=start, length=end - start, owner=owner)
             if held:
-                # It may be replaced by the new one, also by one that was granted and is given up before its answer comes: others see
-                # that until it is withdrawn. Of those before it nothing more is certain.
+                # It may be replaced by the new one, also by one that was granted and is given up before its answer comes:
+                # others see that until it is withdrawn. Of those before it nothing more is certain.
                 held[-1].confirmed = begun
             if not acquired:
                 held.clear()
