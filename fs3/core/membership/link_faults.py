@@ -94,10 +94,11 @@ class LinkFaults:
             return found
         return None
 
-    def is_leaving(self, chain: Chain) -> bool:
-        """A target of the chain was told to leave this version of it."""
+    def is_leaving(self, now: int, chain: Chain) -> bool:
+        """A target of the chain was told to leave this version of it, not longer than a lease ago: it may have stayed since the
+        link carries again, and then nothing else ends that."""
         asked = self._asked.get(chain.id)
-        return asked is not None and asked.chain_version == chain.version
+        return asked is not None and asked.chain_version == chain.version and now - asked.told_at < self._config.lease_ns
 
     def on_chain_changed(self, before: Chain, after: Chain) -> None:
         """A chain goes on under another version."""

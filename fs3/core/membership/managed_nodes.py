@@ -202,7 +202,7 @@ class ManagedNodes(ManagedTables):
         return broken + tuple(
             LeaveRequest(target, chain.version, is_replaced=True)
             for target, chain in moved
-            if not self._link_faults.is_leaving(chain)
+            if not self._link_faults.is_leaving(now, chain)
         )
 
     def _is_retired(self, target: TargetId, node: NodeId) -> bool:

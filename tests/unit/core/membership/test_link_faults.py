@@ -53,6 +53,16 @@ def test_nobody_is_asked_without_whom_nobody_serves() -> None:
     assert memory().choose_leaver(0, chain(B=SERVING, A=SYNCING), [(A, B)]) is None
 
 
+def test_a_target_that_was_told_and_stayed_is_not_leaving_for_ever() -> None:
+    """Its link carries again, so that nothing else is asked of the chain: moves and heads wait for it no longer."""
+    known, before = memory(), chain(A=SERVING, B=SERVING, C=SERVING)
+    assert not known.is_leaving(0, before)
+    assert known.choose_leaver(0, before, [(A, B)]) == B
+    assert known.is_leaving(CONFIG.lease_ns - 1, before)
+    assert not known.is_leaving(CONFIG.lease_ns, before)
+    assert not known.is_leaving(0, chain(2, A=SERVING, B=SERVING, C=SERVING))
+
+
 def left(known: LinkFaults, before: Chain, who: TargetId, **states: PublicState) -> Chain:
     after = chain(before.version + 1, **states)
     assert known.choose_leaver(0, before, [(A, who)]) == who
