@@ -161,7 +161,7 @@ class ByteCalls(OpenCalls, CloseCalls):
         length = check_length(length, file.path)
         await file.wait_written()
         if file.modified:
-            # What lies behind the recorded end is left alone by a truncation to a longer length: it may be somebody else's.
+            # What lies behind the recorded end is left alone by a truncation to a longer length: it may be another writer's.
             await self._publish(file)
         writes = file.writes
         inode = await self.meta.ask(Truncate(file.inode.content_id, length))

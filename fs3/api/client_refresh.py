@@ -26,13 +26,7 @@ class RefreshCalls(CloseCalls):
         if file.session == READ_ONLY or file.closed:
             await self._refresh_reader(file)
             return
-        inode: Inode | None = None
-        data: bytes | None = None
-        try:
-            inode, data = await self._ask_inode(file)
-        except FS3Error as failure:
-            if failure.code not in (Code.NOT_FOUND, Code.STALE):
-                raise
+        inode, data = await self._find_inode(file)
         if inode is not None and inode.content_id != file.inode.content_id:
             file.is_replaced = True
             file.check_found()
@@ -58,13 +52,7 @@ class RefreshCalls(CloseCalls):
         """The same for a handle that only reads: it goes on reading the bytes that it was opened on, whatever became of their
         name."""
         content = file.inode.content_id
-        inode: Inode | None = None
-        data: bytes | None = None
-        try:
-            inode, data = await self._ask_inode(file)
-        except FS3Error as failure:
-            if failure.code not in (Code.NOT_FOUND, Code.STALE):
-                raise
+        inode, data = await self._find_inode(file)
         if inode is None or inode.content_id != content or not (inode.nlink or self.meta.readers.is_held(content)):
             try:
                 held = await self.meta.readers.hold(content)
@@ -74,6 +62,15 @@ class RefreshCalls(CloseCalls):
                 raise error(Code.STALE, "the file was removed while it was read", file.path) from None
             inode, data = held.inode, held.data
         file.set_inode(inode, data)
+
+    async def _find_inode(self, file: File) -> tuple[Inode | None, bytes | None]:
+        """`_ask_inode`; none when the file is gone."""
+        try:
+            return await self._ask_inode(file)
+        except FS3Error as failure:
+            if failure.code not in (Code.NOT_FOUND, Code.STALE):
+                raise
+            return None, None
 
     async def _ask_inode(self, file: File) -> tuple[Inode, bytes | None]:
         """The inode of an open file as it is now; with its bytes, where it is inline."""

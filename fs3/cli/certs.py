@@ -97,7 +97,7 @@ def renew(
         sys.stdout.write(f"{files.cert} is good for {left:.0f} days more\n")
         return
     if left < 0:
-        told = f"it ended {-left:.0f} days ago, and nobody believes it: `fs3 cluster join` with a token brings another one"
+        told = f"it ended {-left:.0f} days ago, and no process believes it: `fs3 cluster join` with a token brings another one"
         raise error(Code.CONFIG, told, files.cert)
     draft = draft_certificate(found, wanted, anew=True)
     assert draft is not None, "it speaks TLS"

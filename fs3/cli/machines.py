@@ -138,7 +138,7 @@ def _ask_to_join(found: MachineConfig, identity: MachineIdentity, token: str, ad
         found.managers,
         lambda client: client.join(token, found.machine, identity.proof.key, draft.wish if draft is not None else None),
         logs_in=False,
-        # Whoever answers: what does not know the token can neither read what is asked nor give an answer.
+        # Whatever answers: what does not know the token can neither read what is asked nor give an answer.
         believes_all=draft is not None and not draft.knows_authority,
     )
     if draft is not None:

@@ -151,7 +151,7 @@ def test_a_certificate_is_renewed_without_a_restart(lab: Lab) -> None:
 
 
 def test_a_certificate_of_another_machine_is_not_issued(lab: Lab) -> None:
-    """Whoever has a token could else sit in front of a manager."""
+    """A machine that has a token could else sit in front of a manager."""
     late = lab.machine("h4", "127.0.0.4")
     for address in ("127.0.0.4", "h1.example", "*.example"):
         late.file.write_text(re.sub(r'address = ".*"', f'address = "{address}"', late.file.read_text()))

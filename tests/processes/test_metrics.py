@@ -9,15 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from fs3.api.connect import connect
@@ -28,6 +25,7 @@ from fs3.model.metrics.catalogue import CATALOGUE
 from fs3.model.metrics.metric import HistogramReading, MetricKind
 from fs3.wire.exposition import Reading, parse_text
 from tests.processes.machine_lab import wait_until
+from tests.processes.prometheus import needs_prometheus, read_deployed, running_prometheus
 from tests.space import SpaceGuard
 
 ROOT = Path(__file__).parents[2]
@@ -149,55 +147,33 @@ def test_the_documented_program(local: LocalCluster) -> None:
     assert "fs3_chunk_updates_total 0" in done.stdout
 
 
-def query(port: int, expression: str) -> dict[str, float]:
-    """What Prometheus answers: code (or instance) -> value."""
-    with urlopen(f"http://127.0.0.1:{port}/api/v1/query?{urlencode({'query': expression})}") as answer:
-        found = json.load(answer)["data"]["result"]
-    return {each["metric"].get("code") or each["metric"].get("instance", ""): float(each["value"][1]) for each in found}
-
-
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:  # Prometheus does not listen yet
-            pass
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed: nothing scrapes the cluster")
+@needs_prometheus
 def test_prometheus_scrapes_a_cluster_and_sees_a_node_die(space_guard: SpaceGuard) -> None:
     with space_guard.lend("scraped") as home:
         cluster = LocalCluster(home / "cluster", storage=2, replicas=2)
         names = cluster.shape.names()
         cluster.shape.metrics_port = free_ports(len(names))
         targets = [f"127.0.0.1:{cluster.shape.metrics_port_of(name)}" for name in names]
-        config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config = read_deployed("prometheus.yml")
         config["scrape_configs"][0]["static_configs"][0]["targets"] = targets
-        config["rule_files"] = [str(ROOT / "deploy" / "prometheus" / "alerts.yml")]
-        (home / "prometheus.yml").write_text(yaml.safe_dump(config))
-        port = free_ports(1)
-        command = [
-            "prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'tsdb'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
-        ]  # fmt: skip
-        with cluster, (home / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
-            try:
-                wait_for("every process is scraped", lambda: query(port, "up == 1").keys() == set(targets))
-                wait_for("the manager tells of its chains", lambda: sum(query(port, 'fs3_chains{state="whole"}').values()) > 0)
-                wait_for("the cluster is well", lambda: not query(port, "fs3_problems > 0"))
-                cluster.kill("storage-2")
-                seen = {"node-dead", "target-behind", "chain-one-copy"}
-                wait_for("the dead node is seen", lambda: query(port, "fs3_problems > 0").keys() >= seen)
-                wait_for("an alert is pending", lambda: bool(query(port, 'ALERTS{alertname="Fs3OneCopyLeft"}')))
-                cluster.start("storage-2")
-                wait_for("the cluster is seen to have healed", lambda: not query(port, "fs3_problems > 0"))
-            finally:
-                prometheus.terminate()
+        with cluster, running_prometheus(home, config) as prometheus:
+
+            def wait_for(what: str, expression: str, condition: Callable[[dict[str, float]], bool]) -> None:
+                def holds() -> bool:
+                    found = prometheus.query(expression)
+                    return found is not None and condition(found)
+
+                wait_until(holds, lambda: what)
+
+            wait_until(lambda: prometheus.scrapes(targets), lambda: "every process is scraped")
+            wait_for("the manager tells of its chains", 'fs3_chains{state="whole"}', lambda found: sum(found.values()) > 0)
+            wait_for("the cluster is well", "fs3_problems > 0", lambda found: not found)
+            cluster.kill("storage-2")
+            seen = {"node-dead", "target-behind", "chain-one-copy"}
+            wait_for("the dead node is seen", "fs3_problems > 0", lambda found: found.keys() >= seen)
+            wait_for("an alert is pending", 'ALERTS{alertname="Fs3OneCopyLeft"}', bool)
+            cluster.start("storage-2")
+            wait_for("the cluster is seen to have healed", "fs3_problems > 0", lambda found: not found)
 
 
 def fs3(*arguments: str) -> str:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import pytest
-import yaml
 
 from fs3.cli import cluster as cluster_module
 from fs3.cli.local import LocalCluster, free_ports
@@ -23,6 +17,7 @@ from fs3.cli.local_tls import tls_home
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.tls.credentials import TlsCredentials, TlsFiles
 from tests.processes.machine_lab import wait_until
+from tests.processes.prometheus import needs_prometheus, read_deployed, running_prometheus
 from tests.processes.test_security import operate
 from tests.space import SpaceGuard
 
@@ -111,44 +106,18 @@ def test_who_may_read_the_ports(watched: Watched) -> None:
         wait_until(lambda name=name: watched.get(name, authorization=bearer) == 401, lambda: "it reads on", 60)
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed: nothing scrapes the cluster")
+@needs_prometheus
 def test_prometheus_scrapes_with_the_token_of_an_account(watched: Watched, tmp_path: Path) -> None:
     cluster = watched.cluster
     if watched.get("mgmtd") == 200:
         operate(cluster, "security", "on", "--token-file", str(tmp_path / "admin.token"))
     token = watched.token("scraper", "--service", "--reads-metrics")
     targets = [f"127.0.0.1:{watched.port(name)}" for name in watched.names]
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus-secured.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(ROOT / "deploy" / "prometheus" / "alerts.yml")]
+    config = read_deployed("prometheus-secured.yml")
     job = config["scrape_configs"][0]
     job["static_configs"][0]["targets"] = targets
     job["tls_config"]["ca_file"] = watched.ca
     job["authorization"]["credentials_file"] = str(tmp_path / "token")
     (tmp_path / "token").write_text(token)
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_ports(1)
-    command = [
-        "prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
-    ]  # fmt: skip
-
-    def up() -> set[str]:
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/api/v1/query?{urlencode({'query': 'up == 1'})}") as answer:
-                return {each["metric"]["instance"] for each in json.load(answer)["data"]["result"]}
-        except OSError:
-            return set()
-
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
-        try:
-            wait_for(lambda: up() == set(targets))
-        finally:
-            prometheus.terminate()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    with running_prometheus(tmp_path, config) as prometheus:
+        wait_until(lambda: prometheus.scrapes(targets), lambda: "not every process is scraped", 120)

@@ -58,6 +58,14 @@ def count_shared(domain: Domain, company: Sequence[Domain]) -> int:
     return sum((0, 1, 1000)[shared_levels(domain, other)] for other in company)
 
 
+def note_pairs(shared: list[list[int]], chain: Sequence[int]) -> None:
+    """`shared`: how many chains each two nodes have in common. They have this one as well."""
+    for node in chain:
+        for other in chain:
+            if other != node:
+                shared[node][other] += 1
+
+
 class Apart:
     """What must not come together when members are exchanged between chains."""
 
@@ -120,10 +128,7 @@ def choose_apart(domains: Sequence[Domain], targets_per_node: int, replicas: int
             chain.append(chosen)
             group_left[groups[chosen]] -= 1
             left[chosen] -= 1
-        for node in chain:
-            for other in chain:
-                if other != node:
-                    shared[node][other] += 1
+        note_pairs(shared, chain)
         chains.append(chain)
     return chains
 

@@ -81,10 +81,7 @@ class LinkFaults:
         `broken_links`: (target, its successor that it cannot reach), in the order of the chain; none that is not so any more, nor
         one whose successor is not alive: that one is left to its lease.
         """
-        asked = self._asked.get(chain.id)
-        if asked is not None and (asked.chain_version != chain.version or now - asked.told_at >= self._config.lease_ns):
-            del self._asked[chain.id]
-            asked = None
+        asked = self._find_asked(now, chain)
         for reporter, successor in faulty_links:
             # The first is nearest to the head. A target that neither reaches nor is reached is a suspect before it reports.
             found = self._who_leaves(chain, reporter, successor) if asked is None else asked.leaver
@@ -97,8 +94,14 @@ class LinkFaults:
     def is_leaving(self, now: int, chain: Chain) -> bool:
         """A target of the chain was told to leave this version of it, not longer than a lease ago: it may have stayed since the
         link carries again, and then nothing else ends that."""
+        return self._find_asked(now, chain) is not None
+
+    def _find_asked(self, now: int, chain: Chain) -> _PendingLeave | None:
         asked = self._asked.get(chain.id)
-        return asked is not None and asked.chain_version == chain.version and now - asked.told_at < self._config.lease_ns
+        if asked is not None and (asked.chain_version != chain.version or now - asked.told_at >= self._config.lease_ns):
+            del self._asked[chain.id]
+            return None
+        return asked
 
     def on_chain_changed(self, before: Chain, after: Chain) -> None:
         """A chain goes on under another version."""

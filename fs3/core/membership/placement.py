@@ -24,7 +24,7 @@ from typing import NamedTuple
 from fs3.base.limits import replicas_max
 from fs3.base.prng import Prng
 from fs3.core.membership.cyclic_placement import choose_shifted
-from fs3.core.membership.domains import Apart, choose_apart, domain_groups, groups_alike
+from fs3.core.membership.domains import Apart, choose_apart, domain_groups, groups_alike, note_pairs
 from fs3.core.membership.weighted_placement import choose_weighted, complete_sizes
 from fs3.model.domain import Domain
 
@@ -116,9 +116,7 @@ def _choose_members(before: list[list[int]], nodes: int, targets_per_node: int, 
             chain.append(chosen)
         for node in chain:
             left[node] -= 1
-            for other in chain:
-                if other != node:
-                    shared[node][other] += 1
+        note_pairs(shared, chain)
         chains.append(chain)
     return chains
 
@@ -126,10 +124,7 @@ def _choose_members(before: list[list[int]], nodes: int, targets_per_node: int, 
 def _count_pairs(chains: list[list[int]], nodes: int) -> list[list[int]]:
     shared = [[0] * nodes for _ in range(nodes)]
     for chain in chains:
-        for node in chain:
-            for other in chain:
-                if other != node:
-                    shared[node][other] += 1
+        note_pairs(shared, chain)
     return shared
 
 

@@ -21,7 +21,7 @@ from heapq import heapify, heappop, heappush
 
 from fs3.base.limits import targets_per_node_max
 from fs3.base.prng import Prng
-from fs3.core.membership.domains import count_shared
+from fs3.core.membership.domains import count_shared, note_pairs
 from fs3.model.domain import Domain
 
 _GROUPS_SEEN = 16
@@ -105,10 +105,7 @@ def choose_weighted(
             queues[group].put_back(offers[group], taken.get(group))
             left[group] -= group in taken
         order.put_back(seen, *taken)
-        for node in chain:
-            for other in chain:
-                if other != node:
-                    shared[node][other] += 1
+        note_pairs(shared, chain)
         made.append(chain)
     return made
 

@@ -64,7 +64,7 @@ class CallerGuard:
     def _decide(self, call: Call, handler: Handler, client: ClientId) -> None:
         principal = call.auth.principal
         if principal is None:
-            # It has lost its rights while rows were read: whoever asks again is admitted anew.
+            # It has lost its rights while rows were read: a caller that asks again is admitted anew.
             call.fail(Code.BUSY, "who asks was not known any more when the client had been looked up")
         elif self._owners.bind(client, owner_of(principal)):
             note_own(call.auth, client)

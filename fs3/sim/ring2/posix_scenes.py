@@ -79,6 +79,14 @@ async def users_change_a_tree(stage: SceneCluster) -> str:
     return explain_namespace(stage.cluster)
 
 
+async def _find_wrong_mtime(stage: SceneCluster, reader: str, path: str, *, is_written_after: bool) -> str:
+    """Of a file whose mtime was set to `PAST`, and that was written after that or not; "": it is right."""
+    mtime = (await stage.call(reader, lambda client: client.stat(path))).mtime_ns
+    if is_written_after is not (mtime == PAST):
+        return ""
+    return f"{path}: its mtime is {'what was set before the last write' if is_written_after else 'not what was set after it'}"
+
+
 async def times_are_set_while_a_file_is_written(stage: SceneCluster) -> str:
     """An mtime is set before or after the last write of a file that is open, and before a truncation, while the service is
     killed. Another client looks."""
@@ -100,9 +108,8 @@ async def times_are_set_while_a_file_is_written(stage: SceneCluster) -> str:
             await asyncio.sleep(0.003)
             _restart(stage)
             await work
-            mtime = (await stage.call("client-2", lambda client: client.stat(path))).mtime_ns  # noqa: B023
-            if after is (mtime == PAST):
-                return f"{path}: its mtime is {'what was set before the last write' if after else 'not what was set after it'}"
+            if problem := await _find_wrong_mtime(stage, "client-2", path, is_written_after=after):
+                return problem
     await stage.call("client-1", lambda client: client.utimes("/closed-before", mtime_ns=PAST))
     await stage.call("client-3", lambda client: client.truncate("/closed-before", 1))
     if (await stage.call("client-2", lambda client: client.stat("/closed-before"))).mtime_ns == PAST:
@@ -134,9 +141,8 @@ async def others_set_times_while_a_file_is_written(stage: SceneCluster) -> str:
             _restart(stage)
             await setting
             await work
-            mtime = (await stage.call("client-3", lambda client: client.stat(path))).mtime_ns  # noqa: B023
-            if after is (mtime == PAST):
-                return f"{path}: its mtime is {'what was set before the last write' if after else 'not what was set after it'}"
+            if problem := await _find_wrong_mtime(stage, "client-3", path, is_written_after=after):
+                return problem
     return ""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.runtime.bulk_work import bulk_slice_bytes, bulk_work_of
+from fs3.runtime.bulk_work import BulkWork, bulk_slice_bytes, bulk_work_of
 
 BULK = 2 * MIB
 DATA = bytes(range(256)) * (BULK // 256)
@@ -52,21 +52,27 @@ async def test_a_short_read_has_a_connection_of_its_own_while_bulk_bytes_are_on_
     made.assert_clean()
 
 
+@pytest.fixture
+def turns(monkeypatch):
+    """One more for each slice that has waited for its turn."""
+    found = []
+    turn = BulkWork.turn
+
+    async def counted(self):
+        found.append(1)
+        await turn(self)
+
+    monkeypatch.setattr(BulkWork, "turn", counted)
+    return found
+
+
 @pytest.mark.parametrize("count", [1, 2])
-async def test_bulk_bytes_are_verified_in_slices_while_a_short_read_is_under_way(cluster, help, count, monkeypatch):
+async def test_bulk_bytes_are_verified_in_slices_while_a_short_read_is_under_way(cluster, help, count, turns):
     """By one IO in its call, and by several; what is wrong is found all the same, and read elsewhere."""
     made = await cluster(chains=1)
     client = made.client()
     await client.update([help.write(number, DATA) for number in (1, 2)])
     work = bulk_work_of(asyncio.get_running_loop())
-    turns = []
-    turn = type(work).turn
-
-    async def counted(self):
-        turns.append(1)
-        await turn(self)
-
-    monkeypatch.setattr(type(work), "turn", counted)
     for fault in (None, "flip a bit"):
         turns.clear()
         if fault is not None:
@@ -84,20 +90,12 @@ async def test_bulk_bytes_are_verified_in_slices_while_a_short_read_is_under_way
     assert not turns
 
 
-async def test_many_small_ios_are_verified_in_as_many_slices_as_their_bytes_make(cluster, help, monkeypatch):
+async def test_many_small_ios_are_verified_in_as_many_slices_as_their_bytes_make(cluster, help, turns):
     """Whole pieces, and others, of which each has a part of a checksum of its own."""
     made = await cluster(chains=1)
     client = made.client()
     await client.update([help.write(1, DATA)])
     work = bulk_work_of(asyncio.get_running_loop())
-    turns = []
-    turn = type(work).turn
-
-    async def counted(self):
-        turns.append(1)
-        await turn(self)
-
-    monkeypatch.setattr(type(work), "turn", counted)
     for length in (4096, 4000):
         turns.clear()
         work.short_reads += 1

@@ -136,7 +136,7 @@ def test_what_a_crash_between_key_and_certificate_leaves_is_asked_for_again(
     assert draft_certificate(config, []) is not None
     key.write_bytes(kept[1])
     cert.unlink()
-    assert draft_certificate(config, []) is None, "somebody has drawn it, to have it certified"
+    assert draft_certificate(config, []) is None, "its operator has drawn it, to have it certified"
 
 
 def test_another_authority_is_not_put_in_place_of_the_one_that_is_believed(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ async def test_a_request_that_was_altered_changes_nothing(world: Any) -> None:
 
 
 async def test_a_proof_is_for_one_purpose(world: Any) -> None:
-    """A proof that was recorded of a login registers no node, and the other way round; a token logs nobody in."""
+    """A proof that was recorded of a login registers no node, and the other way round; a token logs no user in."""
     service = await world.serve(await closed_store())
     node = registration("h1-storage")
     what = digest_of_registration(node)
@@ -432,7 +432,7 @@ async def test_a_machine_that_has_joined_allows_itself_nothing(world: Any) -> No
         return await asked.answer
 
     admin = int(Right.ANYONE | Right.USER | Right.ADMIN)
-    assert await asks(PrincipalKind.USER, admin) is Code.PERMISSION, "whoever asks can have a user without security"
+    assert await asks(PrincipalKind.USER, admin) is Code.PERMISSION, "any caller can have a user without security"
     await client.ask(SetSecurity(SecurityPhase.ON, unready=True))
     assert await asks(PrincipalKind.USER, int(Right.ANYONE | Right.USER)) is Code.PERMISSION
     assert await asks(PrincipalKind.SERVICE, admin) is Code.PERMISSION, "the machine as its own operator"
