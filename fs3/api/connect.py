@@ -30,12 +30,14 @@ from fs3.client.storage.client import StorageClient
 from fs3.core.files.file_clients import draw_client_id
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity, pid_space
+from fs3.drivers.os.host_files import OsHostFiles
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.inode import User
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
+from fs3.ports.host_files import HostFiles
 from fs3.ports.rpc import Transport
 from fs3.ports.security import TicketSource
 from fs3.runtime.metric_sources import MetricSources
@@ -104,8 +106,9 @@ async def connect(
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock, counts, session, tls), host)
             stack.push_async_callback(control.close)
+        files = OsHostFiles() if transport in ("auto", "local") else None
         return await _build_client(
-            stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session
+            stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session, files
         )
 
 
@@ -153,8 +156,10 @@ async def _build_client(
     relatime: bool,
     lasting: LastingClient | None = None,
     session: LoginSession | None = None,
+    files: HostFiles | None = None,
 ) -> Client:
-    """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
+    """The three parts, started; what `stack` holds is closed with the client, or here when something fails. `files`: see
+    `StorageClient`."""
     tracing.read_environment()
     identity = draw_client_id(os.urandom)
     manager = MgmtdClient(control, addresses, clock, session=session)
@@ -164,7 +169,7 @@ async def _build_client(
     named, seqs = (identity, None) if lasting is None else (lasting.client_id, lasting.seqs)
     meta = MetaClient(manager, services, clock, named, user or this_user(), seqs=seqs)
     stack.push_async_callback(meta.close)
-    storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
+    storage = StorageClient(manager, services, clock, identity, verify=verify, host=host, files=files)
     stack.push_async_callback(storage.close)
     if session is not None:
         stack.push_async_callback(start_proving(clock, manager, meta, storage, session).close)

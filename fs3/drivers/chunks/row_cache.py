@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
@@ -28,6 +30,8 @@ class RowCache:
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
         self.young: dict[ChunkId, IndexRow] = {}
         """Existing rows only. Hot paths look here first, then call `find`."""
+        self.on_change: Callable[[ChunkId], None] | None = None
+        """`ChunkStore.on_change`."""
         self._old: dict[ChunkId, IndexRow] = {}
         self._young_bytes = 0
 
@@ -95,6 +99,8 @@ class RowCache:
             del self.unsynced[chunk]
 
     def _show(self, chunk: ChunkId, row: IndexRow) -> None:
+        if self.on_change is not None:
+            self.on_change(chunk)
         if row.committed is not None or row.pending is not None:
             self._keep(chunk, row)
         else:

@@ -52,6 +52,7 @@ from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.block_places import BlockLocator
 from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpointer
@@ -79,6 +80,7 @@ from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, Upda
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.chunk_store import (
+    BlockPlace,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -89,6 +91,7 @@ from fs3.ports.chunk_store import (
     StoreSpace,
 )
 from fs3.ports.clock import Clock
+from fs3.ports.host_files import OwnerMark
 from fs3.ports.rpc import FileRange
 from fs3.runtime.durable_files import sync_directory
 
@@ -188,6 +191,7 @@ class FileChunkStore:
         self._read_path = ReadPath(
             self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers, self.counts
         )
+        self._locator = BlockLocator(directory, self._rows, self._read_path, self._bad_chunks)
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -299,6 +303,15 @@ class FileChunkStore:
         self._bad_chunks.on_bad = callback
 
     @property
+    def on_change(self) -> Callable[[ChunkId], None] | None:
+        """`ChunkStore.on_change`."""
+        return self._rows.on_change
+
+    @on_change.setter
+    def on_change(self, callback: Callable[[ChunkId], None] | None) -> None:
+        self._rows.on_change = callback
+
+    @property
     def bad_chunks(self) -> Mapping[ChunkId, str]:
         """`ChunkStore.bad_chunks`."""
         return MappingProxyType(self._bad_chunks.reasons)
@@ -399,6 +412,16 @@ class FileChunkStore:
             self._read_path.release(pin)
             if self._closed and not self._reclaimer.pin_count:
                 self._release_files()
+
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """`ChunkStore.owner_mark`."""
+        return self._lock.mark if self._lock.mark.content else None
+
+    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """`ChunkStore.locate_block`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
+        self._check_open()
+        return await self._locator.locate(chunk)
 
     def pin_version(self, chunk: ChunkId) -> int:
         """`ChunkStore.pin_version`. Raises StoreDamaged."""

@@ -41,6 +41,7 @@ from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult, apply_update
 from fs3.ports.chunk_store import (
+    BlockPlace,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -51,6 +52,7 @@ from fs3.ports.chunk_store import (
     StoreSpace,
     describe_carried,
 )
+from fs3.ports.host_files import OwnerMark
 from fs3.runtime.tasks import TaskSet
 
 
@@ -73,6 +75,7 @@ class MemoryChunkStore:
         self.is_full = False
         """Updates with data are refused with NO_SPACE."""
         self.on_bad: Callable[[ChunkId], None] | None = None
+        self.on_change: Callable[[ChunkId], None] | None = None
         self.channel_epoch = 1
         """`ChunkStore.channel_epoch`."""
         self._bad: dict[ChunkId, str] = {}
@@ -243,7 +246,7 @@ class MemoryChunkStore:
             self.is_full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)
         ):
             return StageResult(Code.NO_SPACE, message=f"no room for {len(content)} bytes of chunk {update.chunk.hex()}")
-        self.chunks[update.chunk] = after
+        self._show(update.chunk, after)
         self.unsynced.settle(update.chunk)
         return StageResult(Code.OK, len(content), digest_of(pending.sums))
 
@@ -279,6 +282,8 @@ class MemoryChunkStore:
         self.unsynced.settle(chunk)
 
     def _show(self, chunk: ChunkId, after: MemoryChunk) -> None:
+        if self.on_change is not None:
+            self.on_change(chunk)
         if after.exists:
             self.chunks[chunk] = after
         else:
@@ -397,6 +402,15 @@ class MemoryChunkStore:
         for pin in pins:
             self._pinned_versions.pop(pin, None)
 
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """`ChunkStore.owner_mark`: there are no files."""
+        return None
+
+    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """`ChunkStore.locate_block`: likewise."""
+        return None
+
     # --- bad chunks --------------------------------------------------------------------------------------------------
 
     @property
@@ -410,6 +424,8 @@ class MemoryChunkStore:
         if found is None or found.committed is None or chunk in self._bad or len(self._bad) >= bad_chunks_max:
             return
         self._bad[chunk] = why or f"bytes of chunk {chunk.hex()} have changed on the disk"
+        if self.on_change is not None:
+            self.on_change(chunk)
         if self.on_bad is not None:
             self.on_bad(chunk)
 
@@ -471,7 +487,7 @@ class MemoryChunkStore:
             raise error(Code.CHECKSUM, f"the bytes to repair chunk {chunk.hex()} with are not those of its version {version}")
         if self.is_full:
             raise error(Code.NO_SPACE, f"no room for {len(data)} bytes of chunk {chunk.hex()}")
-        self.chunks[chunk] = MemoryChunk(repaired, found.pending, found.kind, found.tag)
+        self._show(chunk, MemoryChunk(repaired, found.pending, found.kind, found.tag))
         self._bad.pop(chunk, None)
         self.unsynced.settle(chunk)
         return True
