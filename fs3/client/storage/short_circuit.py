@@ -51,6 +51,7 @@ _ROW_BYTES = 400
 _IN_PIECE = PIECE_BYTES - 1
 _SHIFT = PIECE_BYTES.bit_length() - 1
 _OK = Code.OK
+_LASTING = (Code.UNSUPPORTED, Code.PERMISSION, Code.NO_CAPABILITY, Code.PROTOCOL, Code.INVALID)
 
 
 class _Target(NamedTuple):
@@ -117,6 +118,7 @@ class ShortCircuit:
         """Nodes on this host."""
         self._idle_until: int = NEVER
         """No node on this host is to be asked before: there is none, or they have refused."""
+        self.asked_reads_min = asked_reads_min
         self.reads = 0
         """Ranges that were read so."""
         self.bytes = 0
@@ -204,7 +206,7 @@ class ShortCircuit:
     def _count(self, chunk: ChunkId, chain: ChainId) -> None:
         """One more read by asking."""
         count = self._counts.get(chunk, 0) + 1
-        if count < asked_reads_min:
+        if count < self.asked_reads_min:
             if len(self._counts) >= counted_chunks_max:
                 self._counts.clear()
             self._counts[chunk] = count
@@ -283,9 +285,9 @@ class ShortCircuit:
             reply = await channel.call(STORAGE.LocateBlocks, locate_request_to_pb(chunks), timeout_ns=probe_timeout_ns)
             self._take(node, chunks, locate_reply_from_pb(reply.message, len(chunks)))
         except (OSError, ValueError) as why:
-            # `FS3Error` too: busy, restarting, or a node that shares nothing, or whose files this process may not open.
-            is_passing = isinstance(why, FS3Error) and why.code in (Code.BUSY, Code.DEADLINE)
-            if not is_passing:
+            # A node that is busy or restarting is asked again; one that shares nothing, or whose files this process may not
+            # open, is left alone for a while.
+            if not isinstance(why, FS3Error) or why.code in _LASTING:
                 self._pause(node, why)
 
     def _take(self, node: NodeId, chunks: Sequence[tuple[ChunkId, ChainId, int]], located: Located) -> None:
