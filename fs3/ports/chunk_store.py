@@ -19,9 +19,9 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.resync.rows import StoreView
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
-from fs3.ports.host_files import OwnerMark
 from fs3.ports.rpc import FileRange, Part
 
 

@@ -6,13 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 
-class OwnerMark(NamedTuple):
-    """What the process that has a directory wrote into it before it used it: another one writes something else."""
-
-    path: str
-    content: bytes
-
-
 class SharedMemory(NamedTuple):
     """Memory that this process has made for others to look at."""
 

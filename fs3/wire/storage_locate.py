@@ -12,8 +12,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.limits import block_bytes_max, blocks_per_locate_max
 from fs3.base.status import Code
-from fs3.core.craq.change_board import Gate, is_row, is_slot
-from fs3.ports.host_files import OwnerMark
+from fs3.core.craq.change_board import Gate, OwnerMark, is_row, is_slot
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage import split_ids

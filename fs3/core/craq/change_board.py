@@ -58,6 +58,13 @@ class Gate(NamedTuple):
     epoch: int
 
 
+class OwnerMark(NamedTuple):
+    """What the process that has a target's directory wrote into it before it used it: another one writes something else."""
+
+    path: str
+    content: bytes
+
+
 def slot_of(chunk: ChunkId) -> int:
     """Which word of the board counts the changes of a chunk."""
     return _FIRST_SLOT + crc32c(chunk) % SLOTS

@@ -50,6 +50,7 @@ from types import MappingProxyType
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.block_places import BlockLocator
@@ -91,7 +92,6 @@ from fs3.ports.chunk_store import (
     StoreSpace,
 )
 from fs3.ports.clock import Clock
-from fs3.ports.host_files import OwnerMark
 from fs3.ports.rpc import FileRange
 from fs3.runtime.durable_files import sync_directory
 

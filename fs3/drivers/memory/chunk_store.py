@@ -36,6 +36,7 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import NEVER
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update, has_its_sums
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
@@ -52,7 +53,6 @@ from fs3.ports.chunk_store import (
     StoreSpace,
     describe_carried,
 )
-from fs3.ports.host_files import OwnerMark
 from fs3.runtime.tasks import TaskSet
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.os.record_lock import find_lock
-from fs3.ports.host_files import OwnerMark
 
 _held: dict[tuple[int, int], int] = {}
 """(device, inode) of directories locked by this process -> its pid. A record lock does not see a second opening by the same

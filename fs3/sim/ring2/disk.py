@@ -19,6 +19,7 @@ from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import GIB, SECOND
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore, MemoryPrewritten
 from fs3.drivers.memory.chunk_versions import MemoryChunk
@@ -27,7 +28,6 @@ from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.model.cluster import DiskSpace
 from fs3.ports.chunk_store import BlockPlace, Prewritten, ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
-from fs3.ports.host_files import OwnerMark
 from fs3.runtime.tasks import TaskSet
 from fs3.sim.ring2.host_files import SimHostFiles
 from fs3.sim.ring2.loop import SimLoop

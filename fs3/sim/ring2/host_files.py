@@ -6,8 +6,9 @@ import errno
 from itertools import count
 
 from fs3.base.ids import ChunkId, TargetId
+from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.memory.chunk_versions import MemoryVersion
-from fs3.ports.host_files import OwnerMark, SharedMemory
+from fs3.ports.host_files import SharedMemory
 
 
 class SimFile:
