@@ -66,6 +66,7 @@ async def connect(
     verify: bool = True,
     relatime: bool = False,
     count: bool = True,
+    short_circuit: bool = True,
     lasting: LastingClient | None = None,
     token: str | Secret | None = None,
     token_file: str | os.PathLike[str] | None = None,
@@ -79,7 +80,8 @@ async def connect(
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP); where FS3_RDMA names
     devices, payloads on TCP connections travel by RDMA (docs/transports.md). `user`: who asks; None means this process's user and
     groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
-    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
+    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `short_circuit`: small ranges of chunks
+    that are on this host are read from the files of their node, without asking it. `lasting`: which client it is, where it
     was one before. `token`, or `token_file`, which only its owner can read: of the user who asks, in a cluster with security;
     None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with. `tls_ca`: PEM file of
     the authorities that the cluster's certificates are of; it is spoken to by TLS. `tls_cert`, `tls_key`: PEM files of a
@@ -106,7 +108,7 @@ async def connect(
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock, counts, session, tls), host)
             stack.push_async_callback(control.close)
-        files = OsHostFiles() if transport in ("auto", "local") else None
+        files = OsHostFiles() if short_circuit and transport in ("auto", "local") else None
         return await _build_client(
             stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session, files
         )

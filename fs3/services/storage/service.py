@@ -497,6 +497,9 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return str(wrong)
         self.on_lease_changed()  # it may not be enforced any more, or again
+        if not self.config.short_circuit:
+            for shell in self.targets.values():
+                shell.gate.part()
         self._duties.on_config_changed()
         self._caches.on_config_changed()
         return ""

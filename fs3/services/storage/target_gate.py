@@ -67,10 +67,14 @@ class TargetGate:
         """What goes with what is told of a chunk at this moment; None: the target is not joined."""
         return self._board.gate(self._row) if self._board is not None else None
 
-    def close(self) -> None:
-        """The target serves no more."""
-        self.set_chain(None)
+    def part(self) -> None:
+        """The board says nothing of this target any more; what was told is void."""
         if self._board is not None:
             self._board.remove_target(self._row)
             self._board = None
             self._store.on_change = None
+
+    def close(self) -> None:
+        """The target serves no more."""
+        self.set_chain(None)
+        self.part()
