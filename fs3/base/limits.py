@@ -75,8 +75,6 @@ updates_per_request_max = 256
 keys_per_find_max = 8192
 blocks_per_locate_max = 32
 """Blocks of which one answer says where they are."""
-located_sums_bytes_max = 512 * KIB
-"""Sums of blocks in one such answer, unless it is about a single one; it travels as one frame header."""
 batch_items_max = 4096
 batch_stat_paths_max = 1024
 """A client splits larger batches, so that nobody waits long behind one."""
@@ -86,12 +84,6 @@ list_entries_max = 2048
 read_bytes_per_request_max = 32 * MIB
 update_bytes_per_request_max = 8 * MIB
 """A client splits larger batches; a single update may be as large as a chunk."""
-
-# --- short-circuit reads ----------------------------------------------------------------------------------------------
-located_bytes_max = 64 * MIB
-"""What one client keeps of where blocks on its host lie: some 14 000 blocks of 4 MiB."""
-located_files_max = 128
-"""Files it has open for that."""
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
 chunk_bytes_min = 64 * KIB

@@ -210,6 +210,10 @@ class Prewritten(Protocol):
         ...
 
 
+OnChange = Callable[[ChunkId], None]
+"""Told of a chunk of which a read may be answered otherwise from now on."""
+
+
 class BlockPlace(NamedTuple):
     """Where the bytes of a committed version lie, for readers on the same host that verify them."""
 
@@ -245,7 +249,7 @@ class ChunkStore(StoreView, Protocol):
     """Called on the loop when a chunk is marked that was not; set by the service that repairs it. Never for marks found at
     opening: those are in `bad_chunks`."""
 
-    on_change: Callable[[ChunkId], None] | None
+    on_change: OnChange | None
     """Called on the loop when a read of a chunk may be answered otherwise from now on, in the step in which that is so: its
     versions or where their bytes are have changed, or it was marked bad."""
 

@@ -12,7 +12,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.limits import block_bytes_max, blocks_per_locate_max
 from fs3.base.status import Code
-from fs3.core.craq.change_board import Gate, OwnerMark, is_row, is_slot
+from fs3.core.craq.change_board import OwnerMark, ToldEpoch, is_row, is_slot
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage import split_ids
@@ -33,7 +33,7 @@ class LocateColumns(NamedTuple):
 class LocatedTarget(NamedTuple):
     """What has to be so for blocks of a target to be read."""
 
-    gate: Gate
+    gate: ToldEpoch
     mark: OwnerMark
 
 
@@ -125,7 +125,7 @@ def locate_reply_from_pb(reply: pb.LocateBlocksReply, count: int) -> Located:
 def _target(target: pb.LocatedTarget) -> LocatedTarget:
     if not is_row(target.row) or not 0 < len(target.mark) <= _MARK_BYTES_MAX:
         raise error(Code.PROTOCOL, f"a target in word {target.row} of a board, with a mark of {len(target.mark)} bytes")
-    return LocatedTarget(Gate(target.row, target.epoch), OwnerMark(_path(target.mark_path), target.mark))
+    return LocatedTarget(ToldEpoch(target.row, target.epoch), OwnerMark(_path(target.mark_path), target.mark))
 
 
 def _block(block: pb.LocatedBlock, targets: int) -> LocatedBlock:

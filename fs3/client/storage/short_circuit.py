@@ -22,9 +22,9 @@ from crc32c import crc32c
 from fs3.base.checksum import PIECE_BYTES
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, NodeId, is_page
-from fs3.base.limits import blocks_per_locate_max, located_bytes_max, located_files_max, probe_timeout_ns, small_read_bytes
+from fs3.base.limits import blocks_per_locate_max, probe_timeout_ns, small_read_bytes
 from fs3.base.status import Code
-from fs3.base.units import NEVER, SECOND
+from fs3.base.units import MIB, NEVER, SECOND
 from fs3.client.storage.reads import ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, BoardReader
@@ -38,6 +38,10 @@ from fs3.wire.storage_locate import Located, LocatedBlock, LocatedTarget, locate
 
 log = logging.getLogger("fs3.client")
 
+located_bytes_max = 64 * MIB
+"""What one client keeps of where blocks on its host lie: some 14 000 blocks of 4 MiB."""
+located_files_max = 128
+"""Files it has open for that."""
 asked_reads_min = 4
 """Reads of a chunk by asking after which it is asked where its block is."""
 counted_chunks_max = 1 << 16
@@ -66,7 +70,7 @@ class _Target(NamedTuple):
         return self.board.serves(self.told.gate, now) and self.mark.begins_with(self.told.mark.content)
 
 
-class _Block:
+class _KnownBlock:
     """A chunk's committed version, as it was told."""
 
     __slots__ = ("chain_version", "changes", "file", "length", "offset", "slot", "sums", "target", "version", "words")
@@ -99,9 +103,9 @@ class ShortCircuit:
         self._files = files
         self._clock_space = files.clock_space
         self._host = host
-        self._blocks: dict[ChunkId, _Block] = {}
+        self._blocks: dict[ChunkId, _KnownBlock] = {}
         """Of two generations the young one: see `RowCache` of the chunk store."""
-        self._old: dict[ChunkId, _Block] = {}
+        self._old: dict[ChunkId, _KnownBlock] = {}
         self._young_bytes = 0
         self._counts: dict[ChunkId, int] = {}
         self._wanted: dict[ChunkId, ChainId] = {}
@@ -195,7 +199,7 @@ class ShortCircuit:
                 self._forget(io.chunk)
         return outcomes
 
-    def _find_old(self, chunk: ChunkId, io: ReadIO) -> _Block | None:
+    def _find_old(self, chunk: ChunkId, io: ReadIO) -> _KnownBlock | None:
         block = self._old.pop(chunk, None)
         if block is not None:
             self._keep(chunk, block)
@@ -219,7 +223,7 @@ class ShortCircuit:
                 with suppress(RuntimeError):  # the loop has been closed meanwhile
                     self._loop.call_soon_threadsafe(self._begin_asking)
 
-    def _keep(self, chunk: ChunkId, block: _Block) -> None:
+    def _keep(self, chunk: ChunkId, block: _KnownBlock) -> None:
         self._blocks[chunk] = block
         self._young_bytes += block.weight
         if self._young_bytes > located_bytes_max // 2:
@@ -301,7 +305,7 @@ class ShortCircuit:
         for (chunk, _, version), told in zip(chunks, located.blocks, strict=True):
             if isinstance(told, LocatedBlock):
                 self._forget(chunk)
-                self._keep(chunk, _Block(targets[told.target], told, self._open(told.path), version))
+                self._keep(chunk, _KnownBlock(targets[told.target], told, self._open(told.path), version))
 
     def _board(self, node: NodeId, located: Located) -> BoardReader:
         identity = f"{located.board} {located.token}"
@@ -336,7 +340,7 @@ class ShortCircuit:
         self._boards.clear()
 
 
-def _read_range(block: _Block, view: memoryview, offset: int, length: int) -> bool:
+def _read_range(block: _KnownBlock, view: memoryview, offset: int, length: int) -> bool:
     """A range that is not one whole piece: what lies around its ends is read as well, to verify it. False: it is to be asked
     for."""
     low = offset & ~_IN_PIECE

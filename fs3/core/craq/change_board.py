@@ -51,7 +51,7 @@ WORD_BYTES = 8
 _WRAP = (1 << 64) - 1
 
 
-class Gate(NamedTuple):
+class ToldEpoch(NamedTuple):
     """Where the board says of a target whether it serves, and the epoch that goes with what was told."""
 
     row: int
@@ -107,9 +107,9 @@ class ChangeBoard:
         """The target serves until then, in nanoseconds of the host's steady clock; 0: it does not."""
         self._words[row + 1] = until_ns
 
-    def gate(self, row: int) -> Gate:
+    def gate(self, row: int) -> ToldEpoch:
         """What is told with a chunk of this target."""
-        return Gate(row, self._words[row])
+        return ToldEpoch(row, self._words[row])
 
     def count_change(self, chunk: ChunkId) -> None:
         """A read of this chunk may be answered otherwise from now on."""
@@ -132,7 +132,7 @@ class BoardReader:
         self.words = words
         """For the hottest loop, which compares `words[slot]` with what was told itself. Before `serves`, never after it."""
 
-    def serves(self, gate: Gate, now_ns: int) -> bool:
+    def serves(self, gate: ToldEpoch, now_ns: int) -> bool:
         """The target serves as it did when `gate` was told. `now_ns`: the clock, read after the slots were looked at."""
         words = self.words
         return words[gate.row] == gate.epoch and now_ns < words[gate.row + 1]

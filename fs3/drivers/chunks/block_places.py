@@ -48,7 +48,7 @@ class _PieceSums:
             self._bad_chunks.record_check(self._chunk, self._version, result)
 
 
-class BlockLocator:
+class BlockFinder:
     """Of one store. Belongs to its loop."""
 
     def __init__(self, directory: Path, rows: RowCache, read_path: ReadPath, bad_chunks: BadChunks) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.key_filter import KeyFilter
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
-from fs3.ports.chunk_store import StoreDamaged
+from fs3.ports.chunk_store import OnChange, StoreDamaged
 
 
 class RowCache:
@@ -30,7 +28,7 @@ class RowCache:
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
         self.young: dict[ChunkId, IndexRow] = {}
         """Existing rows only. Hot paths look here first, then call `find`."""
-        self.on_change: Callable[[ChunkId], None] | None = None
+        self.on_change: OnChange | None = None
         """`ChunkStore.on_change`."""
         self._old: dict[ChunkId, IndexRow] = {}
         self._young_bytes = 0

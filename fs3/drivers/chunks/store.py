@@ -53,7 +53,7 @@ from fs3.base.status import Code
 from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.bad_chunks import BadChunks
-from fs3.drivers.chunks.block_places import BlockLocator
+from fs3.drivers.chunks.block_places import BlockFinder
 from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpointer
@@ -82,6 +82,7 @@ from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.chunk_store import (
     BlockPlace,
+    OnChange,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -191,7 +192,7 @@ class FileChunkStore:
         self._read_path = ReadPath(
             self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers, self.counts
         )
-        self._locator = BlockLocator(directory, self._rows, self._read_path, self._bad_chunks)
+        self._locator = BlockFinder(directory, self._rows, self._read_path, self._bad_chunks)
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -303,12 +304,12 @@ class FileChunkStore:
         self._bad_chunks.on_bad = callback
 
     @property
-    def on_change(self) -> Callable[[ChunkId], None] | None:
+    def on_change(self) -> OnChange | None:
         """`ChunkStore.on_change`."""
         return self._rows.on_change
 
     @on_change.setter
-    def on_change(self, callback: Callable[[ChunkId], None] | None) -> None:
+    def on_change(self, callback: OnChange | None) -> None:
         self._rows.on_change = callback
 
     @property

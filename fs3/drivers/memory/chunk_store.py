@@ -43,6 +43,7 @@ from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult, apply_update
 from fs3.ports.chunk_store import (
     BlockPlace,
+    OnChange,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -75,7 +76,7 @@ class MemoryChunkStore:
         self.is_full = False
         """Updates with data are refused with NO_SPACE."""
         self.on_bad: Callable[[ChunkId], None] | None = None
-        self.on_change: Callable[[ChunkId], None] | None = None
+        self.on_change: OnChange | None = None
         self.channel_epoch = 1
         """`ChunkStore.channel_epoch`."""
         self._bad: dict[ChunkId, str] = {}

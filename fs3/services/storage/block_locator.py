@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, TargetId, is_page
-from fs3.base.limits import located_sums_bytes_max
 from fs3.base.status import Code
+from fs3.base.units import KIB
 from fs3.core.craq import reads
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, ChangeBoard, slot_of
+from fs3.ports.disks import Disks
 from fs3.ports.host_files import HostFiles, SharedMemory
 from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
@@ -32,6 +32,9 @@ from fs3.wire.storage_locate import (
 
 log = logging.getLogger("fs3.storage")
 
+located_sums_bytes_max = 512 * KIB
+"""Sums of blocks in one answer, unless it is about a single one; it travels as one frame header."""
+
 locates_max = 64
 """Requests that are under way at once: they may read whole chunks."""
 
@@ -39,12 +42,12 @@ locates_max = 64
 class BlockLocator:
     """The handler of LocateBlocks of one node. Belongs to its loop."""
 
-    def __init__(self, targets: TargetMap, context: NodeContext, files: HostFiles | None, draw_token: Callable[[], int]) -> None:
-        """`files`: None where nothing is shared. `draw_token`: a random number of 64 bits."""
+    def __init__(self, targets: TargetMap, context: NodeContext, files: HostFiles | None, disks: Disks) -> None:
+        """`files`: None where nothing is shared. `disks` draw what tells one board from another."""
         self._targets = targets
         self._context = context
         self._files = files
-        self._draw_token = draw_token
+        self._disks = disks
         self._memory: SharedMemory | None = None
         self._board: ChangeBoard | None = None
         self._tasks = TaskSet()
@@ -77,7 +80,7 @@ class BlockLocator:
                 log.info("clients of this host read by asking: %s", why.strerror)
                 self._files = None
                 return None
-            self._board = ChangeBoard(self._memory.view.cast("Q"), self._draw_token())
+            self._board = ChangeBoard(self._memory.view.cast("Q"), int.from_bytes(self._disks.draw_token(), "little"))
         return self._board
 
     async def _answer(self, call: Call, columns: LocateColumns) -> None:

@@ -147,7 +147,7 @@ class StorageService:
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
-        self.locator = BlockLocator(targets, self, files, lambda: int.from_bytes(disks.draw_token(), "little"))
+        self.locator = BlockLocator(targets, self, files, disks)
         """What tells clients of this host where blocks are, to be looked at."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)

@@ -151,7 +151,7 @@ class TargetShell:
         self._closed = False
         self._broken = False
         """The machine has failed and is not stepped any more."""
-        self.gate = TargetGate(target, store, context.lease_until)
+        self.gate = TargetGate(target, store, context)
         """As of the last event; `read_gate` is what reads ask."""
         self._is_alone = False
         """The chain is this target alone: no other replica can refuse what this one should not accept any more."""

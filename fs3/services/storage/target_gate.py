@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq import reads
-from fs3.core.craq.change_board import ChangeBoard, Gate
+from fs3.core.craq.change_board import ChangeBoard, ToldEpoch
 from fs3.model.chain import Chain
 from fs3.ports.chunk_store import ChunkStore
+from fs3.services.storage.node_context import NodeContext
 
 
 class TargetGate:
     """`reads.gate` of one target, with what the board says of it. Belongs to its loop."""
 
-    def __init__(self, target: TargetId, store: ChunkStore, lease_until: Callable[[TargetId], int]) -> None:
-        """`lease_until`: until when a target may serve, in monotonic nanoseconds; 0: it may not."""
+    def __init__(self, target: TargetId, store: ChunkStore, context: NodeContext) -> None:
+        """`store` is the target's, which is one of the node's."""
         self._target = target
         self._store = store
-        self._lease_until = lease_until
+        self._lease_until = context.lease_until
         self._chain: Chain | None = None
         """Under which reads are served; None: none are."""
         self._pending_is_dirty = False
@@ -63,7 +62,7 @@ class TargetGate:
         return True
 
     @property
-    def told(self) -> Gate | None:
+    def told(self) -> ToldEpoch | None:
         """What goes with what is told of a chunk at this moment; None: the target is not joined."""
         return self._board.gate(self._row) if self._board is not None else None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fs3.base.ids import ChunkId
 from fs3.core.craq import reads
-from fs3.core.craq.change_board import BoardReader, ChangeBoard, Gate
+from fs3.core.craq.change_board import BoardReader, ChangeBoard, ToldEpoch
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.model.chain import Chain
@@ -30,7 +30,7 @@ def show_pending_uncounted(self: MemoryChunkStore, chunk: ChunkId, after: Memory
 _real_show = MemoryChunkStore._show
 
 
-def serve_for_ever(self: BoardReader, gate: Gate, now_ns: int) -> bool:
+def serve_for_ever(self: BoardReader, gate: ToldEpoch, now_ns: int) -> bool:
     """The lease is not looked at."""
     return self.words[gate.row] == gate.epoch
 
