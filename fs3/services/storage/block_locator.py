@@ -15,6 +15,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.core.craq import reads
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, ChangeBoard, slot_of
+from fs3.core.security.state import SecurityState
 from fs3.ports.disks import Disks
 from fs3.ports.host_files import HostFiles, SharedMemory
 from fs3.ports.rpc import Call
@@ -42,22 +43,26 @@ locates_max = 64
 class BlockLocator:
     """The handler of LocateBlocks of one node. Belongs to its loop."""
 
-    def __init__(self, targets: TargetMap, context: NodeContext, files: HostFiles | None, disks: Disks) -> None:
+    def __init__(
+        self, targets: TargetMap, context: NodeContext, files: HostFiles | None, disks: Disks, security: SecurityState
+    ) -> None:
         """`files`: None where nothing is shared. `disks` draw what tells one board from another."""
         self._targets = targets
         self._context = context
         self._files = files
         self._disks = disks
+        self._security = security
         self._memory: SharedMemory | None = None
         self._board: ChangeBoard | None = None
         self._tasks = TaskSet()
         self._under_way = 0
         self.located = 0
         """Blocks of which it was said where they are."""
+        security.subscribe(self.look_again)
 
     def locate(self, call: Call) -> None:
         """The handler."""
-        if not self._context.config.short_circuit or self._prepare() is None:
+        if not self._may_tell or self._prepare() is None:
             call.fail(Code.UNSUPPORTED, "this node shares no files with clients of its host")
             return
         try:
@@ -70,6 +75,17 @@ class BlockLocator:
             return
         self._under_way += 1
         self._tasks.start(self._answer(call, columns))
+
+    @property
+    def _may_tell(self) -> bool:
+        # What a client reads by itself could be asked for no capability, and none could be revoked.
+        return self._context.config.short_circuit and not self._security.is_on
+
+    def look_again(self) -> None:
+        """The configuration is another, or security is on: where nothing may be told any more, what was told is void."""
+        if not self._may_tell:
+            for shell in self._targets.by_id.values():
+                shell.gate.part()
 
     def _prepare(self) -> ChangeBoard | None:
         """The board; None where there can be none."""
@@ -126,7 +142,7 @@ class BlockLocator:
         if shell is None:
             return Code.NO_SUCH_TARGET
         mark = shell.store.owner_mark
-        if is_page(chunk) or mark is None or not shell.gate.join(board):
+        if is_page(chunk) or mark is None or not self._may_tell or not shell.gate.join(board):
             return Code.UNSUPPORTED
         place = await shell.store.locate_block(chunk)
         # From here on nothing waits: what is told is of one moment.

@@ -147,7 +147,7 @@ class StorageService:
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
-        self.locator = BlockLocator(targets, self, files, disks)
+        self.locator = BlockLocator(targets, self, files, disks, security)
         """What tells clients of this host where blocks are, to be looked at."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)
@@ -497,9 +497,7 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return str(wrong)
         self.on_lease_changed()  # it may not be enforced any more, or again
-        if not self.config.short_circuit:
-            for shell in self.targets.values():
-                shell.gate.part()
+        self.locator.look_again()
         self._duties.on_config_changed()
         self._caches.on_config_changed()
         return ""
