@@ -212,7 +212,7 @@ class StorageService:
         await self._reads.cold.stop()
         await self._sink.stop()
         await self._keeper.close()
-        await self.locator.stop()
+        self.locator.stop()
 
     async def abort(self) -> None:
         """End as if the process had been killed: nothing more is answered, and the manager is told nothing. For tests."""
@@ -224,7 +224,7 @@ class StorageService:
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
-        await self.locator.stop()
+        self.locator.stop()
 
     async def _wait_handed_over(self) -> None:
         """Until the routing info shows this node gone: it comes together with the chains that go on without it. The manager has
