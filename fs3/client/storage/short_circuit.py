@@ -71,7 +71,7 @@ class _Target(NamedTuple):
 
     def serves(self, now: int) -> bool:
         """Nothing was changed by a look at slots before now."""
-        return self.board.serves(self.told.gate, now) and self.mark.begins_with(self.told.mark.content)
+        return self.board.serves(self.told.gate, now) and self.mark.still_says(self.told.mark.content)
 
 
 class _KnownBlock:
