@@ -126,7 +126,8 @@ class BlockLocator:
         if shell is None:
             return Code.NO_SUCH_TARGET
         mark = shell.store.owner_mark
-        if is_page(chunk) or mark is None or not shell.gate.join(board):
+        is_off = not self._context.config.short_circuit  # by now
+        if is_off or is_page(chunk) or mark is None or not shell.gate.join(board):
             return Code.UNSUPPORTED
         place = await shell.store.locate_block(chunk)
         # From here on nothing waits: what is told is of one moment.
