@@ -122,6 +122,8 @@ class ShortCircuit:
         self._wanted: dict[ChunkId, ChainId] = {}
         self._opened: dict[str, HostFile] = {}
         """Oldest first. Those that blocks refer to stay open when they leave."""
+        self._targets: dict[str, _Target] = {}
+        """By the paths of their marks, of those that are open."""
         self._boards: dict[NodeId, tuple[str, BoardReader]] = {}
         self._paused_until: dict[NodeId, int] = {}
         self._warned: set[NodeId] = set()
@@ -169,6 +171,8 @@ class ShortCircuit:
             buffer, offset = io.buffer, io.offset
             known = candidates(io.chain)
             if type(buffer) is not memoryview or known is None or known.version != block.chain_version:
+                if known is not None and known.version > block.chain_version:
+                    self._forget(chunk)  # the node tells it anew, under the chain as it is now
                 add(None)
                 continue
             length = min(len(buffer), block.length - offset)
@@ -202,22 +206,14 @@ class ShortCircuit:
         now = self._now()
         failed = [target for target in targets.values() if not target.serves(now)]
         if failed:
-            return self._take_back(ios, outcomes, failed)
+            for io in ios:
+                block = blocks.get(io.chunk)
+                if block is not None and any(block.target is target for target in failed):
+                    self._forget(io.chunk)
+            # All of them: which target a read has gone by may not be found any more, as others may have been told of meanwhile.
+            return [None] * len(ios)
         self.reads += count
         self.bytes += total
-        return outcomes
-
-    def _take_back(
-        self, ios: Sequence[ReadIO], outcomes: list[ReadOutcome | None], failed: list[_Target]
-    ) -> list[ReadOutcome | None]:
-        """Reads of these targets do not count."""
-        for index, io in enumerate(ios):
-            if outcomes[index] is None:
-                continue
-            block = self._blocks.get(io.chunk)
-            if block is None or any(block.target is target for target in failed):
-                outcomes[index] = None
-                self._forget(io.chunk)
         return outcomes
 
     def _find_old(self, chunk: ChunkId, io: ReadIO) -> _KnownBlock | None:
@@ -331,17 +327,25 @@ class ShortCircuit:
         if located.clock_space != self._clock_space:
             raise ValueError("its clock is shifted against the one of this process")
         board = self._board(node, located) if located.targets else None
-        targets = [_Target(board, told, self._open(told.mark.path)) for told in located.targets if board is not None]
+        targets = [self._target(board, told) for told in located.targets if board is not None]
+        found: list[tuple[ChunkId, _KnownBlock, str]] = []
         for (chunk, _, version), told in zip(chunks, located.blocks, strict=True):
             if isinstance(told, LocatedBlock):
                 known = self._blocks.get(chunk)
                 # Each answer about a version is worth less than the one before, so it is waited for longer.
                 is_same = known is not None and known.version == told.version
                 patience = 2 * known.patience if is_same and known is not None else self.asked_reads_min
-                self._forget(chunk)
-                self._keep(chunk, _KnownBlock(targets[told.target], told, self._open(told.path), version, patience))
+                block = _KnownBlock(targets[told.target], told, self._open(told.path), version, patience)
+                found.append((chunk, block, told.path))
             elif len(self._counts) < counted_chunks_max:
                 self._counts[chunk] = -refused_reads
+        opened = self._opened
+        for chunk, block, path in found:
+            self._forget(chunk)
+            target = block.target
+            # Files that had to be closed for others of the same answer would stay open for as long as the block is known.
+            if opened.get(path) is block.file and opened.get(target.told.mark.path) is target.mark:
+                self._keep(chunk, block)
 
     def _board(self, node: NodeId, located: Located) -> BoardReader:
         identity = f"{located.board} {located.token}"
@@ -351,8 +355,19 @@ class ShortCircuit:
             known = self._boards[node] = identity, BoardReader(words, located.token)
         return known[1]
 
+    def _target(self, board: BoardReader, told: LocatedTarget) -> _Target:
+        """The same one as long as nothing about it changes: `read` looks at each of them once."""
+        path = told.mark.path
+        made = _Target(board, told, self._open(path))
+        if self._targets.get(path) != made:
+            self._targets[path] = made
+        return self._targets[path]
+
     def _open(self, path: str) -> HostFile:
         found = self._opened.get(path)
+        if found is not None and not found.still_says(b""):
+            self._close(path)  # another file has taken its place
+            found = None
         if found is None:
             while len(self._opened) >= located_files_max:
                 self._close_oldest()
@@ -360,11 +375,18 @@ class ShortCircuit:
         return found
 
     def _close_oldest(self) -> None:
-        """The file that was opened first, with all that is known of blocks in it: else those would keep it open."""
-        file = self._opened.pop(next(iter(self._opened)))
+        """Of the files that are open."""
+        self._close(next(iter(self._opened)))
+
+    def _close(self, path: str) -> None:
+        """A file, with all that is known of blocks in it: else those would keep it open."""
+        file = self._opened.pop(path)
+        self._targets.pop(path, None)
         for kept in (self._blocks, self._old):
-            for chunk in [chunk for chunk, block in kept.items() if block.file is file or block.target.mark is file]:
-                del kept[chunk]
+            # Of a copy, which is made at once: other threads read meanwhile.
+            for chunk, block in list(kept.items()):
+                if block.file is file or block.target.mark is file:
+                    kept.pop(chunk, None)
 
     async def close(self) -> None:
         """Read and ask nothing more."""
@@ -373,6 +395,7 @@ class ShortCircuit:
         await self._tasks.cancel()
         self._blocks, self._old = {}, {}
         self._opened.clear()
+        self._targets.clear()
         self._boards.clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -55,7 +56,8 @@ class DirectoryLock:
         (`core.craq.change_board`). Of several that share it, the file names the last to come, which may be gone; on a full disk,
         none."""
         try:
-            os.pwrite(self._fd, self.mark.content, 0)
+            if os.pwrite(self._fd, self.mark.content, 0) < len(self.mark.content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.ftruncate(self._fd, len(self.mark.content))
         except OSError:
             self.mark = OwnerMark(self.mark.path, b"")

@@ -79,7 +79,7 @@ class OsHostFiles:
 
     def open_memory(self, path: str, nbytes: int) -> memoryview:
         """See `HostFiles.open_memory`."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # by now it may be a pipe of another process
         try:
             status = os.fstat(fd)
             # Without the seal its owner could make it shorter, and this process would end when it looks at what is missing.
