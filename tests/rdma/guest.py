@@ -145,10 +145,13 @@ def run(command: list[str], seconds: int, kernel: Path | None, *, is_recorded: b
     found = _VERDICT.search(output)
     status = int(found[1]) if found else 1
     if is_recorded:
-        if status:
-            say(f"not recorded: the tests ended with status {status}")
-        else:
+        try:
+            if status:
+                raise ValueError(f"the tests ended with status {status}")
             say(f"recorded in {guest_log.record(output, emulator, package, began)}")
+        except ValueError as why:
+            say(f"not recorded: {why}")
+            status = status or 1
     return status
 
 

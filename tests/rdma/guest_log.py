@@ -13,7 +13,7 @@ from benches.record import commit_name
 LOG = Path(__file__).with_name("guest-log.txt")
 """Of the last run that passed and was to be recorded."""
 _OUTCOME = re.compile(r"^(tests/\S+::.+?) (PASSED|SKIPPED|XFAIL|FAILED|ERROR)\b")
-_KERNEL = re.compile(r"^fs3-guest: kernel (\S+), (.*)$")
+_KERNEL = re.compile(r"fs3-guest: kernel (\S+), (.*)$")
 _PYTHON = re.compile(r"^platform linux -- (Python [\d.]+, pytest-[\d.]+)")
 _SUMMARY = re.compile(r"^=+ (.*\b\d+ passed\b.* in [\d.]+s.*?) =+$")
 
@@ -25,7 +25,7 @@ def condense(output: str, versions: str, commit: str, began: datetime, seconds: 
     for line in map(str.rstrip, output.splitlines()):
         if match := _OUTCOME.match(line):
             outcomes.append((match[1], match[2]))
-        elif match := _KERNEL.match(line):
+        elif match := _KERNEL.search(line):  # behind what the firmware did to the screen
             found["kernel"], found["device"] = match[1], match[2].strip()
         elif match := _PYTHON.match(line):
             found["python"] = match[1].replace("pytest-", "pytest ")
