@@ -20,7 +20,7 @@ from benches.record import RESULTS, TIMELINE, load
 
 LAST = 8
 """Recordings of each figure that are drawn."""
-COLUMNS = 12
+COLUMNS = 7
 """Panels beside each other."""
 TITLE_CHARACTERS = 44
 """In a line above a panel."""
