@@ -320,6 +320,8 @@ async def _start_storage(
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
     paths = rdma_paths(clock, allowed_devices())
+    if paths is not None:
+        paths.log_devices()
     connector = _data_connector(options, stack, clock, observer.counts, keys, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     proof, activity = _proof(options), _activity(observer)

@@ -41,7 +41,7 @@ from fs3.wire.storage_locate import Located, LocatedBlock, LocatedTarget, locate
 log = logging.getLogger("fs3.client")
 
 located_bytes_max = 64 * MIB
-"""What one client keeps of where blocks on its host lie: some 14 000 blocks of 4 MiB."""
+"""What one client keeps of where blocks on its host lie: some 7 000 blocks of 4 MiB."""
 located_files_max = 128
 """Files it has open for that."""
 asked_reads_min = 4
