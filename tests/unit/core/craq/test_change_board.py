@@ -172,8 +172,8 @@ _STEPS = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_STEPS, max_size=40))
 def test_what_was_told_holds_as_long_as_the_node_would_say_it_again(steps: list[tuple]) -> None:  # type: ignore[type-arg]
-    """Beside the board, what is true is kept in the plainest way: how often each chunk has changed, and which life of which target
-    serves until when. What was told holds by the board exactly if nothing of that is another."""
+    """Beside the board, what is true is kept in the plainest way: how often each chunk has changed, and which life of which
+    target serves until when. What was told holds by the board exactly if nothing of that is another."""
     board, reader = _SHARED
     changes = dict.fromkeys((A, B, C), 0)
     rows = [joined(board), joined(board)]
