@@ -110,7 +110,7 @@ class ShortCircuit:
         self._counts: dict[ChunkId, int] = {}
         self._wanted: dict[ChunkId, ChainId] = {}
         self._opened: dict[str, HostFile] = {}
-        """Oldest first. Those that blocks refer to stay open when they leave."""
+        """Those last that were told of last. What blocks refer to stays open when it leaves."""
         self._targets: dict[str, _Target] = {}
         """By the paths of their marks, of those that are open."""
         self._boards: dict[NodeId, tuple[str, BoardReader]] = {}
@@ -328,15 +328,16 @@ class ShortCircuit:
         return self._targets[path]
 
     def _open(self, path: str) -> HostFile:
-        found = self._opened.get(path)
+        found = self._opened.pop(path, None)
         if found is None:
             while len(self._opened) >= located_files_max:
                 self._close_oldest()
-            found = self._opened[path] = self._files.open_file(path)
+            found = self._files.open_file(path)
+        self._opened[path] = found
         return found
 
     def _close_oldest(self) -> None:
-        """The file that was opened first, with all that is known of blocks in it: else those would keep it open."""
+        """The file that was told of longest ago, with all that is known of blocks in it: else those would keep it open."""
         path = next(iter(self._opened))
         file = self._opened.pop(path)
         self._targets.pop(path, None)
