@@ -225,7 +225,7 @@ class BlockPlace(NamedTuple):
     """In bytes."""
     version: int
     sums: array[int]
-    """CRC32C of each piece of PIECE_BYTES, of format I."""
+    """CRC32C of each piece of PIECE_BYTES, of format q; -1: it is not known yet."""
 
 
 class ChunkStore(StoreView, Protocol):
@@ -258,9 +258,9 @@ class ChunkStore(StoreView, Protocol):
         """By what readers on the same host know that no other process has opened this store since. None: they cannot."""
         ...
 
-    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
-        """Where the committed version is at the moment at which this returns. None: there is none, it is marked bad, it lies in
-        no file, or its bytes turned out to be wrong. May read all of it, to make its sums. Raises StoreDamaged."""
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """Where the committed version is now. None: there is none, it is marked bad, it lies in no file, or no small range of it
+        was read lately. Sums are known of pieces that small reads have needed. Raises StoreDamaged."""
         ...
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:

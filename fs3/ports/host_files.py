@@ -24,8 +24,8 @@ class HostFile(Protocol):
         before, or cannot be read."""
         ...
 
-    def begins_with(self, content: bytes) -> bool:
-        """It begins with these bytes."""
+    def still_says(self, content: bytes) -> bool:
+        """It begins with these bytes, and is the file that is at its path now."""
         ...
 
 

@@ -17,7 +17,8 @@ from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage import split_ids
 
-_SUM_BYTES = 4
+SUM_BYTES = 4
+"""Of a piece, as it travels."""
 _PATH_BYTES_MAX = 4096
 _MARK_BYTES_MAX = 64
 
@@ -44,12 +45,12 @@ class LocatedBlock(NamedTuple):
     """Index of its target in the same answer."""
     slot: int
     changes: int
-    version: int
-    length: int
     path: str
     offset: int
+    length: int
+    version: int
     sums: array[int]
-    """CRC32C of each piece of PIECE_BYTES, of format I."""
+    """CRC32C of each piece of PIECE_BYTES, of format q; -1: it is not known to the node."""
 
 
 class Located(NamedTuple):
@@ -101,6 +102,7 @@ def locate_reply_to_pb(located: Located, *, routing_version: int) -> pb.LocateBl
                 path=block.path,
                 offset=block.offset,
                 sums=_pack(block.sums),
+                unknown=[index for index, piece in enumerate(block.sums) if piece < 0],
             )
             for block in located.blocks
         ],
@@ -132,10 +134,13 @@ def _block(block: pb.LocatedBlock, targets: int) -> LocatedBlock:
     length = block.length
     if block.target >= targets or not is_slot(block.slot) or not 0 < length <= block_bytes_max or block.offset >> 63:
         raise error(Code.PROTOCOL, f"a block of {length} bytes at {block.offset}, of target {block.target}, slot {block.slot}")
-    if len(block.sums) != _SUM_BYTES * piece_count(0, length, PIECE_BYTES):
+    if len(block.sums) != SUM_BYTES * piece_count(0, length, PIECE_BYTES):
         raise error(Code.PROTOCOL, f"{len(block.sums)} bytes of sums for a block of {length}")
-    path, sums = _path(block.path), _unpack(block.sums)
-    return LocatedBlock(block.target, block.slot, block.changes, block.version, length, path, block.offset, sums)
+    unknown = block.unknown[:]
+    if unknown and max(unknown) >= len(block.sums) // SUM_BYTES:
+        raise error(Code.PROTOCOL, f"piece {max(unknown)} of a block of {length} bytes is said to be unknown")
+    sums = _unpack(block.sums, unknown)
+    return LocatedBlock(block.target, block.slot, block.changes, _path(block.path), block.offset, length, block.version, sums)
 
 
 def _path(path: str) -> str:
@@ -145,16 +150,18 @@ def _path(path: str) -> str:
 
 
 def _pack(sums: array[int]) -> bytes:
-    return _in_wire_order(sums).tobytes()
+    packed = array("I", [piece if piece >= 0 else 0 for piece in sums] if -1 in sums else sums)
+    return _in_wire_order(packed).tobytes()
 
 
-def _unpack(packed: bytes) -> array[int]:
-    return _in_wire_order(array("I", packed))
+def _unpack(packed: bytes, unknown: Sequence[int]) -> array[int]:
+    sums = array("q", _in_wire_order(array("I", packed)))
+    for piece in unknown:
+        sums[piece] = -1
+    return sums
 
 
 def _in_wire_order(sums: array[int]) -> array[int]:
-    if sys.byteorder == "little":
-        return sums
-    swapped = array("I", sums)
-    swapped.byteswap()
-    return swapped
+    if sys.byteorder == "big":
+        sums.byteswap()
+    return sums

@@ -23,6 +23,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.security.keys import ServiceKeys
+from fs3.core.membership.departures import is_heard
 from fs3.model.activity import NodeActivity
 from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
@@ -69,7 +70,8 @@ class MemberOwner(Protocol):
         ...
 
     def on_heard(self, routing_version: int) -> None:
-        """The manager has answered a heartbeat: it knows that the node has routing of this version."""
+        """The manager has granted a lease to a heartbeat: it knows that the node has routing of this version, and has taken
+        nothing from the node since. An answer without a lease does not say so: a chain may have gone on with others by then."""
         ...
 
     def on_retired(self, targets: Sequence[TargetId]) -> None:
@@ -340,7 +342,8 @@ class Member:
                 complete = (report.target for report in request.targets if report.state is LocalState.UPTODATE)
                 self._owner.on_births_stored(frozenset(complete))
         if self._owner is not None:
-            self._owner.on_heard(request.routing_version)
+            if is_heard(ack) and ack.seq == request.seq:
+                self._owner.on_heard(request.routing_version)
             self._owner.on_drained_disks(ack.drained_disks)
         if ack.retired and self._owner is not None:
             self._owner.on_retired(ack.retired)

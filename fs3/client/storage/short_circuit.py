@@ -1,9 +1,11 @@
 """Short-circuit reads: small ranges of chunks on this host, read from the block files without asking the node.
 
 The rule that makes them right is in `fs3.core.craq.change_board`. Here is who is asked where blocks are, and what is kept of it.
-A chunk is asked for when small ranges of it have been read a few times by asking; what is read rarely, or written often, goes on
-by asking and costs nothing more. Whatever does not fit (a chunk that has changed, bytes that are not in memory, a target that may
-not serve, a range that is long) is left to a request, which is answered as it always was; so nothing here can fail a read.
+A chunk is asked for when small ranges of it have been read a few times by asking, and again for pieces of which the node did not
+know the sums then (it knows those that small reads have needed, and reads nothing for this); what is read rarely, or written
+often, goes on by asking and costs nothing more. Whatever does not fit (a chunk that has changed, bytes that are not in memory, a
+target that may not serve, a range that is long) is left to a request, which is answered as it always was; so nothing here can
+fail a read.
 
 Only ranges of less than `small_read_bytes`, and no KVCache pages: nodes count their reads to know what to evict.
 """
@@ -44,6 +46,8 @@ located_files_max = 128
 """Files it has open for that."""
 asked_reads_min = 4
 """Reads of a chunk by asking after which it is asked where its block is."""
+refused_reads = 64
+"""Of a chunk that could not be located, so many more go by before it is asked for again."""
 counted_chunks_max = 1 << 16
 """Chunks whose reads are counted for that; beyond it, counting begins anew."""
 wanted_max = 1024
@@ -67,15 +71,18 @@ class _Target(NamedTuple):
 
     def serves(self, now: int) -> bool:
         """Nothing was changed by a look at slots before now."""
-        return self.board.serves(self.told.gate, now) and self.mark.begins_with(self.told.mark.content)
+        return self.board.serves(self.told.gate, now) and self.mark.still_says(self.told.mark.content)
 
 
 class _KnownBlock:
     """A chunk's committed version, as it was told."""
 
-    __slots__ = ("chain_version", "changes", "file", "length", "offset", "slot", "sums", "target", "version", "words")
+    __slots__ = (
+        "chain_version", "changes", "file", "length", "misses", "offset", "patience", "slot", "sums", "target", "version",
+        "words",
+    )  # fmt: skip
 
-    def __init__(self, target: _Target, told: LocatedBlock, file: HostFile, chain_version: int) -> None:
+    def __init__(self, target: _Target, told: LocatedBlock, file: HostFile, chain_version: int, patience: int) -> None:
         self.target = target
         self.words = target.board.words
         self.slot = told.slot
@@ -86,6 +93,10 @@ class _KnownBlock:
         self.offset = told.offset
         self.sums: array[int] = told.sums
         self.file = file
+        self.misses = 0
+        """Reads of pieces whose sums are not known."""
+        self.patience = patience
+        """After so many of them it is asked for again: the node has learnt of those pieces by then."""
 
     @property
     def weight(self) -> int:
@@ -169,10 +180,20 @@ class ShortCircuit:
                 add(None)
                 continue
             view = buffer if length == len(buffer) else buffer[:length]
+            sums = block.sums
             if not offset & _IN_PIECE and length == PIECE_BYTES:
-                if not block.file.read_at_once(view, block.offset + offset) or crc32c(view) != block.sums[offset >> _SHIFT]:
+                piece = sums[offset >> _SHIFT]
+                if piece < 0:
+                    self._note_miss(io, block)
                     add(None)
                     continue
+                if not block.file.read_at_once(view, block.offset + offset) or crc32c(view) != piece:
+                    add(None)
+                    continue
+            elif -1 in sums[offset >> _SHIFT : (offset + length + _IN_PIECE) >> _SHIFT]:
+                self._note_miss(io, block)
+                add(None)
+                continue
             elif not _read_range(block, view, offset, length):
                 add(None)
                 continue
@@ -212,6 +233,17 @@ class ShortCircuit:
             self._counts[chunk] = count
             return
         self._counts.pop(chunk, None)
+        self._want(chunk, chain)
+
+    def _note_miss(self, io: ReadIO, block: _KnownBlock) -> None:
+        """A piece was wanted whose sum is not known."""
+        block.misses += 1
+        if block.misses >= block.patience:
+            block.misses = 0
+            self._want(io.chunk, io.chain)
+
+    def _want(self, chunk: ChunkId, chain: ChainId) -> None:
+        """Ask for a chunk soon."""
         if len(self._wanted) < wanted_max and not self._closed:
             self._wanted[chunk] = chain
             if not self._is_asking:
@@ -294,15 +326,19 @@ class ShortCircuit:
         """What a node has told. Raises OSError, ValueError."""
         if located.clock_space != self._clock_space:
             raise ValueError("its clock is shifted against the one of this process")
-        if not located.targets:
-            return
-        board = self._board(node, located)
-        targets = [self._target(board, told) for told in located.targets]
-        found = [
-            (chunk, _KnownBlock(targets[told.target], told, self._open(told.path), version), told.path)
-            for (chunk, _, version), told in zip(chunks, located.blocks, strict=True)
-            if isinstance(told, LocatedBlock)
-        ]
+        board = self._board(node, located) if located.targets else None
+        targets = [self._target(board, told) for told in located.targets if board is not None]
+        found: list[tuple[ChunkId, _KnownBlock, str]] = []
+        for (chunk, _, version), told in zip(chunks, located.blocks, strict=True):
+            if isinstance(told, LocatedBlock):
+                known = self._blocks.get(chunk)
+                # Each answer about a version is worth less than the one before, so it is waited for longer.
+                is_same = known is not None and known.version == told.version
+                patience = 2 * known.patience if is_same and known is not None else self.asked_reads_min
+                block = _KnownBlock(targets[told.target], told, self._open(told.path), version, patience)
+                found.append((chunk, block, told.path))
+            elif len(self._counts) < counted_chunks_max:
+                self._counts[chunk] = -refused_reads
         opened = self._opened
         for chunk, block, path in found:
             self._forget(chunk)
@@ -328,17 +364,25 @@ class ShortCircuit:
         return self._targets[path]
 
     def _open(self, path: str) -> HostFile:
-        found = self._opened.pop(path, None)
+        found = self._opened.get(path)
+        if found is not None and not found.still_says(b""):
+            self._close(path)  # another file has taken its place
+            found = None
         if found is None:
             while len(self._opened) >= located_files_max:
                 self._close_oldest()
             found = self._files.open_file(path)
+        else:
+            del self._opened[path]  # it becomes the last one
         self._opened[path] = found
         return found
 
     def _close_oldest(self) -> None:
-        """The file that was told of longest ago, with all that is known of blocks in it: else those would keep it open."""
-        path = next(iter(self._opened))
+        """The file that was told of longest ago."""
+        self._close(next(iter(self._opened)))
+
+    def _close(self, path: str) -> None:
+        """A file, with all that is known of blocks in it: else those would keep it open."""
         file = self._opened.pop(path)
         self._targets.pop(path, None)
         for kept in (self._blocks, self._old):

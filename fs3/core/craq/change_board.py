@@ -22,7 +22,8 @@ moment of the look at the slot the node, asked then, would have found this very 
 answers to that is right by `reads`. A node that is stopped changes nothing on the board, and its lease runs out all the same:
 clients read the clock, which is the host's and goes on. A node that dies leaves its board as it was, and has told no other node
 or client of a change that is not on it. Its successor, which may change chunks within the lease of the former, writes its mark
-into the target's directory before it opens the store; that is why clients look for the mark after the slot.
+into the target's directory before it opens the store; that is why clients look for the mark after the slot, in the file that is
+at its path then: an operator may have put another directory in the place of the former's.
 
 The bytes are proved by their sums, which were told with the place: a block that was written again in the meantime, or is torn, or
 rotten, has others, and the node is asked. So nothing is pinned, and a client that stands still keeps nothing.

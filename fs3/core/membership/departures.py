@@ -9,6 +9,9 @@ another one does no longer is not applied before a heartbeat has been answered t
 (`must_be_heard`). So as long as no heartbeat of those that go on has named that version, they have acknowledged nothing that
 those that left lack. If all that serve are lost in that time, those that left served last as well.
 
+An answer counts only if it grants a lease (`is_heard`). A node that was cut off may name the version when the chain has long
+begun anew with one that left: the manager answers it, and grants nothing before the node has applied in what it lost its place.
+
 Until it is known that the chain goes on, no target that left is taken back: it would begin to drop what it had pending.
 
 Limits: kept in memory. A manager that takes over presumes that every chain goes on.
@@ -23,6 +26,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, TargetId
 from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.model.cluster import HeartbeatAck
 
 
 def must_be_heard(applied: Chain | None, newer: Chain | None, target: TargetId) -> bool:
@@ -37,6 +41,11 @@ def must_be_heard(applied: Chain | None, newer: Chain | None, target: TargetId) 
         return False
     goes_on = {slot.target for slot in newer.serving_slots()}
     return any(slot.target not in goes_on for slot in applied.serving_slots())
+
+
+def is_heard(ack: HeartbeatAck) -> bool:
+    """Whether the answer to a heartbeat that names a routing version says that the node may go on by it."""
+    return bool(ack.lease_ns)
 
 
 @dataclass(frozen=True, slots=True)

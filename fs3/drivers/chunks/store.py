@@ -192,7 +192,7 @@ class FileChunkStore:
         self._read_path = ReadPath(
             self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers, self.counts
         )
-        self._locator = BlockFinder(directory, self._rows, self._read_path, self._bad_chunks)
+        self._locator = BlockFinder(directory, self._rows, self._bad_chunks)
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -419,10 +419,9 @@ class FileChunkStore:
         """`ChunkStore.owner_mark`."""
         return self._lock.mark if self._lock.mark.content else None
 
-    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
-        """`ChunkStore.locate_block`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
-        self._check_open()
-        return await self._locator.locate(chunk)
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """`ChunkStore.locate_block`. Raises StoreDamaged."""
+        return self._locator.locate(chunk)
 
     def pin_version(self, chunk: ChunkId) -> int:
         """`ChunkStore.pin_version`. Raises StoreDamaged."""

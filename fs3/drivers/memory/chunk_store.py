@@ -408,7 +408,7 @@ class MemoryChunkStore:
         """`ChunkStore.owner_mark`: there are no files."""
         return None
 
-    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
         """`ChunkStore.locate_block`: likewise."""
         return None
 

@@ -24,11 +24,13 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 class OpenFile:
     """`fs3.ports.host_files.HostFile`."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_identity", "_path")
 
-    def __init__(self, fd: int) -> None:
-        """It is this object's to close."""
+    def __init__(self, fd: int, path: str, status: os.stat_result) -> None:
+        """`fd` is this object's to close; `status`: of it."""
         self._fd = fd
+        self._path = path
+        self._identity = status.st_dev, status.st_ino
 
     def read_at_once(self, view: memoryview, offset: int) -> bool:
         """See `HostFile.read_at_once`."""
@@ -37,10 +39,11 @@ class OpenFile:
         except OSError:
             return False
 
-    def begins_with(self, content: bytes) -> bool:
-        """See `HostFile.begins_with`."""
+    def still_says(self, content: bytes) -> bool:
+        """See `HostFile.still_says`."""
         try:
-            return os.pread(self._fd, len(content), 0) == content
+            now = os.stat(self._path, follow_symlinks=False)
+            return (now.st_dev, now.st_ino) == self._identity and os.pread(self._fd, len(content), 0) == content
         except OSError:
             return False
 
@@ -98,7 +101,7 @@ class OsHostFiles:
         except BaseException:
             os.close(fd)
             raise
-        return OpenFile(fd)
+        return OpenFile(fd, path, status)
 
 
 def _check_owner(status: os.stat_result, path: str) -> None:

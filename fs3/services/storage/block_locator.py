@@ -6,7 +6,6 @@ its chunks is asked for; until then nothing of this costs anything. From then on
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from fs3.base.errors import FS3Error
@@ -15,13 +14,16 @@ from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.core.craq import reads
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, ChangeBoard, slot_of
+from fs3.core.security.state import SecurityState
+from fs3.ports.chunk_store import BlockPlace
 from fs3.ports.disks import Disks
 from fs3.ports.host_files import HostFiles, SharedMemory
 from fs3.ports.rpc import Call
-from fs3.runtime.tasks import TaskSet
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
 from fs3.wire.storage_locate import (
+    SUM_BYTES,
     LocateColumns,
     Located,
     LocatedBlock,
@@ -35,29 +37,28 @@ log = logging.getLogger("fs3.storage")
 located_sums_bytes_max = 512 * KIB
 """Sums of blocks in one answer, unless it is about a single one; it travels as one frame header."""
 
-locates_max = 64
-"""Requests that are under way at once: they may read whole chunks."""
-
 
 class BlockLocator:
     """The handler of LocateBlocks of one node. Belongs to its loop."""
 
-    def __init__(self, targets: TargetMap, context: NodeContext, files: HostFiles | None, disks: Disks) -> None:
+    def __init__(
+        self, targets: TargetMap, context: NodeContext, files: HostFiles | None, disks: Disks, security: SecurityState
+    ) -> None:
         """`files`: None where nothing is shared. `disks` draw what tells one board from another."""
         self._targets = targets
         self._context = context
         self._files = files
         self._disks = disks
+        self._security = security
         self._memory: SharedMemory | None = None
         self._board: ChangeBoard | None = None
-        self._tasks = TaskSet()
-        self._under_way = 0
         self.located = 0
         """Blocks of which it was said where they are."""
+        security.subscribe(self.look_again)
 
     def locate(self, call: Call) -> None:
         """The handler."""
-        if not self._context.config.short_circuit or self._prepare() is None:
+        if not self._may_tell or self._prepare() is None:
             call.fail(Code.UNSUPPORTED, "this node shares no files with clients of its host")
             return
         try:
@@ -65,11 +66,23 @@ class BlockLocator:
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
             return
-        if self._under_way >= locates_max:
-            call.fail(Code.BUSY, f"{self._under_way} clients are being told where blocks are", self._context.routing_version)
+        try:
+            located = self._locate_all(columns)
+        except FS3Error as failure:
+            call.fail(failure.code, failure.strerror or "", self._context.routing_version)
             return
-        self._under_way += 1
-        self._tasks.start(self._answer(call, columns))
+        call.reply(locate_reply_to_pb(located, routing_version=self._context.routing_version))
+
+    @property
+    def _may_tell(self) -> bool:
+        # What a client reads by itself could be asked for no capability, and none could be revoked.
+        return self._context.config.short_circuit and not self._security.is_on
+
+    def look_again(self) -> None:
+        """The configuration is another, or security is on: where nothing may be told any more, what was told is void."""
+        if not self._may_tell:
+            for shell in self._targets.by_id.values():
+                shell.gate.part()
 
     def _prepare(self) -> ChangeBoard | None:
         """The board; None where there can be none."""
@@ -83,70 +96,54 @@ class BlockLocator:
             self._board = ChangeBoard(self._memory.view.cast("Q"), int.from_bytes(self._disks.draw_token(), "little"))
         return self._board
 
-    async def _answer(self, call: Call, columns: LocateColumns) -> None:
-        try:
-            board, memory, files = self._board, self._memory, self._files
-            assert board is not None
-            assert memory is not None
-            assert files is not None
-            targets: dict[TargetId, int] = {}
-            told: list[LocatedTarget] = []
-            blocks: list[LocatedBlock | Code] = []
-            left = located_sums_bytes_max
-            for chunk, chain, version in zip(*columns, strict=True):
-                if left <= 0:
-                    blocks.append(Code.BUSY)
-                    continue
-                block = await self._locate(board, ChunkId(chunk), ChainId(chain), version, targets, told)
-                blocks.append(block)
-                if isinstance(block, LocatedBlock):
-                    left -= block.sums.itemsize * len(block.sums)
-                    self.located += 1
-                else:
-                    await asyncio.sleep(0)  # a refusal takes no time: others get their turn
-            located = Located(memory.path, board.token, files.clock_space, told, blocks)
-            call.reply(locate_reply_to_pb(located, routing_version=self._context.routing_version))
-        except FS3Error as failure:
-            call.fail(failure.code, failure.strerror or "", self._context.routing_version)
-        except OSError as failure:
-            call.fail(Code.DISK, f"a block cannot be read: {failure.strerror}", self._context.routing_version)
-        finally:
-            self._under_way -= 1
+    def _locate_all(self, columns: LocateColumns) -> Located:
+        """Nothing waits: what is told is of one moment."""
+        board, memory, files = self._board, self._memory, self._files
+        assert board is not None
+        assert memory is not None
+        assert files is not None
+        now = self._context.clock.now()
+        targets: dict[TargetId, int] = {}
+        told: list[LocatedTarget] = []
+        blocks: list[LocatedBlock | Code] = []
+        left = located_sums_bytes_max
+        for chunk, chain, version in zip(*columns, strict=True):
+            shell = self._targets.by_chain.get(ChainId(chain))
+            if shell is None or left <= 0:
+                blocks.append(Code.BUSY if shell is not None else Code.NO_SUCH_TARGET)
+                continue
+            place = self._find(shell, board, ChunkId(chunk), version, now)
+            if isinstance(place, Code):
+                blocks.append(place)
+                continue
+            if shell.target not in targets:
+                epoch, mark = shell.gate.told, shell.store.owner_mark
+                assert epoch is not None
+                assert mark is not None
+                targets[shell.target] = len(told)
+                told.append(LocatedTarget(epoch, mark))
+            slot = slot_of(ChunkId(chunk))
+            blocks.append(LocatedBlock(targets[shell.target], slot, board.changes(slot), *place))
+            left -= SUM_BYTES * len(place.sums)
+            self.located += 1
+        return Located(memory.path, board.token, files.clock_space, told, blocks)
 
-    async def _locate(
-        self,
-        board: ChangeBoard,
-        chunk: ChunkId,
-        chain: ChainId,
-        version: int,
-        targets: dict[TargetId, int],
-        told: list[LocatedTarget],
-    ) -> LocatedBlock | Code:
-        shell = self._targets.by_chain.get(chain)
-        if shell is None:
-            return Code.NO_SUCH_TARGET
-        mark = shell.store.owner_mark
-        is_off = not self._context.config.short_circuit  # by now
-        if is_off or is_page(chunk) or mark is None or not shell.gate.join(board):
+    @staticmethod
+    def _find(shell: TargetShell, board: ChangeBoard, chunk: ChunkId, version: int, now: int) -> BlockPlace | Code:
+        """Where a block is, of a target that is on the board by then; or why that is not told."""
+        store = shell.store
+        if is_page(chunk) or store.owner_mark is None or not shell.gate.join(board):
             return Code.UNSUPPORTED
-        place = await shell.store.locate_block(chunk)
-        # From here on nothing waits: what is told is of one moment.
-        code, pending_is_dirty = shell.read_gate(version, self._context.clock.now())
+        code, pending_is_dirty = shell.read_gate(version, now)
         if code is Code.OK:
-            code = reads.answer(shell.store.get(chunk), pending_is_dirty, is_bad=chunk in shell.store.bad_chunks)
-        gate = shell.gate.told
-        if code is not Code.OK or place is None or not place.length or gate is None:
-            return Code.NOT_FOUND if code is Code.OK else code
-        index = targets.get(shell.target)
-        if index is None or told[index].gate != gate:
-            index = targets[shell.target] = len(told)
-            told.append(LocatedTarget(gate, mark))
-        slot = slot_of(chunk)
-        return LocatedBlock(index, slot, board.changes(slot), place.version, place.length, place.path, place.offset, place.sums)
+            code = reads.answer(store.get(chunk), pending_is_dirty, is_bad=chunk in store.bad_chunks)
+        if code is not Code.OK:
+            return code
+        place = store.locate_block(chunk)
+        return place if place is not None and place.length else Code.NOT_FOUND
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Tell nothing more; the board is not found any more."""
-        await self._tasks.join()
         if self._memory is not None:
             self._memory.close()
         self._memory = self._files = self._board = None

@@ -147,7 +147,7 @@ class StorageService:
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
-        self.locator = BlockLocator(targets, self, files, disks)
+        self.locator = BlockLocator(targets, self, files, disks, security)
         """What tells clients of this host where blocks are, to be looked at."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)
@@ -212,7 +212,7 @@ class StorageService:
         await self._reads.cold.stop()
         await self._sink.stop()
         await self._keeper.close()
-        await self.locator.stop()
+        self.locator.stop()
 
     async def abort(self) -> None:
         """End as if the process had been killed: nothing more is answered, and the manager is told nothing. For tests."""
@@ -224,7 +224,7 @@ class StorageService:
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
-        await self.locator.stop()
+        self.locator.stop()
 
     async def _wait_handed_over(self) -> None:
         """Until the routing info shows this node gone: it comes together with the chains that go on without it. The manager has
@@ -497,9 +497,7 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return str(wrong)
         self.on_lease_changed()  # it may not be enforced any more, or again
-        if not self.config.short_circuit:
-            for shell in self.targets.values():
-                shell.gate.part()
+        self.locator.look_again()
         self._duties.on_config_changed()
         self._caches.on_config_changed()
         return ""

@@ -165,7 +165,7 @@ class NodeModel:
         heartbeat = self._unanswered.pop(seq, None)
         if heartbeat is None:
             return
-        if self._held is not None and heartbeat.routing >= self._held.routing:
+        if self._held is not None and heartbeat.routing >= self._held.routing and departures.is_heard(answer):
             held, self._held = self._held, None
             self.host.receive(MANAGER, held)
         if self.is_leaving:

@@ -55,6 +55,7 @@ from fs3.sim.ring2.cache_bugs import (
 from fs3.sim.ring2.capability_bugs import CAPABILITY_BUGS
 from fs3.sim.ring2.client_bugs import CLIENT_BUGS
 from fs3.sim.ring2.damage_bugs import DAMAGE_BUGS
+from fs3.sim.ring2.departure_bugs import DEPARTURE_BUGS
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.hole_bugs import HOLE_BUGS
 from fs3.sim.ring2.inline_bugs import (
@@ -492,4 +493,5 @@ BUGS: dict[str, ServiceBug] = {
     **CAPABILITY_BUGS,
     **CLIENT_BUGS,
     **SHORT_CIRCUIT_BUGS,
+    **DEPARTURE_BUGS,
 }  # fmt: skip

@@ -184,14 +184,13 @@ class SimChunkStore(MemoryChunkStore):
         """See `ChunkStore.owner_mark`."""
         return self.mark
 
-    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
         """See `ChunkStore.locate_block`."""
-        await self.disk.access()
         found = self.chunks.get(chunk)
         version = found.committed if found is not None else None
         if version is None or self.files is None or chunk in self.bad_chunks or not self.verify_now(chunk):
             return None
-        sums = array("I", checksums(memoryview(version.content), 0, PIECE_BYTES))
+        sums = array("q", checksums(memoryview(version.content), 0, PIECE_BYTES))
         path = self.files.show(self.target, chunk, version)
         return BlockPlace(path, 0, len(version.content), version.version, sums)
 

@@ -31,8 +31,8 @@ class SimFile:
         view[:] = found
         return True
 
-    def begins_with(self, content: bytes) -> bool:
-        """See `HostFile.begins_with`."""
+    def still_says(self, content: bytes) -> bool:
+        """See `HostFile.still_says`."""
         return self._bytes.startswith(content)
 
 

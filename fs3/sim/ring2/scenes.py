@@ -24,6 +24,7 @@ from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.client_scenes import CLIENT_SCENES
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
+from fs3.sim.ring2.departure_scenes import DEPARTURE_SCENES
 from fs3.sim.ring2.file_client_scenes import FILE_CLIENT_SCENES
 from fs3.sim.ring2.hole_scenes import HOLE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
@@ -470,6 +471,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **APPEND_SCENES,
     **CACHE_SCENES,
     **DAMAGE_SCENES,
+    **DEPARTURE_SCENES,
     **HOLE_SCENES,
     **INLINE_SCENES,
     **READER_SCENES,

@@ -74,7 +74,7 @@ SHORT_CIRCUIT_BUGS: dict[str, ServiceBug] = {
     ),
     "board_of_a_dead_process": ServiceBug(
         "a client that reads files does not look whose the target's directory is by now",
-        [(SimFile, "begins_with", begin_with_anything)],
+        [(SimFile, "still_says", begin_with_anything)],
         scene="a_node_that_is_started_anew",
     ),
 }
