@@ -121,7 +121,7 @@ class ShortCircuit:
         self._counts: dict[ChunkId, int] = {}
         self._wanted: dict[ChunkId, ChainId] = {}
         self._opened: dict[str, HostFile] = {}
-        """Oldest first. Those that blocks refer to stay open when they leave."""
+        """Those last that were told of last. What blocks refer to stays open when it leaves."""
         self._targets: dict[str, _Target] = {}
         """By the paths of their marks, of those that are open."""
         self._boards: dict[NodeId, tuple[str, BoardReader]] = {}
@@ -371,11 +371,14 @@ class ShortCircuit:
         if found is None:
             while len(self._opened) >= located_files_max:
                 self._close_oldest()
-            found = self._opened[path] = self._files.open_file(path)
+            found = self._files.open_file(path)
+        else:
+            del self._opened[path]  # it becomes the last one
+        self._opened[path] = found
         return found
 
     def _close_oldest(self) -> None:
-        """Of the files that are open."""
+        """The file that was told of longest ago."""
         self._close(next(iter(self._opened)))
 
     def _close(self, path: str) -> None:
