@@ -125,7 +125,7 @@ class ChunkChangeTests(ChunkStoreSuite):
             assert await store.verify(A)
             await store.flush()
             store.list(None, 10)
-            await store.locate_block(A)
+            store.locate_block(A)
             assert watch.told == [], "each time clients ask more often"
 
     async def test_it_is_told_to_the_last_one_that_wants_to_hear_it(self, tmp_path: Path) -> None:
@@ -187,21 +187,21 @@ class ChunkChangeTests(ChunkStoreSuite):
         """A store tells where a block is, or it tells nothing. Of what is absent, pending alone or bad, it never does."""
         data = noise(100_000)
         async with self.opened(tmp_path) as store:
-            assert await store.locate_block(A) is None
+            assert store.locate_block(A) is None
             update = update_of(A, WRITE, 0, data)
             staged = await stage(store, update)
-            assert await store.locate_block(A) is None
+            assert store.locate_block(A) is None
             commit(store, update, staged)
-            self._check_place(await store.locate_block(A), 1, data)
+            self._check_place(store.locate_block(A), 1, data)
             await stage(store, update_of(A, WRITE, 0, b"pending"))
-            self._check_place(await store.locate_block(A), 1, data)
+            self._check_place(store.locate_block(A), 1, data)
             store.drop_pending(A)
             store.mark_bad(A)
-            assert await store.locate_block(A) is None
+            assert store.locate_block(A) is None
             assert await store.repair(A, 1, memoryview(data))
-            self._check_place(await store.locate_block(A), 1, data)
+            self._check_place(store.locate_block(A), 1, data)
             await apply(store, update_of(A, REMOVE))
-            assert await store.locate_block(A) is None
+            assert store.locate_block(A) is None
 
     def _check_place(self, place: Any, version: int, data: bytes) -> None:
         if place is None:

@@ -33,7 +33,8 @@ from fs3.wire.storage_locate import (
 ASKED = [(ChunkId(bytes([number]) * 16), ChainId(number), number + 10) for number in range(1, 4)]
 FIRST_SLOT = 8 + 2 * TARGETS_MAX
 TARGET = LocatedTarget(ToldEpoch(8, (1 << 64) - 1), OwnerMark("/data/1/owner", b"12 abc\n"))
-BLOCK = LocatedBlock(0, FIRST_SLOT, 7, 3, 2 * PIECE_BYTES + 1, "/data/1/blocks", (1 << 63) - 1, array("I", [1, (1 << 32) - 1, 0]))
+SUMS = array("q", [1, (1 << 32) - 1, -1])
+BLOCK = LocatedBlock(0, FIRST_SLOT, 7, "/data/1/blocks", (1 << 63) - 1, 2 * PIECE_BYTES + 1, 3, SUMS)
 LOCATED = Located("/proc/12/fd/7", (1 << 64) - 1, 4026531834, [TARGET], [BLOCK, Code.DIRTY, Code.NOT_FOUND])
 
 
@@ -81,8 +82,9 @@ def test_an_answer_may_tell_of_nothing() -> None:
 def test_sums_are_little_endian_on_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     (message, *_) = locate_reply_to_pb(LOCATED, routing_version=0).blocks
     assert message.sums == b"\1\0\0\0" + b"\xff" * 4 + bytes(4)
+    assert list(message.unknown) == [2]
     monkeypatch.setattr(storage_locate.sys, "byteorder", "big")
-    swapped = BLOCK._replace(sums=array("I", [1 << 24, (1 << 32) - 1, 0]))
+    swapped = BLOCK._replace(sums=array("q", [1 << 24, (1 << 32) - 1, 0]))
     reply = locate_reply_to_pb(LOCATED._replace(blocks=[swapped]), routing_version=0)
     assert reply.blocks[0].sums == message.sums
     assert locate_reply_from_pb(reply, 1).blocks == [swapped]
@@ -118,6 +120,7 @@ def test_a_code_of_a_later_release_is_a_refusal() -> None:
         (lambda reply: setattr(reply.blocks[0], "length", 2 * PIECE_BYTES), "12 bytes of sums for a block of 8192"),
         (lambda reply: setattr(reply.blocks[0], "offset", 1 << 63), f"at {1 << 63}"),
         (lambda reply: setattr(reply.blocks[0], "sums", b"x" * 11), "11 bytes of sums"),
+        (lambda reply: reply.blocks[0].unknown.append(3), "piece 3 of a block of 8193 bytes"),
         (lambda reply: setattr(reply.blocks[0], "path", "blocks"), "'blocks' is no absolute path"),
         (lambda reply: reply.ClearField("targets"), "of target 0"),
     ],
@@ -137,7 +140,7 @@ def test_whatever_an_answer_says_nothing_is_looked_for_beside_the_board(data: st
     reply = locate_reply_to_pb(LOCATED, routing_version=9)
     for message in (reply, reply.targets[0], reply.blocks[0]):
         for field in message.DESCRIPTOR.fields:
-            if field.message_type is not None or data.draw(st.integers(0, 3)):
+            if field.message_type is not None or field.name == "unknown" or data.draw(st.integers(0, 3)):
                 continue
             numbers = {field.TYPE_UINT32: 32, field.TYPE_UINT64: 64, field.TYPE_FIXED64: 64}
             if field.type in numbers:
@@ -145,6 +148,7 @@ def test_whatever_an_answer_says_nothing_is_looked_for_beside_the_board(data: st
             else:
                 value = data.draw(st.text(max_size=5) if field.type == field.TYPE_STRING else st.binary(max_size=80))
             setattr(message, field.name, value)
+    reply.blocks[0].unknown.extend(data.draw(st.lists(st.integers(0, 4), max_size=2)))
     found = None
     with suppress(FS3Error):
         found = locate_reply_from_pb(parsed(reply), 3)

@@ -190,20 +190,30 @@ def test_a_file_is_read_where_it_is_asked_for(files: OsHostFiles, tmp_path: Path
         assert not file.read_at_once(memoryview(bytearray(5)), offset), "it ends before"
 
 
-def test_it_begins_with_what_it_begins_with(files: OsHostFiles, tmp_path: Path) -> None:
+def test_it_still_says_what_it_begins_with_at_its_path(files: OsHostFiles, tmp_path: Path) -> None:
     path = tmp_path / "owner"
     path.write_bytes(b"123 abc\n")
     file = files.open_file(str(path))
-    assert file.begins_with(b"123 abc\n")
-    assert file.begins_with(b"123")
-    assert not file.begins_with(b"123 abc\n.")
-    assert not file.begins_with(b"124 abc\n")
+    assert file.still_says(b"123 abc\n")
+    assert file.still_says(b"123")
+    assert not file.still_says(b"123 abc\n.")
+    assert not file.still_says(b"124 abc\n")
     path.write_bytes(b"")
-    assert not file.begins_with(b"1")
+    assert not file.still_says(b"1")
     path.write_bytes(b"124 abc\n")
-    assert file.begins_with(b"124 abc\n"), "it is looked at each time"
+    assert file.still_says(b"124 abc\n"), "it is looked at each time"
+    path.rename(tmp_path / "other")
+    assert not file.still_says(b"124 abc\n"), "it is not at its path any more"
+    path.write_bytes(b"124 abc\n")
+    assert not file.still_says(b"124 abc\n"), "another one is"
     path.unlink()
-    assert file.begins_with(b"124 abc\n"), "who has it keeps it"
+    path.symlink_to("other")
+    assert not file.still_says(b"124 abc\n")
+    assert not file.still_says(b"")
+    path.unlink()
+    (tmp_path / "other").rename(path)
+    assert file.still_says(b"124 abc\n")
+    assert file.still_says(b"")
 
 
 def test_reads_that_would_wait_or_fail_are_not_done(files: OsHostFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +232,7 @@ def test_reads_that_would_wait_or_fail_are_not_done(files: OsHostFiles, tmp_path
     monkeypatch.setattr(os, "pread", broken)
     assert not file.read_at_once(memoryview(bytearray(10)), 0)
     assert asked == [os.RWF_NOWAIT]
-    assert not file.begins_with(DATA[:5])
+    assert not file.still_says(DATA[:5])
     monkeypatch.setattr(os, "preadv", broken)
     assert not file.read_at_once(memoryview(bytearray(10)), 0)
 

@@ -14,6 +14,9 @@ from fs3.base.ids import ChainId, ChunkId, InodeId, NodeId, TargetId, file_chunk
 from fs3.base.limits import blocks_per_locate_max
 from fs3.base.status import Code
 from fs3.core.craq.change_board import BOARD_WORDS, TARGETS_MAX, WORD_BYTES, BoardReader, OwnerMark, slot_of
+from fs3.core.security.revocations import Revocations
+from fs3.core.security.seal import KeyRing
+from fs3.core.security.state import SecurityState
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import BlockPlace, StoreDamaged
@@ -26,7 +29,7 @@ from fs3.sim.ring2.host_files import SimHostFiles
 from fs3.wire.storage_locate import Located, LocatedBlock, locate_reply_from_pb, locate_request_to_pb
 
 A, B, C = (file_chunk(InodeId(5), index) for index in range(3))
-SUMS = array("I", [1, 2])
+SUMS = array("q", [1, -1])
 TARGET, BEHIND = TargetId(101), TargetId(102)
 
 
@@ -44,7 +47,7 @@ def chain_of(version: int = 3, *, is_head: bool = False) -> Chain:
 
 
 class Store:
-    """What is asked of a chunk store. `pause`: the next question waits for it."""
+    """What is asked of a chunk store."""
 
     def __init__(self) -> None:
         self.owner_mark: OwnerMark | None = OwnerMark("/1/owner", b"1 a\n")
@@ -53,16 +56,11 @@ class Store:
         self.rows: dict[ChunkId, ChunkMeta] = {A: meta(), B: meta(), C: meta()}
         self.places: dict[ChunkId, BlockPlace | None] = dict.fromkeys((A, B, C), place())
         self.failure: Exception | None = None
-        self.pause: asyncio.Event | None = None
-        self.asked: list[ChunkId] = []
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
         return self.rows.get(chunk)
 
-    async def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
-        self.asked.append(chunk)
-        if self.pause is not None:
-            await self.pause.wait()
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
         if self.failure is not None:
             raise self.failure
         return self.places.get(chunk)
@@ -123,7 +121,8 @@ class Made:
         self.shell = Shell(self)
         self.targets = TargetMap()
         self.targets.add(self.shell)  # type: ignore[arg-type]
-        self.locator = BlockLocator(self.targets, self, self.files, self)  # type: ignore[arg-type]
+        self.security = SecurityState()
+        self.locator = BlockLocator(self.targets, self, self.files, self, self.security)  # type: ignore[arg-type]
 
     def now(self) -> int:
         return self.time
@@ -161,7 +160,7 @@ async def made() -> Made:
 
 
 async def test_all_that_a_reader_needs(made: Made) -> None:
-    made.shell.store.places[B] = place(7, 100, array("I", [9]))
+    made.shell.store.places[B] = place(7, 100, array("q", [9]))
     found = await made.locate(A, B)
     assert isinstance(found, Located)
     reader = made.reader(found)
@@ -169,8 +168,8 @@ async def test_all_that_a_reader_needs(made: Made) -> None:
     assert target.mark == made.shell.store.owner_mark
     assert found.clock_space == made.files.clock_space
     assert found.blocks == [
-        LocatedBlock(0, slot_of(A), 0, 1, 5000, "/1/blocks", 4096, SUMS),
-        LocatedBlock(0, slot_of(B), 0, 7, 100, "/1/blocks", 4096, array("I", [9])),
+        LocatedBlock(0, slot_of(A), 0, "/1/blocks", 4096, 5000, 1, SUMS),
+        LocatedBlock(0, slot_of(B), 0, "/1/blocks", 4096, 100, 7, array("q", [9])),
     ]
     assert reader.serves(target.gate, 999)
     assert made.locator.located == 2
@@ -198,22 +197,34 @@ async def test_a_node_that_shares_nothing_says_so(made: Made) -> None:
     assert await made.locate(A) is Code.UNSUPPORTED
     assert await made.locate(A) is Code.UNSUPPORTED
     assert made.files.made == 1, "it is tried once"
-    alone = BlockLocator(made.targets, made, None, made)  # type: ignore[arg-type]
+    alone = BlockLocator(made.targets, made, None, made, made.security)  # type: ignore[arg-type]
     call = FakeCall(locate_request_to_pb([(A, ChainId(1), 3)]))
     alone.locate(call)  # type: ignore[arg-type]
     assert await call.answer is Code.UNSUPPORTED
 
 
-async def test_a_node_that_stops_to_share_while_one_asks(made: Made) -> None:
-    pause = made.shell.store.pause = asyncio.Event()
-    call = made.ask([A, B])
-    await asyncio.sleep(0)
-    made.config = StorageConfig(short_circuit=False)
-    made.shell.gate.part()
-    pause.set()
-    found = locate_reply_from_pb(await call.answer, 2)
-    assert not any(isinstance(block, LocatedBlock) for block in found.blocks)
-    assert made.shell.gate.told is None, "it is not joined again"
+@pytest.mark.parametrize("why", ["config", "security"])
+async def test_a_node_that_stops_to_share_voids_what_it_has_told(made: Made, why: str) -> None:
+    found = await made.locate(A)
+    assert isinstance(found, Located)
+    reader, (target,) = made.reader(found), found.targets
+    made.locator.look_again()
+    assert reader.serves(target.gate, 0), "nothing is another"
+    if why == "config":
+        made.config = StorageConfig(short_circuit=False)
+        made.locator.look_again()
+    else:
+        made.security.update(is_on=True, ring=KeyRing(bytes(16), {1: bytes(32)}, 1), revoked=Revocations())
+    assert not reader.serves(target.gate, 0)
+    assert made.shell.store.on_change is None
+    assert await made.locate(A) is Code.UNSUPPORTED
+    if why == "config":
+        made.config = StorageConfig()
+        made.locator.look_again()
+        again = await made.locate(A)
+        assert isinstance(again, Located)
+        assert reader.serves(again.targets[0].gate, 0)
+        assert not reader.serves(target.gate, 0)
 
 
 async def test_a_request_that_makes_no_sense_is_refused(made: Made) -> None:
@@ -231,7 +242,7 @@ async def test_what_is_refused_of_a_chunk(made: Made) -> None:
     assert await made.one(A, version=4) is Code.WRONG_CHAIN_VERSION
     store.places[A] = None
     assert await made.one(A) is Code.NOT_FOUND, "its bytes are in no file"
-    store.places[A] = place(length=0, sums=array("I"))
+    store.places[A] = place(length=0, sums=array("q"))
     assert await made.one(A) is Code.NOT_FOUND, "it is empty"
     del store.rows[A]
     assert await made.one(A) is Code.NOT_FOUND
@@ -264,66 +275,34 @@ async def test_a_pending_version_counts_by_the_place_in_the_chain(made: Made) ->
     assert isinstance(await made.one(A), LocatedBlock)
 
 
-@pytest.mark.parametrize(
-    ("happens", "code"),
-    [
-        ("pending", Code.DIRTY),
-        ("bad", Code.CHECKSUM),
-        ("removed", Code.NOT_FOUND),
-        ("other chain", Code.WRONG_CHAIN_VERSION),
-        ("withdrawn", Code.NOT_SERVING),
-        ("lease", Code.LEASE),
-        ("closed", Code.NOT_SERVING),
-        ("parted", Code.NOT_FOUND),
-    ],
-)
-async def test_what_happens_while_the_sums_are_made(made: Made, happens: str, code: Code) -> None:
-    store = made.shell.store
-    made.shell.gate.set_chain(chain_of(is_head=True))
-    pause = store.pause = asyncio.Event()
-    call = made.ask()
-    while not store.asked:  # noqa: ASYNC110 - it has no event of its own
-        await asyncio.sleep(0)
-    match happens:
-        case "pending":
-            store.rows[A] = meta(1, 2)
-        case "bad":
-            store.bad_chunks[A] = "it is"
-        case "removed":
-            del store.rows[A]
-        case "other chain":
-            made.shell.gate.set_chain(chain_of(5))
-        case "withdrawn":
-            made.shell.gate.set_chain(None)
-        case "lease":
-            made.time = 1000
-        case "closed":
-            made.shell.gate.close()
-        case "parted":
-            made.shell.gate.part()
-    pause.set()
-    assert locate_reply_from_pb(await call.answer, 1).blocks == [code]
+@pytest.mark.parametrize("end", ["withdrawn", "closed"])
+async def test_a_target_that_serves_no_more_tells_nothing(made: Made, end: str) -> None:
+    assert isinstance(await made.one(A), LocatedBlock)
+    if end == "withdrawn":
+        made.shell.gate.set_chain(None)
+    else:
+        made.shell.gate.close()
+    assert await made.one(A) is Code.NOT_SERVING
 
 
-async def test_each_block_has_the_epoch_of_its_own_moment(made: Made) -> None:
-    """The chain changes between two blocks of one answer, and is then the one that the client believes in."""
+async def test_what_the_gate_learns_by_being_asked_is_in_the_epoch_that_is_told(made: Made) -> None:
+    """A chain that was applied since the last event is shown when a read asks for it."""
     first = await made.locate(A)
     assert isinstance(first, Located)
-    real = made.shell.store.locate_block
-    chains = iter([None, chain_of(3)])
+    real = made.shell.read_gate
 
-    async def locate(chunk: ChunkId) -> BlockPlace | None:
-        if chunk == B:
-            for chain in chains:
-                made.shell.gate.set_chain(chain)
-        return await real(chunk)
+    def read_gate(chain_version: int, now: int) -> tuple[Code, bool]:
+        made.shell.gate.set_chain(newer)
+        return real(chain_version, now)
 
-    made.shell.store.locate_block = locate  # type: ignore[method-assign]
-    found = await made.locate(A, B, C)
+    newer = chain_of(4)
+    made.shell.read_gate = read_gate  # type: ignore[method-assign]
+    found = await made.locate(A, B, version=4)
     assert isinstance(found, Located)
-    told = [found.targets[block.target].gate for block in found.blocks if isinstance(block, LocatedBlock)]
-    reader = made.reader(found)
-    assert [reader.serves(gate, 0) for gate in told] == [False, True, True]
+    reader, (target,) = made.reader(found), found.targets
+    assert reader.serves(target.gate, 0)
+    assert not reader.serves(first.targets[0].gate, 0)
+    assert [isinstance(block, LocatedBlock) for block in found.blocks] == [True, True]
 
 
 async def test_sums_of_one_answer_are_bounded(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,30 +313,16 @@ async def test_sums_of_one_answer_are_bounded(made: Made, monkeypatch: pytest.Mo
     assert found.blocks[2] is Code.BUSY
 
 
-async def test_so_many_may_be_told_at_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_locator, "locates_max", 2)
-    pause = made.shell.store.pause = asyncio.Event()
-    calls = [made.ask() for _ in range(3)]
-    assert await calls[2].answer is Code.BUSY
-    pause.set()
-    for call in calls[:2]:
-        assert isinstance(locate_reply_from_pb(await call.answer, 1).blocks[0], LocatedBlock)
-    made.shell.store.pause = None
-    assert isinstance(await made.one(A), LocatedBlock), "their places are free again"
-
-
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
         (StoreDamaged("a row makes no sense", "/1"), Code.CHECKSUM),
         (error(Code.SHUTTING_DOWN, "closed"), Code.SHUTTING_DOWN),
-        (OSError(5, "Input/output error"), Code.DISK),
     ],
 )
 async def test_a_store_that_fails_fails_the_request(made: Made, failure: Exception, code: Code) -> None:
     made.shell.store.failure = failure
-    for _ in range(block_locator.locates_max + 1):
-        assert await made.locate(A) is code
+    assert await made.locate(A) is code
     made.shell.store.failure = None
     assert isinstance(await made.one(A), LocatedBlock)
 
@@ -375,14 +340,8 @@ async def test_a_whole_request(made: Made) -> None:
 async def test_after_the_end_nothing_is_told_and_the_board_is_not_found(made: Made) -> None:
     found = await made.locate(A)
     assert isinstance(found, Located)
-    pause = made.shell.store.pause = asyncio.Event()
-    call = made.ask()
-    stopping = asyncio.ensure_future(made.locator.stop())
-    await asyncio.sleep(0)
-    pause.set()
-    await stopping
-    assert call.answer.done(), "what is under way is answered"
+    made.locator.stop()
     with pytest.raises(OSError, match="no such memory"):
         made.reader(found)
     assert await made.locate(A) is Code.UNSUPPORTED
-    await made.locator.stop()
+    made.locator.stop()
