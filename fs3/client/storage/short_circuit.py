@@ -302,14 +302,12 @@ class ShortCircuit:
             self._is_asking = False
 
     def _node_of(self, chain: ChainId) -> NodeId | None:
-        """Which node on this host serves a chain, and may be asked."""
+        """Which node on this host serves a chain, and may be asked: of several the one that reads are asked of, which knows the
+        sums."""
         now = self._now()
-        nodes = self._router.routing.nodes
-        for number in self._router.candidates(chain).nodes:
-            node = nodes.get(number)
-            if node is not None and node.host == self._host and now >= self._paused_until.get(number, now):
-                return number
-        return None
+        serving = self._router.candidates(chain)
+        others = [node for node in serving.nodes if node not in self._near or now < self._paused_until.get(node, now)]
+        return self._router.choice.pick(serving, now, others)
 
     async def _ask_node(self, node: NodeId, chunks: Sequence[tuple[ChunkId, ChainId, int]]) -> None:
         try:
