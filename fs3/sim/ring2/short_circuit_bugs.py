@@ -54,7 +54,7 @@ SHORT_CIRCUIT_BUGS: dict[str, ServiceBug] = {
     "changes_not_counted": ServiceBug(
         "a storage node counts no changes on its board",
         [(ChangeBoard, "count_change", count_nothing)],
-        seeds=40,
+        seeds=20,
         focus=_beside_nodes,
     ),
     "pending_not_counted": ServiceBug(
