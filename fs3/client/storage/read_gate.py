@@ -126,6 +126,10 @@ class ReadGate:
         future.add_done_callback(self._by_future.pop)
         return future
 
+    def on_short_read(self) -> None:
+        """A read that is no bulk read is asked for beside what is owed."""
+        self._grants.on_short_read(self._clock.now())
+
     def set_aside(self, future: asyncio.Future[Reply] | None) -> None:
         """The node of this read says nothing: it keeps nothing from the others. Harmless for what is no bulk read."""
         read = None if future is None else self._by_future.get(future)

@@ -114,6 +114,8 @@ class ReplicaRouter(ReplicaHealth, Replicas):
     def short_channel(self, node: NodeId) -> Channel:
         """The channel to a node for a request with a short answer: another connection while bulk bytes of the node are on their
         way, since the answer would come behind them. Raises FS3Error as `channel`."""
+        if self._owing:
+            self.gate.on_short_read()
         if node not in self._owing:
             return self._channels.get(node) or self.channel(node)
         found = self._short_channels.get(node)

@@ -15,6 +15,10 @@ Rules, each a test:
    answer that does not (additive increase, multiplicative decrease: Chiu and Jain, 1989). So what a slow disk has not done yet
    waits at its clients, which may ask others, and clients come to equal shares of it.
 5. A node that says nothing (`set_aside`) keeps nothing from the others: what it owes counts no more.
+6. Beside short reads, and for `short_read_memory_ns` after the last one, much less is asked for at once:
+   `beside_short_bytes_max` of `beside_short_senders_max` nodes. So little is queued in front of a short read, and few processes
+   contend with it for a processor. Where answers then take longer than `beside_short_late_ns` on average, it is not the queue
+   that takes the time, and nodes would be idle: everything may be asked for again for `beside_short_pause_ns`.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from collections import deque
 from typing import Protocol
 
 from fs3.base.ids import NodeId
-from fs3.base.units import KIB, MIB, MILLISECOND
+from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 
 bulk_read_bytes = 512 * KIB
 """Requests from here on are bulk."""
@@ -35,6 +39,17 @@ node_bytes_step = 1 * MIB
 """By so much the bytes of a node may rise while as many arrive in time as it may owe."""
 read_senders_max = 4
 """Nodes it has asked for them."""
+beside_short_bytes_max = 2 * MIB
+"""As `read_grant_bytes_max`, beside short reads: with 4 MiB their 99th percentile is a third longer."""
+beside_short_senders_max = 1
+"""As `read_senders_max`, beside short reads."""
+short_read_memory_ns = 250 * MILLISECOND
+beside_short_late_ns = 2 * MILLISECOND
+"""So that what is asked for beside short reads can bring a gigabyte a second."""
+beside_short_pause_ns = 1 * SECOND
+
+_ANSWERS = 16
+"""The average is over about so many."""
 
 
 class BulkRead(Protocol):
@@ -67,6 +82,14 @@ class ReadGrants:
         """(bytes, since when) of nodes that were late; others may owe everything."""
         self.bytes = 0
         """Granted, and not there yet."""
+        self._wide = bytes_max, senders_max
+        """Without short reads."""
+        self._is_beside_short = False
+        self._beside_short_since = self._beside_short_until = 0
+        self._wide_until = 0
+        """Short reads change nothing until then."""
+        self._answer_ns = 0
+        """Average beside short reads."""
 
     @property
     def senders(self) -> int:
@@ -98,16 +121,42 @@ class ReadGrants:
                     del self._waiting[read.node]
         return self._next()
 
+    def on_short_read(self, now: int) -> None:
+        """A read that is no bulk read is asked for."""
+        if now < self._wide_until:
+            return
+        self._beside_short_until = now + short_read_memory_ns
+        if not self._is_beside_short:
+            self._is_beside_short = True
+            self._beside_short_since = now
+            self._answer_ns = 0
+            self._bytes_max = min(self._wide[0], beside_short_bytes_max)
+            self._senders_max = min(self._wide[1], beside_short_senders_max)
+
+    def _look_at_short_reads(self, read: BulkRead, begun_at: int, now: int) -> None:
+        """Whether there are any still, and whether nodes are idle meanwhile."""
+        if begun_at >= self._beside_short_since:  # what was sent before has waited for more
+            elapsed_ns = (now - begun_at) * beside_short_bytes_max // max(read.bytes, beside_short_bytes_max)
+            self._answer_ns += (elapsed_ns - self._answer_ns) // _ANSWERS
+        if self._answer_ns > beside_short_late_ns:
+            self._wide_until = now + beside_short_pause_ns
+        elif now < self._beside_short_until:
+            return
+        self._is_beside_short = False
+        self._bytes_max, self._senders_max = self._wide
+
     def on_answered(self, read: BulkRead, begun_at: int, now: int) -> None:
         """A read that was sent at `begun_at` has its answer; times in nanoseconds. Before `end`."""
+        if self._is_beside_short:
+            self._look_at_short_reads(read, begun_at, now)
         node = read.node
-        limit, since = self._node_limits.get(node, (self._bytes_max, 0))
+        limit, since = self._node_limits.get(node, (self._wide[0], 0))
         if now - begun_at > late_read_ns:
             if begun_at >= since:  # what was sent before the last halving says nothing of it
                 self._node_limits[node] = max(limit // 2, node_bytes_step), now
-        elif limit < self._bytes_max:
+        elif limit < self._wide[0]:
             limit += max(node_bytes_step * read.bytes // limit, 1)
-            if limit < self._bytes_max:
+            if limit < self._wide[0]:
                 self._node_limits[node] = limit, since
             else:
                 del self._node_limits[node]
@@ -115,7 +164,7 @@ class ReadGrants:
     def node_limit(self, node: NodeId) -> int:
         """Bytes that a node may owe; one read may be more."""
         known = self._node_limits.get(node)
-        return self._bytes_max if known is None else known[0]
+        return self._wide[0] if known is None else known[0]
 
     def set_aside(self, read: BulkRead) -> list[BulkRead]:
         """The node of a granted read says nothing: it counts no more, and may end whenever it likes. What begins now."""

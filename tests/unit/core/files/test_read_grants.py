@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.ids import NodeId
-from fs3.base.units import MIB, SECOND
-from fs3.core.files.read_grants import BulkRead, ReadGrants, late_read_ns, node_bytes_step
+from fs3.base.units import MIB, MILLISECOND, SECOND
+from fs3.core.files.read_grants import (
+    BulkRead,
+    ReadGrants,
+    beside_short_late_ns,
+    beside_short_pause_ns,
+    late_read_ns,
+    node_bytes_step,
+    short_read_memory_ns,
+)
 
 MAX = 100
 SENDERS = 3
@@ -204,3 +212,65 @@ def test_what_a_slow_disk_has_not_done_waits_at_its_clients_in_fair_shares() -> 
     assert later <= 5 * 16 * MIB
     assert max(got) <= 1.5 * min(got)
     assert sum(got) >= 0.95 * 30 * 100 * MIB  # the disk has something to do all the time
+
+
+class Readers:
+    """Reads of 1 MiB of four nodes, always more than are granted."""
+
+    def __init__(self, grants: ReadGrants) -> None:
+        self.now = 0
+        self._grants = grants
+        self._granted: dict[BulkRead, int] = {}
+        for place in range(64):
+            self._ask(NodeId(place % 4))
+
+    def _ask(self, node: NodeId) -> None:
+        one = Read(node, MIB)
+        if self._grants.ask(one):
+            self._granted[one] = self.now
+
+    def run(self, answers: int, answer_ns: int) -> tuple[int, int]:
+        """The most bytes and nodes at once in the last half of so many answers, which take so long each."""
+        most_bytes = most_nodes = 0
+        for turn in range(answers):
+            one, begun_at = next(iter(self._granted.items()))
+            del self._granted[one]
+            self.now = max(self.now, begun_at + answer_ns)
+            self._grants.on_answered(one, begun_at, self.now)
+            for following in self._grants.end(one):
+                self._granted[following] = self.now
+            self._ask(one.node)
+            if turn >= answers // 2:
+                most_bytes, most_nodes = max(most_bytes, self._grants.bytes), max(most_nodes, self._grants.senders)
+        return most_bytes, most_nodes
+
+
+def test_beside_short_reads_one_node_is_asked_for_little_and_afterwards_all_again() -> None:
+    grants = ReadGrants()
+    readers = Readers(grants)
+    assert readers.run(100, MILLISECOND) == (16 * MIB, 4)
+    began = readers.now
+    grants.on_short_read(began)
+    most_bytes, nodes = readers.run(100, MILLISECOND // 2)
+    assert most_bytes <= 2 * MIB
+    assert nodes == 1
+    assert readers.now < began + short_read_memory_ns
+    assert readers.run(2000, MILLISECOND // 2) == (16 * MIB, 4)
+
+
+def test_beside_short_reads_all_is_asked_for_where_little_leaves_nodes_idle() -> None:
+    grants = ReadGrants()
+    readers = Readers(grants)
+    grants.on_short_read(0)
+    assert readers.run(200, 2 * beside_short_late_ns) == (16 * MIB, 4)
+    grants.on_short_read(readers.now)
+    assert readers.run(200, MILLISECOND)[1] == 4
+    readers.now += beside_short_pause_ns
+    grants.on_short_read(readers.now)
+    assert readers.run(200, MILLISECOND // 2)[1] == 1
+
+
+def test_a_node_may_owe_no_less_than_before_beside_short_reads() -> None:
+    grants = ReadGrants()
+    grants.on_short_read(0)
+    assert grants.node_limit(NodeId(1)) == 16 * MIB
