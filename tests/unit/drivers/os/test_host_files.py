@@ -105,27 +105,12 @@ def test_memory_outlives_the_process_that_made_it(files: OsHostFiles) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         path = other.stdout.readline().strip()
-        opened = files.open_memory(path, NBYTES)
-        assert opened.is_kept()
+        view = files.open_memory(path, NBYTES).view
         other.kill()
         other.wait()
-    assert bytes(opened.view[:5]) == b"alive"
-    assert not opened.is_kept()
+    assert bytes(view[:5]) == b"alive"
     with pytest.raises(OSError, match=path):
         files.open_memory(path, NBYTES)
-
-
-def test_memory_that_was_closed_is_not_kept_whatever_takes_its_place(files: OsHostFiles) -> None:
-    memory = files.create_memory(NBYTES)
-    opened = files.open_memory(memory.path, NBYTES)
-    assert opened.is_kept()
-    memory.close()
-    assert not opened.is_kept()
-    others = [files.create_memory(NBYTES) for _ in range(3)]
-    assert memory.path in [other.path for other in others], "its number is another's"
-    assert not opened.is_kept()
-    for other in others:
-        other.close()
 
 
 def test_its_size_stays(files: OsHostFiles) -> None:
@@ -305,7 +290,7 @@ def test_what_belongs_to_another_user_is_refused(files: OsHostFiles, tmp_path: P
             files.open_memory(memory.path, NBYTES)
         patch.setattr(os, "geteuid", lambda: owner + 1)
         files.open_file(str(tmp_path / "file"))
-        assert len(files.open_memory(memory.path, NBYTES).view) == NBYTES
+        assert len(files.open_memory(memory.path, NBYTES)) == NBYTES
     assert open_fds() == before
     memory.close()
 
