@@ -16,19 +16,6 @@ class SharedMemory(NamedTuple):
     """It is not found any more; those who have it keep it."""
 
 
-class HostMemory(Protocol):
-    """Memory that another process has made. It stays when that process ends. May be used from any thread."""
-
-    @property
-    def view(self) -> memoryview:
-        """For reading."""
-        ...
-
-    def is_kept(self) -> bool:
-        """The process that has made it lives, and has not closed it."""
-        ...
-
-
 class HostFile(Protocol):
     """A file that was opened for reading. Closed when nothing refers to it any more. May be used from any thread."""
 
@@ -54,9 +41,9 @@ class HostFiles(Protocol):
         """Zeroed memory. Raises FS3Error UNSUPPORTED where the system has none to share."""
         ...
 
-    def open_memory(self, path: str, nbytes: int) -> HostMemory:
-        """What another process has created with that size. Raises OSError when it cannot be opened, or is not what
-        `create_memory` makes."""
+    def open_memory(self, path: str, nbytes: int) -> memoryview:
+        """Memory that another process has created, for reading. It stays when that process ends. Raises OSError when it cannot
+        be opened, or is not what `create_memory` makes."""
         ...
 
     def open_file(self, path: str) -> HostFile:

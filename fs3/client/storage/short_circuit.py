@@ -33,7 +33,7 @@ from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, BoardReader
 from fs3.core.files.read_plan import ReadIO
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
-from fs3.ports.host_files import HostFile, HostFiles, HostMemory
+from fs3.ports.host_files import HostFile, HostFiles
 from fs3.runtime.tasks import TaskSet
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage_locate import Located, LocatedBlock, LocatedTarget, locate_reply_from_pb, locate_request_to_pb
@@ -62,25 +62,16 @@ _OK = Code.OK
 _LASTING = (Code.UNSUPPORTED, Code.PERMISSION, Code.NO_CAPABILITY, Code.PROTOCOL, Code.INVALID)
 
 
-class _Board(NamedTuple):
-    """The board of a storage process."""
-
-    path: str
-    token: int
-    memory: HostMemory
-    reader: BoardReader
-
-
 class _Target(NamedTuple):
-    """What has to be so for blocks of a target to be read, while the process that has made the board lives."""
+    """What has to be so for blocks of a target to be read."""
 
-    board: _Board
+    board: BoardReader
     told: LocatedTarget
     mark: HostFile
 
     def serves(self, now: int) -> bool:
         """Nothing was changed by a look at slots before now."""
-        return self.board.reader.serves(self.told.gate, now) and self.mark.still_says(self.told.mark.content)
+        return self.board.serves(self.told.gate, now) and self.mark.still_says(self.told.mark.content)
 
 
 class _KnownBlock:
@@ -93,7 +84,7 @@ class _KnownBlock:
 
     def __init__(self, target: _Target, told: LocatedBlock, file: HostFile, chain_version: int, patience: int) -> None:
         self.target = target
-        self.words = target.board.reader.words
+        self.words = target.board.words
         self.slot = told.slot
         self.changes = told.changes
         self.chain_version = chain_version
@@ -133,7 +124,7 @@ class ShortCircuit:
         """Those last that were told of last. What blocks refer to stays open when it leaves."""
         self._targets: dict[str, _Target] = {}
         """By the paths of their marks, of those that are open."""
-        self._boards: dict[NodeId, _Board] = {}
+        self._boards: dict[NodeId, tuple[str, BoardReader]] = {}
         self._paused_until: dict[NodeId, int] = {}
         self._warned: set[NodeId] = set()
         self._tasks = TaskSet()
@@ -213,11 +204,7 @@ class ShortCircuit:
             add(ReadOutcome(_OK, length, block.version))
         # Last: what was found at a slot holds only if the target has not been another since.
         now = self._now()
-        boards = {id(target.board): target.board for target in targets.values()}
-        if all(board.memory.is_kept() for board in boards.values()):
-            failed = [target for target in targets.values() if not target.serves(now)]
-        else:
-            failed = list(targets.values())
+        failed = [target for target in targets.values() if not target.serves(now)]
         if failed:
             for io in ios:
                 block = blocks.get(io.chunk)
@@ -358,15 +345,15 @@ class ShortCircuit:
             if opened.get(path) is block.file and opened.get(target.told.mark.path) is target.mark:
                 self._keep(chunk, block)
 
-    def _board(self, node: NodeId, located: Located) -> _Board:
+    def _board(self, node: NodeId, located: Located) -> BoardReader:
+        identity = f"{located.board} {located.token}"
         known = self._boards.get(node)
-        if known is None or (known.path, known.token) != (located.board, located.token):
-            memory = self._files.open_memory(located.board, BOARD_WORDS * WORD_BYTES)
-            reader = BoardReader(memory.view.cast("Q"), located.token)
-            known = self._boards[node] = _Board(located.board, located.token, memory, reader)
-        return known
+        if known is None or known[0] != identity:
+            words = self._files.open_memory(located.board, BOARD_WORDS * WORD_BYTES).cast("Q")
+            known = self._boards[node] = identity, BoardReader(words, located.token)
+        return known[1]
 
-    def _target(self, board: _Board, told: LocatedTarget) -> _Target:
+    def _target(self, board: BoardReader, told: LocatedTarget) -> _Target:
         """The same one as long as nothing about it changes: `read` looks at each of them once."""
         path = told.mark.path
         made = _Target(board, told, self._open(path))

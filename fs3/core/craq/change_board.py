@@ -14,18 +14,16 @@ node would still give that answer. The node keeps a *board* for it, in memory th
   not serve.
 
 The rule (`BoardReader`): what the client was told of a chunk still holds at the moment at which it looks at the slot, if the
-count there is what it was told with it; and, looked at no earlier than that, the target's epoch is, its lease runs, the process
-that keeps the board lives, and no later one has the target's directory.
+count there is what it was told with it; and, looked at no earlier than that, the target's epoch is, its lease runs, and no later
+process has the target's directory.
 
 Why that is linearizable. Counts and epochs only rise, so one that is what it was has not been another meanwhile. Hence at the
 moment of the look at the slot the node, asked then, would have found this very version under a gate that says OK, and what it
 answers to that is right by `reads`. A node that is stopped changes nothing on the board, and its lease runs out all the same:
 clients read the clock, which is the host's and goes on. A node that dies leaves its board as it was, and has told no other node
-or client of a change that is not on it. But its successor may say within the lease of the former that a target's disk is gone,
-and the chain goes on at once; so a board whose process is no more counts no more. Nor does that suffice: it may be seen as alive
-a moment after it has given its directories up. The successor writes its mark into the target's directory before it opens the
-store; so clients look for the former mark after the slot, in the file that is at its path then, since an operator may have put
-another directory in its place.
+or client of a change that is not on it. Its successor, which may change chunks within the lease of the former, writes its mark
+into the target's directory before it opens the store; that is why clients look for the mark after the slot, in the file that is
+at its path then: an operator may have put another directory in the place of the former's.
 
 The bytes are proved by their sums, which were told with the place: a block that was written again in the meantime, or is torn, or
 rotten, has others, and the node is asked. So nothing is pinned, and a client that stands still keeps nothing.

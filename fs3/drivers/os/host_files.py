@@ -21,27 +21,6 @@ _CLOCKS = "/proc/self/ns/time"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class OpenMemory:
-    """`fs3.ports.host_files.HostMemory`."""
-
-    __slots__ = ("_identity", "_path", "view")
-
-    def __init__(self, view: memoryview, path: str, status: os.stat_result) -> None:
-        """`status`: of the memfd."""
-        self.view = view
-        self._path = path
-        self._identity = status.st_dev, status.st_ino
-
-    def is_kept(self) -> bool:
-        """See `HostMemory.is_kept`: the descriptors of a process that has ended are not found, and its number may be
-        another's."""
-        try:
-            now = os.stat(self._path)
-        except OSError:
-            return False
-        return (now.st_dev, now.st_ino) == self._identity
-
-
 class OpenFile:
     """`fs3.ports.host_files.HostFile`."""
 
@@ -98,7 +77,7 @@ class OsHostFiles:
             raise error(Code.UNSUPPORTED, f"no memory can be shared with other processes: {why}") from None
         return SharedMemory(memoryview(shared), f"/proc/{os.getpid()}/fd/{fd}", partial(os.close, fd))
 
-    def open_memory(self, path: str, nbytes: int) -> OpenMemory:
+    def open_memory(self, path: str, nbytes: int) -> memoryview:
         """See `HostFiles.open_memory`."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # by now it may be a pipe of another process
         try:
@@ -107,7 +86,7 @@ class OsHostFiles:
             if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK or status.st_size != nbytes:
                 raise OSError(errno.EINVAL, "this is no shared memory of that size", path)
             _check_owner(status, path)
-            return OpenMemory(memoryview(mmap.mmap(fd, nbytes, prot=mmap.PROT_READ)), path, status)
+            return memoryview(mmap.mmap(fd, nbytes, prot=mmap.PROT_READ))
         finally:
             os.close(fd)
 

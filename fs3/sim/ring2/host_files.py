@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from itertools import count
 
 from fs3.base.ids import ChunkId, TargetId
@@ -37,29 +36,12 @@ class SimFile:
         return self._bytes.startswith(content)
 
 
-class SimMemory:
-    """`fs3.ports.host_files.HostMemory`."""
-
-    def __init__(self, made: memoryview, kept: Mapping[str, memoryview], path: str) -> None:
-        """`kept`: what is found on the host, by path."""
-        self.view = made.toreadonly()
-        self._made = made
-        self._kept = kept
-        self._path = path
-
-    def is_kept(self) -> bool:
-        """See `HostMemory.is_kept`."""
-        return self._kept.get(self._path) is self._made
-
-
 class SimHostFiles:
     """`fs3.ports.host_files.HostFiles` of one host. Outlives its processes, as the host does."""
 
     clock_space = 1
 
     def __init__(self) -> None:
-        self.ends_late = False
-        """A process that dies is seen as alive when it has long given its directories up."""
         self._memory: dict[str, memoryview] = {}
         self._files: dict[str, SimFile] = {}
         self._numbers = count(1)
@@ -73,12 +55,12 @@ class SimHostFiles:
     def _forget(self, path: str) -> None:
         self._memory.pop(path, None)
 
-    def open_memory(self, path: str, nbytes: int) -> SimMemory:
+    def open_memory(self, path: str, nbytes: int) -> memoryview:
         """See `HostFiles.open_memory`."""
         found = self._memory.get(path)
         if found is None or len(found) != nbytes:
             raise FileNotFoundError(errno.ENOENT, "there is no such memory", path)
-        return SimMemory(found, self._memory, path)
+        return found.toreadonly()
 
     def open_file(self, path: str) -> SimFile:
         """See `HostFiles.open_file`."""
@@ -101,7 +83,6 @@ class SimHostFiles:
 
     def on_process_death(self) -> None:
         """What the storage process of the host had made is not found any more."""
-        if not self.ends_late:
-            self._memory.clear()
+        self._memory.clear()
         for path in [path for path in self._files if not path.endswith("/owner")]:
             del self._files[path]

@@ -11,7 +11,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.model.chain import Chain
 from fs3.services.storage.target_gate import TargetGate
-from fs3.sim.ring2.host_files import SimFile, SimMemory
+from fs3.sim.ring2.host_files import SimFile
 from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.sim.ring2.swarm import ClusterSwarm
 
@@ -46,11 +46,6 @@ def begin_with_anything(self: SimFile, content: bytes) -> bool:
     return True
 
 
-def keep_for_ever(self: SimMemory) -> bool:
-    """Whether its process lives is not looked at."""
-    return True
-
-
 def _beside_nodes(swarm: ClusterSwarm) -> ClusterSwarm:
     return replace(swarm, short_circuit=True, large_chance=0)
 
@@ -81,10 +76,5 @@ SHORT_CIRCUIT_BUGS: dict[str, ServiceBug] = {
         "a client that reads files does not look whose the target's directory is by now",
         [(SimFile, "still_says", begin_with_anything)],
         scene="a_node_that_is_started_anew",
-    ),
-    "board_of_no_process": ServiceBug(
-        "a client that reads files does not look whether the process lives that keeps the board",
-        [(SimMemory, "is_kept", keep_for_ever)],
-        scene="a_node_that_comes_back_without_its_disk",
     ),
 }

@@ -60,7 +60,7 @@ def reads_at_once(tmp_path: Path) -> bool:
 LOOK = """
     import sys
     from fs3.drivers.os.host_files import OsHostFiles
-    view = OsHostFiles().open_memory(sys.argv[1], int(sys.argv[2])).view
+    view = OsHostFiles().open_memory(sys.argv[1], int(sys.argv[2]))
     print(bytes(view[:5]).decode(), view[-1], view.readonly, flush=True)
     sys.stdin.readline()
     print(bytes(view[:5]).decode(), flush=True)
@@ -86,7 +86,7 @@ def test_another_process_sees_by_its_path_what_is_written(files: OsHostFiles) ->
 
 def test_a_reader_cannot_write(files: OsHostFiles) -> None:
     memory = files.create_memory(NBYTES)
-    view = files.open_memory(memory.path, NBYTES).view
+    view = files.open_memory(memory.path, NBYTES)
     with pytest.raises(TypeError, match="read-only"):
         view[0] = 1
     memory.close()
@@ -105,7 +105,7 @@ def test_memory_outlives_the_process_that_made_it(files: OsHostFiles) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         path = other.stdout.readline().strip()
-        view = files.open_memory(path, NBYTES).view
+        view = files.open_memory(path, NBYTES)
         other.kill()
         other.wait()
     assert bytes(view[:5]) == b"alive"
@@ -146,7 +146,7 @@ def test_what_could_become_shorter_is_refused(files: OsHostFiles, tmp_path: Path
             files.open_memory(path, NBYTES)
     assert open_fds() == before
     fcntl.fcntl(bare, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    assert len(files.open_memory(f"/proc/self/fd/{bare}", NBYTES).view) == NBYTES
+    assert len(files.open_memory(f"/proc/self/fd/{bare}", NBYTES)) == NBYTES
     for fd in (bare, read, write):
         os.close(fd)
 
