@@ -16,6 +16,15 @@ class SharedMemory(NamedTuple):
     """It is not found any more; those who have it keep it."""
 
 
+class SeenMemory(NamedTuple):
+    """Memory that another process has made."""
+
+    view: memoryview
+    """It stays when that process ends."""
+    is_held: Callable[[], bool]
+    """That process lives and has not closed it, and so has not given up any lock of a file that it held. From any thread."""
+
+
 class HostFile(Protocol):
     """A file that was opened for reading. Closed when nothing refers to it any more. May be used from any thread."""
 
@@ -41,9 +50,9 @@ class HostFiles(Protocol):
         """Zeroed memory. Raises FS3Error UNSUPPORTED where the system has none to share."""
         ...
 
-    def open_memory(self, path: str, nbytes: int) -> memoryview:
-        """Memory that another process has created, for reading. It stays when that process ends. Raises OSError when it cannot
-        be opened, or is not what `create_memory` makes."""
+    def open_memory(self, path: str, nbytes: int) -> SeenMemory:
+        """Memory that another process has created, for reading. Raises OSError when it cannot be opened, or is not what
+        `create_memory` makes."""
         ...
 
     def open_file(self, path: str) -> HostFile:

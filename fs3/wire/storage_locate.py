@@ -132,7 +132,7 @@ def _target(target: pb.LocatedTarget) -> LocatedTarget:
 
 def _block(block: pb.LocatedBlock, targets: int) -> LocatedBlock:
     length = block.length
-    if block.target >= targets or not is_slot(block.slot) or not 0 < length <= block_bytes_max or block.offset >> 63:
+    if block.target >= targets or not is_slot(block.slot) or not 0 < length <= block_bytes_max or (block.offset + length) >> 63:
         raise error(Code.PROTOCOL, f"a block of {length} bytes at {block.offset}, of target {block.target}, slot {block.slot}")
     if len(block.sums) != SUM_BYTES * piece_count(0, length, PIECE_BYTES):
         raise error(Code.PROTOCOL, f"{len(block.sums)} bytes of sums for a block of {length}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -66,12 +66,22 @@ class _Target(NamedTuple):
     """What has to be so for blocks of a target to be read."""
 
     board: BoardReader
+    is_held: Callable[[], bool]
+    """The process that has made the board lives."""
     told: LocatedTarget
     mark: HostFile
 
     def serves(self, now: int) -> bool:
         """Nothing was changed by a look at slots before now."""
-        return self.board.serves(self.told.gate, now) and self.mark.still_says(self.told.mark.content)
+        return self.board.serves(self.told.gate, now) and self.is_held() and self.mark.still_says(self.told.mark.content)
+
+
+class _Board(NamedTuple):
+    """The board of a node."""
+
+    identity: str
+    reader: BoardReader
+    is_held: Callable[[], bool]
 
 
 class _KnownBlock:
@@ -124,7 +134,7 @@ class ShortCircuit:
         """Those last that were told of last. What blocks refer to stays open when it leaves."""
         self._targets: dict[str, _Target] = {}
         """By the paths of their marks, of those that are open."""
-        self._boards: dict[NodeId, tuple[str, BoardReader]] = {}
+        self._boards: dict[NodeId, _Board] = {}
         self._paused_until: dict[NodeId, int] = {}
         self._warned: set[NodeId] = set()
         self._tasks = TaskSet()
@@ -291,9 +301,12 @@ class ShortCircuit:
             while self._wanted and not self._closed:
                 asked: dict[NodeId, list[tuple[ChunkId, ChainId, int]]] = {}
                 wanted, self._wanted = self._wanted, {}
-                for chunk, chain in wanted.items():
+                # Of a copy, which is made at once: another thread may have been about to add to it.
+                for chunk, chain in list(wanted.items()):
                     node = self._node_of(chain)
-                    if node is not None:
+                    if node is None:
+                        self._put_off(chunk)
+                    else:
                         asked.setdefault(node, []).append((chunk, chain, self._router.candidates(chain).version))
                 for node, chunks in asked.items():
                     for begin in range(0, len(chunks), blocks_per_locate_max):
@@ -308,6 +321,11 @@ class ShortCircuit:
         serving = self._router.candidates(chain)
         others = [node for node in serving.nodes if node not in self._near or now < self._paused_until.get(node, now)]
         return self._router.choice.pick(serving, now, others)
+
+    def _put_off(self, chunk: ChunkId) -> None:
+        """It cannot be located for now."""
+        if len(self._counts) < counted_chunks_max:
+            self._counts[chunk] = -refused_reads
 
     async def _ask_node(self, node: NodeId, chunks: Sequence[tuple[ChunkId, ChainId, int]]) -> None:
         try:
@@ -335,8 +353,8 @@ class ShortCircuit:
                 patience = 2 * known.patience if is_same and known is not None else self.asked_reads_min
                 block = _KnownBlock(targets[told.target], told, self._open(told.path), version, patience)
                 found.append((chunk, block, told.path))
-            elif len(self._counts) < counted_chunks_max:
-                self._counts[chunk] = -refused_reads
+            else:
+                self._put_off(chunk)
         opened = self._opened
         for chunk, block, path in found:
             self._forget(chunk)
@@ -345,18 +363,19 @@ class ShortCircuit:
             if opened.get(path) is block.file and opened.get(target.told.mark.path) is target.mark:
                 self._keep(chunk, block)
 
-    def _board(self, node: NodeId, located: Located) -> BoardReader:
+    def _board(self, node: NodeId, located: Located) -> _Board:
         identity = f"{located.board} {located.token}"
         known = self._boards.get(node)
-        if known is None or known[0] != identity:
-            words = self._files.open_memory(located.board, BOARD_WORDS * WORD_BYTES).cast("Q")
-            known = self._boards[node] = identity, BoardReader(words, located.token)
-        return known[1]
+        if known is None or known.identity != identity:
+            memory = self._files.open_memory(located.board, BOARD_WORDS * WORD_BYTES)
+            reader = BoardReader(memory.view.cast("Q"), located.token)
+            known = self._boards[node] = _Board(identity, reader, memory.is_held)
+        return known
 
-    def _target(self, board: BoardReader, told: LocatedTarget) -> _Target:
+    def _target(self, board: _Board, told: LocatedTarget) -> _Target:
         """The same one as long as nothing about it changes: `read` looks at each of them once."""
         path = told.mark.path
-        made = _Target(board, told, self._open(path))
+        made = _Target(board.reader, board.is_held, told, self._open(path))
         if self._targets.get(path) != made:
             self._targets[path] = made
         return self._targets[path]

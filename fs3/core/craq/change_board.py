@@ -14,16 +14,19 @@ node would still give that answer. The node keeps a *board* for it, in memory th
   not serve.
 
 The rule (`BoardReader`): what the client was told of a chunk still holds at the moment at which it looks at the slot, if the
-count there is what it was told with it; and, looked at no earlier than that, the target's epoch is, its lease runs, and no later
-process has the target's directory.
+count there is what it was told with it; and, looked at no earlier than that, the target's lease runs, its epoch is what it was,
+the node's process lives, and no later one has the target's directory. The lease is looked at before the epoch.
 
 Why that is linearizable. Counts and epochs only rise, so one that is what it was has not been another meanwhile. Hence at the
 moment of the look at the slot the node, asked then, would have found this very version under a gate that says OK, and what it
 answers to that is right by `reads`. A node that is stopped changes nothing on the board, and its lease runs out all the same:
-clients read the clock, which is the host's and goes on. A node that dies leaves its board as it was, and has told no other node
-or client of a change that is not on it. Its successor, which may change chunks within the lease of the former, writes its mark
-into the target's directory before it opens the store; that is why clients look for the mark after the slot, in the file that is
-at its path then: an operator may have put another directory in the place of the former's.
+clients read the clock, which is the host's and goes on. A lease that ran when it was looked at, under an epoch that was still the
+same later, was granted to the target in that place of the chain, so nothing had gone on without it. A node that dies leaves its
+board as it was, and has told no other node or client of a change that is not on it. Its successor may change chunks within the
+lease of the former, or let the chain go on without a target whose directory it has not got any more. It can do either only once
+the former has given up its locks, and by then the board is not found at its path any more; that is why clients look there after
+the slot. They look as well for the mark that each process writes into a target's directory before it opens the store, in the
+file that is at its path then: an operator may have put another directory in the place of the former's.
 
 The bytes are proved by their sums, which were told with the place: a block that was written again in the meantime, or is torn, or
 rotten, has others, and the node is asked. So nothing is pinned, and a client that stands still keeps nothing.
@@ -136,7 +139,9 @@ class BoardReader:
     def serves(self, gate: ToldEpoch, now_ns: int) -> bool:
         """The target serves as it did when `gate` was told. `now_ns`: the clock, read after the slots were looked at."""
         words = self.words
-        return words[gate.row] == gate.epoch and now_ns < words[gate.row + 1]
+        # The lease before the epoch: else it could be one that was granted only after the chain had gone on without the target,
+        # and the target had come back, while this thread stood still in between.
+        return now_ns < words[gate.row + 1] and words[gate.row] == gate.epoch
 
 
 def is_row(row: int) -> bool:

@@ -11,11 +11,12 @@ import fcntl
 import mmap
 import os
 import stat
+from contextlib import suppress
 from functools import partial
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.ports.host_files import SharedMemory
+from fs3.ports.host_files import SeenMemory, SharedMemory
 
 _CLOCKS = "/proc/self/ns/time"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -51,6 +52,29 @@ class OpenFile:
         os.close(self._fd)
 
 
+class _Holder:
+    """The process that has shared memory, by its directory of open files in /proc: that directory is not another process's when
+    the id of this one is used again. A process that ends leaves it before it gives up its locks."""
+
+    __slots__ = ("_directory", "_name")
+
+    def __init__(self, path: str) -> None:
+        directory, self._name = os.path.split(path)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def has_it(self) -> bool:
+        """It has it open."""
+        try:
+            os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # there was no such directory
+            os.close(self._directory)
+
+
 class OsHostFiles:
     """`fs3.ports.host_files.HostFiles`."""
 
@@ -77,8 +101,9 @@ class OsHostFiles:
             raise error(Code.UNSUPPORTED, f"no memory can be shared with other processes: {why}") from None
         return SharedMemory(memoryview(shared), f"/proc/{os.getpid()}/fd/{fd}", partial(os.close, fd))
 
-    def open_memory(self, path: str, nbytes: int) -> memoryview:
+    def open_memory(self, path: str, nbytes: int) -> SeenMemory:
         """See `HostFiles.open_memory`."""
+        holder = _Holder(path)  # first: if it is a former process of that id, it never has what is found now
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # by now it may be a pipe of another process
         try:
             status = os.fstat(fd)
@@ -86,7 +111,7 @@ class OsHostFiles:
             if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK or status.st_size != nbytes:
                 raise OSError(errno.EINVAL, "this is no shared memory of that size", path)
             _check_owner(status, path)
-            return memoryview(mmap.mmap(fd, nbytes, prot=mmap.PROT_READ))
+            return SeenMemory(memoryview(mmap.mmap(fd, nbytes, prot=mmap.PROT_READ)), holder.has_it)
         finally:
             os.close(fd)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from itertools import count
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.memory.chunk_versions import MemoryVersion
-from fs3.ports.host_files import SharedMemory
+from fs3.ports.host_files import SeenMemory, SharedMemory
 
 
 class SimFile:
@@ -55,12 +56,16 @@ class SimHostFiles:
     def _forget(self, path: str) -> None:
         self._memory.pop(path, None)
 
-    def open_memory(self, path: str, nbytes: int) -> memoryview:
+    def open_memory(self, path: str, nbytes: int) -> SeenMemory:
         """See `HostFiles.open_memory`."""
         found = self._memory.get(path)
         if found is None or len(found) != nbytes:
             raise FileNotFoundError(errno.ENOENT, "there is no such memory", path)
-        return found.toreadonly()
+        return SeenMemory(found.toreadonly(), partial(self.is_held, path))
+
+    def is_held(self, path: str) -> bool:
+        """The process that has made this memory lives."""
+        return path in self._memory
 
     def open_file(self, path: str) -> SimFile:
         """See `HostFiles.open_file`."""

@@ -11,7 +11,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.model.chain import Chain
 from fs3.services.storage.target_gate import TargetGate
-from fs3.sim.ring2.host_files import SimFile
+from fs3.sim.ring2.host_files import SimFile, SimHostFiles
 from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.sim.ring2.swarm import ClusterSwarm
 
@@ -39,6 +39,11 @@ def set_chain_of_requests(self: TargetGate, chain: Chain | None) -> None:
     """The board hears of it with the next heartbeat."""
     self._chain = chain
     self._pending_is_dirty = reads.pending_is_dirty(chain, self._target)
+
+
+def hold_for_ever(self: SimHostFiles, path: str) -> bool:
+    """Whether the process that told still lives is not looked at."""
+    return True
 
 
 def begin_with_anything(self: SimFile, content: bytes) -> bool:
@@ -73,8 +78,8 @@ SHORT_CIRCUIT_BUGS: dict[str, ServiceBug] = {
         scene="a_node_that_leaves_its_chain",
     ),
     "board_of_a_dead_process": ServiceBug(
-        "a client that reads files does not look whose the target's directory is by now",
-        [(SimFile, "still_says", begin_with_anything)],
+        "a client that reads files does not look whether the process that told lives, nor whose the target's directory is by now",
+        [(SimHostFiles, "is_held", hold_for_ever), (SimFile, "still_says", begin_with_anything)],
         scene="a_node_that_is_started_anew",
     ),
 }

@@ -34,7 +34,9 @@ ASKED = [(ChunkId(bytes([number]) * 16), ChainId(number), number + 10) for numbe
 FIRST_SLOT = 8 + 2 * TARGETS_MAX
 TARGET = LocatedTarget(ToldEpoch(8, (1 << 64) - 1), OwnerMark("/data/1/owner", b"12 abc\n"))
 SUMS = array("q", [1, (1 << 32) - 1, -1])
-BLOCK = LocatedBlock(0, FIRST_SLOT, 7, "/data/1/blocks", (1 << 63) - 1, 2 * PIECE_BYTES + 1, 3, SUMS)
+OFFSET = (1 << 63) - 1 - (2 * PIECE_BYTES + 1)
+"""As far behind as a file can have bytes."""
+BLOCK = LocatedBlock(0, FIRST_SLOT, 7, "/data/1/blocks", OFFSET, 2 * PIECE_BYTES + 1, 3, SUMS)
 LOCATED = Located("/proc/12/fd/7", (1 << 64) - 1, 4026531834, [TARGET], [BLOCK, Code.DIRTY, Code.NOT_FOUND])
 
 
@@ -119,6 +121,7 @@ def test_a_code_of_a_later_release_is_a_refusal() -> None:
         (lambda reply: setattr(reply.blocks[0], "length", block_bytes_max + 1), f"a block of {block_bytes_max + 1} bytes"),
         (lambda reply: setattr(reply.blocks[0], "length", 2 * PIECE_BYTES), "12 bytes of sums for a block of 8192"),
         (lambda reply: setattr(reply.blocks[0], "offset", 1 << 63), f"at {1 << 63}"),
+        (lambda reply: setattr(reply.blocks[0], "offset", OFFSET + 1), f"at {OFFSET + 1}"),
         (lambda reply: setattr(reply.blocks[0], "sums", b"x" * 11), "11 bytes of sums"),
         (lambda reply: reply.blocks[0].unknown.append(3), "piece 3 of a block of 8193 bytes"),
         (lambda reply: setattr(reply.blocks[0], "path", "blocks"), "'blocks' is no absolute path"),
@@ -162,4 +165,4 @@ def test_whatever_an_answer_says_nothing_is_looked_for_beside_the_board(data: st
             assert is_slot(block.slot)
             assert block.target < len(found.targets)
             assert len(block.sums) == -(-block.length // PIECE_BYTES) > 0
-            assert block.offset < 1 << 63
+            assert block.offset + block.length < 1 << 63

@@ -482,7 +482,7 @@ async def test_without_a_node_on_this_host_nothing_is_counted() -> None:
 
 
 async def test_chains_that_no_node_here_serves_are_not_asked_for(made: Made) -> None:
-    await made.learn(A, chain=FAR)
+    await made.learn(C, chain=FAR)
     await made.learn(B, chain=ChainId(77))
     assert made.node.requests == []
     await made.learn(A)
@@ -661,6 +661,29 @@ async def test_targets_of_many_answers_are_looked_at_once(made: Made) -> None:
     target.mark.still_says = lambda content: not looked.append(content)  # type: ignore[attr-defined]
     assert made.read((A, 0, 10), (B, 0, 10), (C, 0, 10)) == [DATA[:10]] * 3
     assert looked == [MARK]
+
+
+async def test_a_process_that_has_ended_tells_nothing(made: Made) -> None:
+    """Its board and its mark are as it left them, and its lease runs; but a later process may have let the chain go on without
+    the target, if it has not got that directory any more."""
+    await made.learn(A)
+    assert made.one(A) == DATA[:4096]
+    made.node.memory.close()
+    assert made.one(A) is None
+    made.node.start(78)
+    await made.learn(A)
+    assert made.one(A) == DATA[:4096]
+
+
+async def test_chunks_that_no_node_of_this_host_has_are_seldom_thought_of(made: Made) -> None:
+    made.set_routing(routing_of())
+    looked: list[ChainId] = []
+    real = made.short._node_of
+    made.short._node_of = lambda chain: (looked.append(chain), real(chain))[1]  # type: ignore[method-assign]
+    for _ in range(READS + refused_reads):
+        assert made.one(A, chain=FAR) is None
+        await made.settle()
+    assert looked == [FAR]
 
 
 # --- threads, and the end ----------------------------------------------------------------------------------------------

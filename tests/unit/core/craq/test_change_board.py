@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +158,44 @@ def test_a_reader_refuses_what_is_not_the_board_that_was_named(wrong: str) -> No
             words = memoryview(bytes(BOARD_WORDS * WORD_BYTES)).cast("Q")
     with pytest.raises(ValueError, match="not the board"):
         BoardReader(words, token)
+
+
+class Changing:
+    """Words of a board of which the node changes some while a reader stands still between two looks."""
+
+    format = "Q"
+
+    def __init__(self, reader: BoardReader, after: int, change: Callable[[], None]) -> None:
+        """`change` happens when the word `after` has been looked at."""
+        self._words = reader.words
+        self._after = after
+        self._change = change
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __getitem__(self, word: int) -> int:
+        found = self._words[word]
+        if word == self._after:
+            self._change()
+        return found
+
+
+@pytest.mark.parametrize("word", [0, 1])
+def test_a_lease_of_a_later_epoch_says_nothing_of_the_one_before(word: int) -> None:
+    """The lease has run out, and the chain has gone on. While a reader stands still between its looks at the two words of the
+    target, that comes back, and is granted another lease."""
+    board, reader = made()
+    row = joined(board)
+    board.extend(row, 10)
+    told = board.gate(row)
+
+    def come_back() -> None:
+        board.begin_epoch(row)
+        board.extend(row, 30)
+
+    changing: Any = Changing(reader, row + word, come_back)
+    assert not BoardReader(changing, TOKEN).serves(told, 20)
 
 
 # --- the rule ----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def reads_at_once(tmp_path: Path) -> bool:
 LOOK = """
     import sys
     from fs3.drivers.os.host_files import OsHostFiles
-    view = OsHostFiles().open_memory(sys.argv[1], int(sys.argv[2]))
+    view = OsHostFiles().open_memory(sys.argv[1], int(sys.argv[2])).view
     print(bytes(view[:5]).decode(), view[-1], view.readonly, flush=True)
     sys.stdin.readline()
     print(bytes(view[:5]).decode(), flush=True)
@@ -86,7 +86,7 @@ def test_another_process_sees_by_its_path_what_is_written(files: OsHostFiles) ->
 
 def test_a_reader_cannot_write(files: OsHostFiles) -> None:
     memory = files.create_memory(NBYTES)
-    view = files.open_memory(memory.path, NBYTES)
+    view = files.open_memory(memory.path, NBYTES).view
     with pytest.raises(TypeError, match="read-only"):
         view[0] = 1
     memory.close()
@@ -105,12 +105,50 @@ def test_memory_outlives_the_process_that_made_it(files: OsHostFiles) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         path = other.stdout.readline().strip()
-        view = files.open_memory(path, NBYTES)
+        memory = files.open_memory(path, NBYTES)
+        assert memory.is_held()
         other.kill()
         other.wait()
-    assert bytes(view[:5]) == b"alive"
-    with pytest.raises(OSError, match=path):
+    assert bytes(memory.view[:5]) == b"alive"
+    assert not memory.is_held()
+    with pytest.raises(OSError, match=path.rpartition("/")[0]):
         files.open_memory(path, NBYTES)
+
+
+def test_a_process_lets_memory_go_before_its_locks(files: OsHostFiles, tmp_path: Path) -> None:
+    """As soon as another process can have them, it is not found any more."""
+    script = """
+        import fcntl, os, sys
+        from fs3.drivers.os.host_files import OsHostFiles
+        fcntl.lockf(os.open(sys.argv[2], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+        memory = OsHostFiles().create_memory(int(sys.argv[1]))
+        others = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
+        print(memory.path, flush=True)
+        sys.stdin.readline()
+    """
+    place = tmp_path / "lock"
+    command = [sys.executable, "-c", textwrap.dedent(script), str(NBYTES), str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        memory = files.open_memory(other.stdout.readline().strip(), NBYTES)
+        fd = os.open(place, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other.kill()
+        fcntl.lockf(fd, fcntl.LOCK_EX)
+        assert not memory.is_held()
+    os.close(fd)
+
+
+def test_memory_that_was_closed_is_not_held(files: OsHostFiles) -> None:
+    before = open_fds()
+    made = files.create_memory(NBYTES)
+    seen = files.open_memory(made.path, NBYTES)
+    assert seen.is_held()
+    made.close()
+    assert not seen.is_held()
+    del seen, made
+    assert open_fds() == before
 
 
 def test_its_size_stays(files: OsHostFiles) -> None:
@@ -146,7 +184,7 @@ def test_what_could_become_shorter_is_refused(files: OsHostFiles, tmp_path: Path
             files.open_memory(path, NBYTES)
     assert open_fds() == before
     fcntl.fcntl(bare, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    assert len(files.open_memory(f"/proc/self/fd/{bare}", NBYTES)) == NBYTES
+    assert len(files.open_memory(f"/proc/self/fd/{bare}", NBYTES).view) == NBYTES
     for fd in (bare, read, write):
         os.close(fd)
 
@@ -290,7 +328,7 @@ def test_what_belongs_to_another_user_is_refused(files: OsHostFiles, tmp_path: P
             files.open_memory(memory.path, NBYTES)
         patch.setattr(os, "geteuid", lambda: owner + 1)
         files.open_file(str(tmp_path / "file"))
-        assert len(files.open_memory(memory.path, NBYTES)) == NBYTES
+        assert len(files.open_memory(memory.path, NBYTES).view) == NBYTES
     assert open_fds() == before
     memory.close()
 

@@ -151,7 +151,7 @@ class Made:
 
     def reader(self, located: Located) -> BoardReader:
         """Of the board that an answer names."""
-        return BoardReader(self.files.open_memory(located.board, BOARD_WORDS * WORD_BYTES).cast("Q"), located.token)
+        return BoardReader(self.files.open_memory(located.board, BOARD_WORDS * WORD_BYTES).view.cast("Q"), located.token)
 
 
 @pytest.fixture
