@@ -43,6 +43,8 @@ class SimHostFiles:
     clock_space = 1
 
     def __init__(self) -> None:
+        self.ends_late = False
+        """A process that dies is seen as alive when it has long given its directories up."""
         self._memory: dict[str, memoryview] = {}
         self._files: dict[str, SimFile] = {}
         self._numbers = count(1)
@@ -88,6 +90,7 @@ class SimHostFiles:
 
     def on_process_death(self) -> None:
         """What the storage process of the host had made is not found any more."""
-        self._memory.clear()
+        if not self.ends_late:
+            self._memory.clear()
         for path in [path for path in self._files if not path.endswith("/owner")]:
             del self._files[path]

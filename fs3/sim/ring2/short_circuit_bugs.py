@@ -78,8 +78,13 @@ SHORT_CIRCUIT_BUGS: dict[str, ServiceBug] = {
         scene="a_node_that_leaves_its_chain",
     ),
     "board_of_a_dead_process": ServiceBug(
-        "a client that reads files does not look whether the process that told lives, nor whose the target's directory is by now",
-        [(SimHostFiles, "is_held", hold_for_ever), (SimFile, "still_says", begin_with_anything)],
+        "a client that reads files does not look whose the target's directory is by now",
+        [(SimFile, "still_says", begin_with_anything)],
         scene="a_node_that_is_started_anew",
+    ),
+    "board_of_no_process": ServiceBug(
+        "a client that reads files does not look whether the process that told lives",
+        [(SimHostFiles, "is_held", hold_for_ever)],
+        scene="a_node_that_comes_back_without_its_disk",
     ),
 }

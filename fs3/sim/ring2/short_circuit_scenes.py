@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from fs3.base.errors import error
+from fs3.base.ids import TargetId
 from fs3.base.status import Code
+from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
 
 _OTHER = "client-8"
@@ -63,12 +66,33 @@ async def a_node_that_is_started_anew(stage: SceneCluster) -> str:
     reader = await _reader_on(stage, victim)
     cluster.links.block("mgmtd-1", reader)
     began = cluster.loop.time()
+    cluster.host_files[victim].ends_late = True
     cluster.hosts[victim].kill()
     cluster.hosts[victim].start()
     problem = await _overwrite(stage, reader, f"{victim} was started anew")
     took = cluster.loop.time() - began
     assert problem or took < cluster.swarm.lease_ns / 1e9, f"that took {took} s, longer than a lease"
     return problem
+
+
+async def a_node_that_comes_back_without_its_disk(stage: SceneCluster) -> str:
+    """A node is killed, and started at once; the disk of its target is gone. It says so, and the chain goes on without it, within
+    the lease that the board of the dead process promises."""
+    cluster, victim = stage.cluster, stage.initial_order[1]
+    reader = await _reader_on(stage, victim)
+    cluster.links.block("mgmtd-1", reader)
+
+    async def find_nothing(target: TargetId) -> SimChunkStore:
+        raise error(Code.DISK, f"target {target} is on a disk that is gone")
+
+    cluster.hosts[victim].kill()
+    cluster.disks[victim].open_store = find_nothing  # type: ignore[method-assign]
+    cluster.hosts[victim].start()
+    for _ in range(POLLS_MAX):
+        if victim not in stage.serving_hosts():
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    return await _overwrite(stage, reader, f"{victim} came back without its disk")
 
 
 async def _reader_on(stage: SceneCluster, storage: str) -> str:
@@ -99,4 +123,5 @@ SHORT_CIRCUIT_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_node_that_is_stopped": a_node_that_is_stopped,
     "a_node_that_leaves_its_chain": a_node_that_leaves_its_chain,
     "a_node_that_is_started_anew": a_node_that_is_started_anew,
+    "a_node_that_comes_back_without_its_disk": a_node_that_comes_back_without_its_disk,
 }
