@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -19,6 +20,10 @@ from benches.record import RESULTS, TIMELINE, load
 
 LAST = 8
 """Recordings of each figure that are drawn."""
+COLUMNS = 7
+"""Panels beside each other."""
+TITLE_CHARACTERS = 44
+"""In a line above a panel."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def draw(family: str, figures: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """One panel per figure: each recording's median with its range, beside the limit measured in the same run."""
-    shown, axes = plt.subplots(1, len(figures), figsize=(3.6 * len(figures), 3.8), squeeze=False)
-    for axis, (figure, lines) in zip(axes[0], figures.items(), strict=True):
+    columns = min(COLUMNS, len(figures))
+    rows = -(-len(figures) // columns)
+    shown, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.8 * rows), squeeze=False)
+    panels = list(axes.flat)
+    for axis in panels[len(figures) :]:
+        axis.axis("off")
+    for axis, (figure, lines) in zip(panels, figures.items(), strict=False):
         lines = lines[-LAST:]
         places = range(len(lines))
         medians = [line["value"]["median"] for line in lines]
@@ -71,7 +81,7 @@ def draw(family: str, figures: dict[str, list[dict[str, Any]]], path: Path) -> N
             axis.axhline(latest["must_ratio"] * limits[-1], color="#c03d3e", linestyle=":", linewidth=1, label="to reach")
         if latest["must_value"] is not None:
             axis.axhline(latest["must_value"], color="#3a923a", linestyle="--", linewidth=1, label="to reach")
-        axis.set_title(figure, fontsize=9)
+        axis.set_title(fill(figure, TITLE_CHARACTERS), fontsize=9)
         axis.set_ylabel(latest["unit"])
         axis.set_ylim(bottom=0)
         axis.set_xticks(list(places), [line["commit"] or "?" for line in lines], rotation=60, fontsize=7)

@@ -68,8 +68,8 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Median by median."""
-        return self.value.median / self.limit.median if self.limit else None
+        """Median by median; None: there is no limit, or nothing came of it in the time that a try takes."""
+        return self.value.median / self.limit.median if self.limit is not None and self.limit.median else None
 
     @property
     def peer_ratios(self) -> list[float]:

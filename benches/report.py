@@ -18,7 +18,7 @@ from benches.run import NAMES, ONLY_NAMED
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 LATEST = "latest recording"
 EARLIER = "earlier recordings"
-PROGRAMS = ("kv-replay", "lmcache", "sglang", "shaped_incast")
+PROGRAMS = ("transport", "kv-replay", "lmcache", "sglang", "shaped_incast")
 """Families that programs of their own measure."""
 FAMILIES = (*NAMES, *ONLY_NAMED, *PROGRAMS)
 """Those that are shown, in this order; a family with a page of its own is not among them."""

@@ -25,6 +25,7 @@ NAMES = (
     "machine",
     "idle",
     "read",
+    "short_circuit",
     "files",
     "write",
     "kv",

@@ -5,7 +5,8 @@ by sendfile and land in the caller's buffers; the limit does the same with block
 20-byte protobuf each way; the limit echoes 64 bytes. Written payloads come from memory and go nowhere.
 
 Where the host has RDMA devices and FS3_RDMA names them, pages are read by RDMA as well, beside the same socket without it. What
-the device itself does is measured with perftest: `ib_read_bw -s 1048576` between the same two ports.
+the device itself does is measured with perftest: `ib_read_bw -s 1048576` between the same two ports. What a path costs when it is
+agreed on, beside short requests, and when it dies, is measured without a device (`benches/bulk_paths.py`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from benches import bulk_paths
 from benches.record import Row, Spread, save
+from benches.run import table
 from fs3.base.checksum import crc32c
 from fs3.drivers.framed.local import LocalTransport, local_send_buffer_bytes
 from fs3.drivers.framed.tcp import TcpTransport
@@ -44,6 +46,7 @@ KIB, MIB = 1 << 10, 1 << 20
 FILE_BYTES = 16 * MIB
 PAGE_BYTES = 64 * 70_272
 """64 tokens of DeepSeek-V3."""
+SCHEMES = ("tcp", "local", "path")
 _CONTEXT = multiprocessing.get_context("spawn")
 
 # --- servers, each in its own process --------------------------------------------------------------------------------
@@ -252,14 +255,25 @@ def raw_echo(scheme: str, address: Any, depth: int, count: int) -> float:
 async def _row(
     figure: str, unit: str, runs: int, ours: Callable[[], Awaitable[float]], limit: Callable[[], float], **must: float
 ) -> Row:
-    """Measure in turns."""
+    """Measure in turns; GB/s of what is measured in bytes/s."""
+    one = 1e9 if unit == "GB/s" else 1
     values, limits = [], []
     for _ in range(runs):
-        limits.append(limit())
-        values.append(await ours())
+        limits.append(limit() / one)
+        values.append(await ours() / one)
     must_ratio, must_value = must.get("ratio"), must.get("value")
-    bare = Spread.of(limits)
-    return Row("transport", figure, unit, Spread.of(values), "bare socket", bare, must_ratio=must_ratio, must_value=must_value)
+    limit_name, bare = f"{unit} by a bare socket", Spread.of(limits)
+    return Row("transport", figure, unit, Spread.of(values), limit_name, bare, must_ratio=must_ratio, must_value=must_value)
+
+
+async def _read_in_turns(figure: str, channel: Channel, by_socket: Channel, runs: int, total: int, must: float | None) -> Row:
+    """A page of a KVCache, by the channel and by the socket alone, in turns."""
+    values, others = [], []
+    for _ in range(runs):
+        others.append(await verified_read(by_socket, PAGE_BYTES, total) / 1e9)
+        values.append(await verified_read(channel, PAGE_BYTES, total) / 1e9)
+    beside = Spread.of(others)
+    return Row("transport", figure, "GB/s", Spread.of(values), "GB/s by the socket", beside, must_ratio=must)
 
 
 async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: float) -> list[Row]:
@@ -271,18 +285,18 @@ async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: f
             ours = partial(fs3_read, channel, size, depth, total)
             limit = partial(raw_bulk, scheme, address, b"S", size, depth, total)
             must = {"ratio": 0.9} if size == 4 * MIB and depth > 1 else {}
-            rows.append(await _row(f"{scheme}: read {size // MIB} MiB, {depth} in flight", "B/s", runs, ours, limit, **must))
+            rows.append(await _row(f"{scheme}: read {size // MIB} MiB, {depth} in flight", "GB/s", runs, ours, limit, **must))
         for depth in (1, 64):
             count = int((4_000 if depth == 1 else 40_000) * scale)
             ours = partial(fs3_calls, channel, depth, count)
             limit = partial(raw_echo, scheme, address, depth, count)
             must = {"value": 40_000.0} if depth == 64 else {}
-            rows.append(await _row(f"{scheme}: small calls, {depth} in flight", "1/s", runs, ours, limit, **must))
+            rows.append(await _row(f"{scheme}: small calls, {depth} in flight", "/s", runs, ours, limit, **must))
         for size, depth in itertools.product((64 * KIB, MIB, 4 * MIB), (1, 4)):
             total = int((128 if size < MIB else 512) * MIB * scale)
             ours = partial(fs3_write, channel, size, depth, total)
             limit = partial(raw_bulk, scheme, address, b"W", size, depth, total)
-            rows.append(await _row(f"{scheme}: write {size // KIB} KiB, {depth} in flight", "B/s", runs, ours, limit))
+            rows.append(await _row(f"{scheme}: write {size // KIB} KiB, {depth} in flight", "GB/s", runs, ours, limit))
         if scheme == "local":
             rows.append(await _compare_with_socket(channel, endpoint, runs, int(512 * MIB * scale)))
         elif allowed_devices():
@@ -293,21 +307,17 @@ async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: f
 
 
 async def _compare_with_socket(channel: Channel, endpoint: str, runs: int, total: int) -> Row:
-    """A page of a KVCache, from the file that the server has passed and by its socket, in turns."""
+    """Pages from the file that the server has passed, and by its socket."""
     by_socket = LocalTransport(OsClock(), passes_files=False).connect(endpoint)
     try:
-        values, others = [], []
-        for _ in range(runs):
-            others.append(await verified_read(by_socket, PAGE_BYTES, total))
-            values.append(await verified_read(channel, PAGE_BYTES, total))
         figure = "local: page of 4.5 MB, verified, from the passed file"
-        return Row("transport", figure, "B/s", Spread.of(values), "by the socket", Spread.of(others), must_ratio=1.8)
+        return await _read_in_turns(figure, channel, by_socket, runs, total, 1.8)
     finally:
         await by_socket.close()
 
 
 async def _compare_rdma(endpoint: str, runs: int, total: int) -> Row:
-    """A page of a KVCache, by RDMA and by the socket alone, in turns. SystemExit says why there is no RDMA."""
+    """Pages by RDMA, and by the socket. SystemExit says why there is no RDMA."""
     clock = OsClock()
     counts = RpcCounts(clock)
     by_path = TcpTransport(clock, counts=counts, paths=rdma_paths(clock, allowed_devices())).connect(endpoint)
@@ -317,12 +327,7 @@ async def _compare_rdma(endpoint: str, runs: int, total: int) -> Row:
         (found,) = counts.open.report().connections
         if found.transport != "rdma":
             raise SystemExit(f"{endpoint} is not reached by RDMA: {found.why}")
-        values, others = [], []
-        for _ in range(runs):
-            others.append(await verified_read(by_socket, PAGE_BYTES, total))
-            values.append(await verified_read(by_path, PAGE_BYTES, total))
-        figure = "rdma: page of 4.5 MB, verified"
-        return Row("transport", figure, "B/s", Spread.of(values), "by the socket", Spread.of(others))
+        return await _read_in_turns("rdma: page of 4.5 MB, verified", by_path, by_socket, runs, total, None)
     finally:
         await by_path.close()
         await by_socket.close()
@@ -349,39 +354,31 @@ def _with_servers(scheme: str, loop: str, runs: int, scale: float) -> list[Row]:
                 child.join()
 
 
-def _shown(value: float, unit: str) -> str:
-    return f"{value / 1e9:.2f} GB/s" if unit == "B/s" else f"{value:,.0f}/s"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and save when asked."""
     parser = argparse.ArgumentParser(prog="benches.transport", description=__doc__)
-    parser.add_argument("--schemes", default="tcp,local", help="which transports")
+    parser.add_argument("--schemes", default="tcp,local,path", help="which transports; path: RDMA paths without a device")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="how much is moved, relative to the usual")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="how much is moved, relative to the usual; below 1 nothing is saved"
+    )
     parser.add_argument("--save", action="store_true", help="append to benches/results")
     options = parser.parse_args(arguments)
-    console = Console(width=140)
-    rows = []
-    for scheme in options.schemes.split(","):
-        rows += _with_servers(scheme, options.loop, options.runs, options.scale)
-    table = Table(
-        "figure", "fs3 (median)", "low to high", "bare socket", "low to high", "ratio", title=f"framed wire, {options.loop}"
-    )
-    for row in rows:
-        value, limit = row.value, row.limit
-        assert limit is not None
-        table.add_row(
-            row.figure,
-            _shown(value.median, row.unit),
-            f"{_shown(value.low, row.unit)} to {_shown(value.high, row.unit)}",
-            _shown(limit.median, row.unit),
-            f"{_shown(limit.low, row.unit)} to {_shown(limit.high, row.unit)}",
-            f"{row.ratio:.2f}" + {True: "", False: " (missed)", None: ""}[row.reached],
-        )
-    console.print(table)
-    if options.save:
+    schemes = options.schemes.split(",")
+    unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
+    if unknown:
+        parser.error(f"there is no transport {unknown[0]!r}; there are {', '.join(SCHEMES)}")
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    rows: list[Row] = []
+    for scheme in schemes:
+        if scheme == "path":
+            measured = _runner(options.loop)(bulk_paths.measure(options.runs, options.scale))
+        else:
+            measured = _with_servers(scheme, options.loop, options.runs, options.scale)
+        rows += measured
+        console.print(table(measured, f"{scheme}, {options.loop}"))
+    if options.save and options.scale == 1:
         console.print(f"saved to {save(rows)}")
     return 0
 

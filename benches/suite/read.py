@@ -43,7 +43,7 @@ async def _measure(context: Context) -> list[Row]:
     rows = []
     async with await connect(context.cluster.url, transport="tcp") as client:
         file_bytes, random_bytes = context.sized(FILE_BYTES, 16 * MIB), context.sized(RANDOM_BYTES, 4 * MIB)
-        file = await _prepare(client, file_bytes)
+        file = await prepare_file(client, file_bytes)
         total = context.sized(SEQUENTIAL_BYTES, 16 * MIB)
         for size in (MIB, 4 * MIB):
             values, raws = [], []
@@ -63,11 +63,11 @@ async def _measure(context: Context) -> list[Row]:
         singles, bare, echoes = [], [], []
         batched: dict[int, list[float]] = {ahead: [] for ahead in MUST_BATCHED}
         for _ in context.turns():
-            await _warm(client, file, random_bytes)
-            singles.append(await _random_single(client, file, random_bytes, reads))
+            await warm(client, file, random_bytes)
+            singles.append(await read_at_random(client, file, random_bytes, reads))
             for ahead, values in batched.items():
-                await _warm(client, file, random_bytes)
-                values.append(await _random_batches(client, file, random_bytes, calls, ahead))
+                await warm(client, file, random_bytes)
+                values.append(await read_batches(client, file, random_bytes, calls, ahead))
             bare.append(limits.preadv_random(raw_file, 4096, context.sized(50_000, 100)))
             echoes.append(limits.echo(4096, context.sized(10_000, 20)))
         raw_file.unlink()
@@ -85,7 +85,8 @@ async def _measure(context: Context) -> list[Row]:
     return rows
 
 
-async def _prepare(client: Client, file_bytes: int) -> File:
+async def prepare_file(client: Client, file_bytes: int) -> File:
+    """The file that is read, open and read once."""
     file = await client.open("/bench-read", "w")
     block = os.urandom(8 * MIB)
     for offset in range(0, file_bytes, len(block)):
@@ -113,7 +114,7 @@ async def _sequential(client: Client, file: File, file_bytes: int, size: int, to
     return count * size / (time.perf_counter() - began)
 
 
-async def _warm(client: Client, file: File, random_bytes: int) -> None:
+async def warm(client: Client, file: File, random_bytes: int) -> None:
     """Every page in the cache of the replica this client prefers, and every block looked at once.
 
     Before each measurement, because some machines take idle pages out of the cache within minutes; the raw limits read files
@@ -128,7 +129,8 @@ async def _warm(client: Client, file: File, random_bytes: int) -> None:
         await client.preadv_many([(file, first + index * block, buffer) for index, buffer in enumerate(buffers)])
 
 
-async def _random_single(client: Client, file: File, random_bytes: int, reads: int) -> float:
+async def read_at_random(client: Client, file: File, random_bytes: int, reads: int) -> float:
+    """Reads/s of 4 KiB, one at a time."""
     buffer = memoryview(bytearray(4096))
     offsets = [random.randrange(random_bytes // 4096) * 4096 for _ in range(reads)]
     began = time.perf_counter()
@@ -137,7 +139,7 @@ async def _random_single(client: Client, file: File, random_bytes: int, reads: i
     return reads / (time.perf_counter() - began)
 
 
-async def _random_batches(client: Client, file: File, random_bytes: int, calls: int, ahead: int) -> float:
+async def read_batches(client: Client, file: File, random_bytes: int, calls: int, ahead: int) -> float:
     """Reads/s by so many callers, each with one call under way."""
 
     async def caller(planned: list[list[tuple[File, int, memoryview]]]) -> None:

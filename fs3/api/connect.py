@@ -30,12 +30,14 @@ from fs3.client.storage.client import StorageClient
 from fs3.core.files.file_clients import draw_client_id
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.host import host_identity, pid_space
+from fs3.drivers.os.host_files import OsHostFiles
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.inode import User
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.clock import Clock
+from fs3.ports.host_files import HostFiles
 from fs3.ports.rpc import Transport
 from fs3.ports.security import TicketSource
 from fs3.runtime.metric_sources import MetricSources
@@ -64,6 +66,7 @@ async def connect(
     verify: bool = True,
     relatime: bool = False,
     count: bool = True,
+    short_circuit: bool = True,
     lasting: LastingClient | None = None,
     token: str | Secret | None = None,
     token_file: str | os.PathLike[str] | None = None,
@@ -77,7 +80,8 @@ async def connect(
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP); where FS3_RDMA names
     devices, payloads on TCP connections travel by RDMA (docs/transports.md). `user`: who asks; None means this process's user and
     groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
-    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `lasting`: which client it is, where it
+    date, as those of a mount. `count`: count calls and their times for `Client.metrics`. `short_circuit`: small ranges of chunks
+    that are on this host are read from the files of their node, without asking it. `lasting`: which client it is, where it
     was one before. `token`, or `token_file`, which only its owner can read: of the user who asks, in a cluster with security;
     None: FS3_TOKEN, or FS3_TOKEN_FILE. `credentials`: what else it logs in with. `tls_ca`: PEM file of
     the authorities that the cluster's certificates are of; it is spoken to by TLS. `tls_cert`, `tls_key`: PEM files of a
@@ -104,8 +108,9 @@ async def connect(
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock, counts, session, tls), host)
             stack.push_async_callback(control.close)
+        files = OsHostFiles() if short_circuit and transport in ("auto", "local") else None
         return await _build_client(
-            stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session
+            stack, control, services, addresses, clock, counts, host, user, verify, relatime, lasting, session, files
         )
 
 
@@ -153,8 +158,10 @@ async def _build_client(
     relatime: bool,
     lasting: LastingClient | None = None,
     session: LoginSession | None = None,
+    files: HostFiles | None = None,
 ) -> Client:
-    """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
+    """The three parts, started; what `stack` holds is closed with the client, or here when something fails. `files`: see
+    `StorageClient`."""
     tracing.read_environment()
     identity = draw_client_id(os.urandom)
     manager = MgmtdClient(control, addresses, clock, session=session)
@@ -164,7 +171,7 @@ async def _build_client(
     named, seqs = (identity, None) if lasting is None else (lasting.client_id, lasting.seqs)
     meta = MetaClient(manager, services, clock, named, user or this_user(), seqs=seqs)
     stack.push_async_callback(meta.close)
-    storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
+    storage = StorageClient(manager, services, clock, identity, verify=verify, host=host, files=files)
     stack.push_async_callback(storage.close)
     if session is not None:
         stack.push_async_callback(start_proving(clock, manager, meta, storage, session).close)

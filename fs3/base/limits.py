@@ -73,6 +73,8 @@ copied_parts_bytes_max = 16 * KIB
 ios_per_read_max = 1024
 updates_per_request_max = 256
 keys_per_find_max = 8192
+blocks_per_locate_max = 32
+"""Blocks of which one answer says where they are."""
 batch_items_max = 4096
 batch_stat_paths_max = 1024
 """A client splits larger batches, so that nobody waits long behind one."""

@@ -37,6 +37,7 @@ from fs3.drivers.http.dashboard_site import DashboardSite
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
+from fs3.drivers.os.host_files import OsHostFiles
 from fs3.drivers.os.short_turns import take_short_turns
 from fs3.drivers.rdma.paths import rdma_paths
 from fs3.drivers.rdma.settings import allowed_devices
@@ -319,10 +320,14 @@ async def _start_storage(
     keys = _service_keys(options, clock)
     mgmtd = await _connect_mgmtd(options, stack, clock, observer.counts, keys)
     paths = rdma_paths(clock, allowed_devices())
+    if paths is not None:
+        paths.log_devices()
     connector = _data_connector(options, stack, clock, observer.counts, keys, paths)
     stores = chunk_store_factory(disks, clock, observer.sources)
     proof, activity = _proof(options), _activity(observer)
-    service = StorageService(disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity)
+    service = StorageService(
+        disks, stores, clock, mgmtd, connector, config, proof, options.domain, keys, activity, files=OsHostFiles()
+    )
     observer.add_disks(partial(measure_space, directories))
     observer.sources.add("targets", StorageMetrics(service).samples)
     listeners = _Listeners(options, stack, clock, observer, keys.state, paths)

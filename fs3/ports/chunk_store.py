@@ -7,10 +7,11 @@ committed, then all callers answered.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +19,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.resync.rows import StoreView
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.ports.rpc import FileRange, Part
@@ -208,6 +210,24 @@ class Prewritten(Protocol):
         ...
 
 
+OnChange = Callable[[ChunkId], None]
+"""Told of a chunk of which a read may be answered otherwise from now on."""
+
+
+class BlockPlace(NamedTuple):
+    """Where the bytes of a committed version lie, for readers on the same host that verify them."""
+
+    path: str
+    """Of the file."""
+    offset: int
+    """Of the chunk's first byte in it."""
+    length: int
+    """In bytes."""
+    version: int
+    sums: array[int]
+    """CRC32C of each piece of PIECE_BYTES, of format q; -1: it is not known yet."""
+
+
 class ChunkStore(StoreView, Protocol):
     """Durable chunks of one target. All methods are called on one loop; those that are not `async` never touch a cold disk
     for longer than an index lookup. What a replica and a resync ask is in `StoreView`; listing costs about 2 µs a chunk, and
@@ -228,6 +248,20 @@ class ChunkStore(StoreView, Protocol):
     on_bad: Callable[[ChunkId], None] | None
     """Called on the loop when a chunk is marked that was not; set by the service that repairs it. Never for marks found at
     opening: those are in `bad_chunks`."""
+
+    on_change: OnChange | None
+    """Called on the loop when a read of a chunk may be answered otherwise from now on, in the step in which that is so: its
+    versions or where their bytes are have changed, or it was marked bad."""
+
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """By what readers on the same host know that no other process has opened this store since. None: they cannot."""
+        ...
+
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """Where the committed version is now. None: there is none, it is marked bad, it lies in no file, or no small range of it
+        was read lately. Sums are known of pieces that small reads have needed. Raises StoreDamaged."""
+        ...
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
         """Take over channel rows of another replica: of each channel the row with the higher seq stays. Durable on return.

@@ -93,5 +93,7 @@ NEEDS: Mapping[Method, Need] = {
     STORAGE.Scrub: OF_SERVICES,
     STORAGE.Resync: OF_SERVICES,
     STORAGE.AcceptLoss: OF_SERVICES,
+    # What is read from files is not asked for: capabilities could neither be shown nor revoked.
+    STORAGE.LocateBlocks: OF_SERVICES,
 }
 assert set(NEEDS) == set(STORAGE.methods), "it is not said what a method of the storage service needs"

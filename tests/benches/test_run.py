@@ -171,7 +171,14 @@ def test_a_run_that_is_ended_saves_the_benches_it_has_measured(monkeypatch: pyte
 
 
 SHOWN = {
-    "machine idle read files write": ("before warming", "at rest", "2 calls under way", "forked", "raw chain"),
+    "machine idle read short_circuit files write": (
+        "before warming",
+        "at rest",
+        "2 calls under way",
+        "by the Unix socket",
+        "forked",
+        "raw chain",
+    ),
     "mixed lookup incast": ("16 bulk readers", "6 chains", "399 chains", "180 nodes"),
     "kv meta list small_files": ("4.5 MB", "74 kB", "4 KiB, 128 a call", "fsspec", "with details", "in one call"),
     "graysort": ("3 durable replicas", "one replica"),

@@ -1,12 +1,15 @@
 """Runs a command where there are an RDMA device and dma-bufs: in a small virtual machine, whose kernel has Soft-RoCE (rdma_rxe)
 and a graphics device in memory (vgem).
 
-    python -m tests.rdma.guest [--seconds N] [--kernel linux-image-….deb] [-- COMMAND …]
+    python -m tests.rdma.guest [--seconds N] [--kernel linux-image-….deb] [--record | -- COMMAND …]
 
 The machine boots Debian's generic kernel from memory and has this machine's root as its own, read-only, so whatever Python and
 packages are here are there too: rdma-core, python3-pyverbs and iproute2 must be installed here. It emulates its processor (TCG),
 which proves that something works and never how fast. The kernel is fetched once with apt-get, as a package that is not installed,
 and kept in `~/.cache/fs3-guest`.
+
+With --record, what became of each test is written to `guest-log.txt` beside this file, with the commit and the versions, if all
+passed.
 
 Exits with the status of the command; 3 when something is missing here that the machine takes, after a line that says what.
 """
@@ -20,11 +23,15 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
+
+from tests.rdma import guest_log
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "fs3-guest"
@@ -33,7 +40,7 @@ SECONDS_MAX = 600
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "veth", "crc32_generic", "ib_uverbs", "rdma_rxe", "vgem")
 _DEFAULT = (
     sys.executable, "-m", "pytest", "tests/rdma/test_cluster.py", "tests/rdma/test_protection.py", "tests/rdma/test_device.py",
-    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real", "-v", "-rs",
+    "tests/unit/api/io/test_dma_buf.py", "tests/integration/test_dma_bufs.py", "-k", "device or Device or real", "-vv", "-rs",
     "--noconftest", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "--timeout", "540", "--color", "no",
 )  # fmt: skip
 """The cluster, the suite of transports, and dma-bufs; without what else the tests of this project load."""
@@ -78,13 +85,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=SECONDS_MAX, help="it is ended when it has said nothing for so long")
     parser.add_argument("--kernel", type=Path, help="package of a kernel to take instead of the one apt-get fetches")
     parser.add_argument("--skip", action="store_true", help="exit with 0 when something is missing here")
-    parser.add_argument("command", nargs="*", default=_DEFAULT)
+    parser.add_argument("--record", action="store_true", help=f"write {guest_log.LOG.name} if all tests pass")
+    parser.add_argument("command", nargs="*", help="what to run instead of the tests")
     options = parser.parse_args()
+    if options.record and options.command:
+        parser.error("--record is of the tests: it takes no command")
+    signal.signal(signal.SIGTERM, _end)
     try:
-        return run(options.command, options.seconds, options.kernel)
+        return run(options.command or list(_DEFAULT), options.seconds, options.kernel, is_recorded=options.record)
     except Missing as what:
         say(f"not run: {what}")
         return 0 if options.skip else MISSING
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """So that the machine of a run that is ended from outside ends, too."""
+    raise SystemExit(128 + number)
 
 
 def say(text: str) -> None:
@@ -93,7 +109,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run(command: list[str], seconds: int, kernel: Path | None) -> int:
+def run(command: list[str], seconds: int, kernel: Path | None, *, is_recorded: bool = False) -> int:
     """The command's exit status. Raises Missing."""
     emulator = shutil.which("qemu-system-x86_64")
     busybox = shutil.which("busybox")
@@ -104,7 +120,9 @@ def run(command: list[str], seconds: int, kernel: Path | None) -> int:
         raise Missing("python3-pyverbs is not installed")
     assert emulator is not None
     assert busybox is not None
-    tree = unpack_kernel(kernel or fetch_kernel())
+    package = kernel or fetch_kernel()
+    tree = unpack_kernel(package)
+    began = datetime.now(tz=UTC)
     with tempfile.TemporaryDirectory(prefix="fs3-guest-") as scratch:
         initrd = Path(scratch) / "initrd"
         initrd.write_bytes(gzip.compress(initramfs(tree, Path(busybox), command), 1))
@@ -120,11 +138,21 @@ def run(command: list[str], seconds: int, kernel: Path | None) -> int:
         )  # fmt: skip
         assert machine.stdout is not None
         try:
-            found = _VERDICT.search(_show_output(machine.stdout, seconds))
+            output = _show_output(machine.stdout, seconds)
         finally:
             machine.kill()
             machine.wait()
-        return int(found[1]) if found else 1
+    found = _VERDICT.search(output)
+    status = int(found[1]) if found else 1
+    if is_recorded:
+        try:
+            if status:
+                raise ValueError(f"the tests ended with status {status}")
+            say(f"recorded in {guest_log.record(output, emulator, package, began)}")
+        except ValueError as why:
+            say(f"not recorded: {why}")
+            status = status or 1
+    return status
 
 
 def _show_output(pipe: IO[bytes], seconds: int) -> str:

@@ -55,9 +55,12 @@ SIZE = 256 * KIB + 7
 class Cluster:
     """Services on one loop, each node with a transport of its own, so that they are different hosts to each other."""
 
-    def __init__(self, directory: Path, lab: Any, stack: AsyncExitStack) -> None:
+    def __init__(self, directory: Path, lab: Any, stack: AsyncExitStack, *, is_mixed: bool = False) -> None:
+        """`is_mixed`: every other process has no RDMA."""
         self.directory = directory
         self.lab = lab
+        self._is_mixed = is_mixed
+        self._made = 0
         self.hosts: list[RdmaHost] = []
         self._stack = stack
         self._clock = OsClock()
@@ -67,6 +70,9 @@ class Cluster:
 
     def transport(self) -> tuple[TcpTransport, Connector]:
         """Of one process more."""
+        self._made += 1
+        if self._is_mixed and self._made % 2 == 0:
+            return (transport := TcpTransport(self._clock)), Connector([transport], host="")
         host = self.lab.host()
         self.hosts.append(host)
         transport = TcpTransport(self._clock, paths=RdmaPaths(host))
@@ -205,6 +211,25 @@ async def test_updates_reads_and_resync(cluster: Cluster) -> None:
     await cluster.stop_node(1)
     await cluster.stop_node(2)
     await compare(cluster, client, range(16))
+
+
+async def test_a_cluster_of_which_some_have_no_rdma(tmp_path: Path) -> None:
+    """Nodes 1 and 3 have it, node 2 has not; of the clients one has it and one has not."""
+    async with AsyncExitStack() as stack:
+        cluster = Cluster(tmp_path, FabricLab(tmp_path), stack, is_mixed=True)
+        stack.push_async_callback(cluster.stop)
+        await cluster.start()
+        await cluster.wait_serving()
+        assert len(cluster.hosts) == 2
+        clients = [cluster.client(), cluster.client()]
+        assert len(cluster.hosts) == 3
+        # The first of them ask for the paths. Whichever node is the head, one with RDMA has updates from one that has it; which
+        # node a client reads from is its own choice.
+        while not sum(host.fetched_bytes for host in cluster.hosts[:2]):
+            for client in clients:
+                await write(cluster, client, range(6))
+                for reader in clients:
+                    await compare(cluster, reader, range(6))
 
 
 async def test_a_link_that_goes_down_in_the_middle(cluster: Cluster, lab: Any) -> None:

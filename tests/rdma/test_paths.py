@@ -372,8 +372,20 @@ def test_which_devices_may_be_used() -> None:
     assert allowed_devices("") == ()
     assert allowed_devices(" any ") == ("any",)
     assert allowed_devices("mlx5_0, eth1") == ("mlx5_0", "eth1")
-    with pytest.raises(InvalidArgument, match="a name is empty"):
+    with pytest.raises(InvalidArgument, match="FS3_RDMA 'mlx5_0,,eth1': a name is empty"):
         allowed_devices("mlx5_0,,eth1")
+
+
+def test_a_process_says_at_its_start_what_it_may_use(lab: FabricLab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fs3.transport")
+    RdmaPaths(lab.host()).log_devices()
+    RdmaPaths(lab.host(FakePort("down", address(2), state="1: DOWN"))).log_devices()
+    RdmaPaths(lab.host(load=_refuses)).log_devices()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", f"clients may ask for RDMA by rxe1/1 (eth1) RoCE v2 {address(1)}"),
+        ("WARNING", "FS3_RDMA is set, and everything travels by TCP: down/1 is DOWN, not ACTIVE"),
+        ("WARNING", "FS3_RDMA is set, and everything travels by TCP: there is no pyverbs: install python3-pyverbs and rdma-core"),
+    ]
 
 
 async def test_a_client_that_asks_without_being_admitted_learns_nothing(lab: FabricLab) -> None:

@@ -61,6 +61,10 @@ class MemberOwner(Protocol):
         """The state of every target of the node, for the heartbeat that is sent now."""
         ...
 
+    def on_lease_changed(self) -> None:
+        """`Member.lease` or `Member.leased_targets` are others now."""
+        ...
+
     def on_births_stored(self, targets: Set[TargetId]) -> None:
         """The manager has granted a lease to a heartbeat that reported these targets complete, and has stored that they were."""
         ...
@@ -220,8 +224,7 @@ class Member:
             self._heartbeat_task.cancel()
             await asyncio.gather(self._heartbeat_task, return_exceptions=True)
             self._heartbeat_task = None
-        self.lease.until = 0
-        self.leased_targets = frozenset()
+        self._end_lease()
         if hand_over and self.node and not self.is_superseded:
             try:
                 # More than one try: the primary may have been replaced just now, and may have to store the change.
@@ -300,8 +303,13 @@ class Member:
         """The node was started again elsewhere, or is not one of the cluster any more."""
         log.error("node %s stops serving: %s", self._name, why)
         self.is_superseded = True
+        self._end_lease()
+
+    def _end_lease(self) -> None:
         self.lease.until = 0
         self.leased_targets = frozenset()
+        if self._owner is not None:
+            self._owner.on_lease_changed()
 
     async def _send_heartbeat(self) -> None:
         request = self._request()
@@ -330,6 +338,7 @@ class Member:
             self.leased_targets = frozenset(report.target for report in request.targets)
             self.lease.extend(sent_at, ack.lease_ns)
             if self._owner is not None:
+                self._owner.on_lease_changed()
                 complete = (report.target for report in request.targets if report.state is LocalState.UPTODATE)
                 self._owner.on_births_stored(frozenset(complete))
         if self._owner is not None:

@@ -22,10 +22,11 @@ from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
+from fs3.client.storage.short_circuit import ShortCircuit
 from fs3.client.storage.updates import ChannelAllocator, UpdateCall, UpdateCounters
 from fs3.core.files.channel_pool import ChannelPool
 from fs3.core.files.hedging import HedgePolicy
-from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.events import Cursor
 from fs3.model.chunk import UpdateResult
@@ -35,6 +36,7 @@ from fs3.model.page_usage import LookupCounters, PinKind
 from fs3.model.routing import Role, Routing
 from fs3.model.upkeep import ChunkPage, ScrubStatus, TargetSpace
 from fs3.ports.clock import Clock
+from fs3.ports.host_files import HostFiles
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage_upkeep import (
@@ -64,10 +66,12 @@ class StorageClient:
         host: str = "",
         timeout_ns: int = call_timeout_ns,
         hedges: HedgePolicy | None = None,
+        files: HostFiles | None = None,
     ) -> None:
         """`client_id`: 16 random bytes of this client's life. `verify`: check every byte read against its checksum.
         `host`: identity of this host, so that replicas on it are preferred; "" unknown. `hedges`: when late reads are asked of
-        another replica as well; None: by the policy's defaults."""
+        another replica as well; None: by the policy's defaults. `files`: of this host, for short-circuit reads; None: every read
+        is asked for."""
         self.reads = ReadCounters()
         self.updates = UpdateCounters()
         self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"), hedges)
@@ -81,12 +85,20 @@ class StorageClient:
         self._closed = False
         self._connector = connector
         self._host = host
+        self._short = ShortCircuit(self._router, clock, files, host) if files is not None and verify and host else None
         self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
+        if self._short is not None:
+            self._short.on_routing_changed(routing.routing)
 
     def use_capabilities(self, capabilities: Capabilities) -> None:
         """From now on requests show what this client may do: in a cluster with security."""
         self._router.use_capabilities(capabilities)
+
+    @property
+    def short_circuit(self) -> ShortCircuit | None:
+        """What reads from block files of this host, to be looked at; None: every read is asked for."""
+        return self._short
 
     @property
     def clock(self) -> Clock:
@@ -108,12 +120,29 @@ class StorageClient:
             return [await self.read_one(ios[0], timeout_ns=timeout_ns)]
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += len(ios)
+        short = self._short
+        if short is None or short.is_idle:
+            return await self._ask(ios, deadline, is_use)
+        outcomes = short.read(ios)
+        left = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        if left:
+            asked = await self._ask([ios[index] for index in left], deadline, is_use)
+            for index, outcome in zip(left, asked, strict=True):
+                outcomes[index] = outcome
+        return outcomes  # type: ignore[return-value]
+
+    async def _ask(self, ios: Sequence[ReadIO], deadline: int, is_use: bool) -> list[ReadOutcome]:
         return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify, is_use=is_use).run()
 
     async def read_one(self, io: ReadIO, *, timeout_ns: int = 0) -> ReadOutcome:
         """`read`, of one."""
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += 1
+        short = self._short
+        if short is not None and not short.is_idle:
+            (found,) = short.read((io,))
+            if found is not None:
+                return found
         answer = await read_single(self._router, self._clock, self.reads, io, deadline, self._verify)
         if isinstance(answer, ReadOutcome):
             return answer
@@ -125,6 +154,9 @@ class StorageClient:
         reads, updates = self.reads, self.updates
         yield Sample(catalogue.CHUNK_READS, ("loop",), reads.ios)
         yield Sample(catalogue.CHUNK_READS, ("thread",), reads.direct)
+        if self._short is not None:
+            yield Sample(catalogue.SHORT_CIRCUIT_READS, (), self._short.reads)
+            yield Sample(catalogue.SHORT_CIRCUIT_BYTES, (), self._short.bytes)
         yield Sample(catalogue.CHUNK_READ_BYTES, (), reads.bytes)
         yield Sample(catalogue.CHUNK_UPDATES, (), updates.updates)
         yield Sample(catalogue.CHUNK_UPDATE_BYTES, (), updates.bytes)
@@ -137,7 +169,14 @@ class StorageClient:
     def read_directly(self, io: ReadIO) -> bool:
         """Fill the buffer of a read on the thread that calls, which is not the loop's. False: not done, `read_one` will; see
         `DirectReads`. Never for a client that does not verify: its reads are timed by the loop."""
-        return self._direct_reads is not None and self._direct_reads.read(io)
+        if self._direct_reads is None:
+            return False
+        short = self._short
+        if short is not None and not short.is_idle:
+            (found,) = short.read((io,))
+            if found is not None and found.length == buffer_bytes(io.buffer):
+                return True
+        return self._direct_reads.read(io)
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0, of_lost_pages: bool = False) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
@@ -295,6 +334,8 @@ class StorageClient:
         self._router.close()
         if self._direct_reads is not None:
             self._direct_reads.close()
+        if self._short is not None:
+            await self._short.close()
 
     def _deadline_after(self, timeout_ns: int) -> int:
         if self._closed:
@@ -302,5 +343,7 @@ class StorageClient:
         return self._clock.now() + (timeout_ns or self._timeout_ns)
 
     def _on_routing_changed(self, routing: Routing) -> None:
+        if self._short is not None:
+            self._short.on_routing_changed(routing)
         for call in self._update_calls:
             call.on_routing_changed()

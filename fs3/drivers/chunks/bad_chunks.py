@@ -46,6 +46,8 @@ class BadChunks:
         self._rows.forget(chunk)  # what is wrong may be the sums, in memory
         self.reasons[chunk] = self.changes[chunk] = why
         self._count.add()
+        if self._rows.on_change is not None:
+            self._rows.on_change(chunk)
         if self.on_bad is not None:
             self.on_bad(chunk)
 

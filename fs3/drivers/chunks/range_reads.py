@@ -46,7 +46,7 @@ def read_small(
     sums = pieces[first:last].tolist()
     if -1 in sums:
         for block in range(start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES + 1):
-            if pieces[block * (BLOCK_BYTES // PIECE_BYTES)] < 0 and not _derive(version, chunk, block, pieces, fetch):
+            if pieces[block * (BLOCK_BYTES // PIECE_BYTES)] < 0 and not derive_pieces(version, chunk, block, pieces, fetch):
                 return None
         sums = pieces[first:last].tolist()
     low = first * PIECE_BYTES
@@ -67,8 +67,9 @@ def read_small(
     return checksums(into, start, PIECE_BYTES)
 
 
-def _derive(version: Version, chunk: bytes, block: int, pieces: array[int], fetch: Fetch) -> bool:
-    """Learn the piece sums of a 64 KiB block from bytes that match its stored sum. False when it could not be fetched."""
+def derive_pieces(version: Version, chunk: bytes, block: int, pieces: array[int], fetch: Fetch) -> bool:
+    """Learn the piece sums of a 64 KiB block from bytes that match its stored sum. False when it could not be fetched. Raises
+    BlockDamaged when they do not."""
     view = _fetch_block(version, chunk, block, fetch)
     if view is None:
         return False

@@ -8,7 +8,7 @@ from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.key_filter import KeyFilter
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
-from fs3.ports.chunk_store import StoreDamaged
+from fs3.ports.chunk_store import OnChange, StoreDamaged
 
 
 class RowCache:
@@ -28,6 +28,8 @@ class RowCache:
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
         self.young: dict[ChunkId, IndexRow] = {}
         """Existing rows only. Hot paths look here first, then call `find`."""
+        self.on_change: OnChange | None = None
+        """`ChunkStore.on_change`."""
         self._old: dict[ChunkId, IndexRow] = {}
         self._young_bytes = 0
 
@@ -95,6 +97,8 @@ class RowCache:
             del self.unsynced[chunk]
 
     def _show(self, chunk: ChunkId, row: IndexRow) -> None:
+        if self.on_change is not None:
+            self.on_change(chunk)
         if row.committed is not None or row.pending is not None:
             self._keep(chunk, row)
         else:

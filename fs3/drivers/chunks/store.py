@@ -50,8 +50,10 @@ from types import MappingProxyType
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.block_places import BlockFinder
 from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpointer
@@ -79,6 +81,8 @@ from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, Upda
 from fs3.model.metrics import catalogue
 from fs3.model.metrics.metric import Sample
 from fs3.ports.chunk_store import (
+    BlockPlace,
+    OnChange,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -188,6 +192,7 @@ class FileChunkStore:
         self._read_path = ReadPath(
             self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers, self.counts
         )
+        self._locator = BlockFinder(directory, self._rows, self._bad_chunks)
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -299,6 +304,15 @@ class FileChunkStore:
         self._bad_chunks.on_bad = callback
 
     @property
+    def on_change(self) -> OnChange | None:
+        """`ChunkStore.on_change`."""
+        return self._rows.on_change
+
+    @on_change.setter
+    def on_change(self, callback: OnChange | None) -> None:
+        self._rows.on_change = callback
+
+    @property
     def bad_chunks(self) -> Mapping[ChunkId, str]:
         """`ChunkStore.bad_chunks`."""
         return MappingProxyType(self._bad_chunks.reasons)
@@ -399,6 +413,15 @@ class FileChunkStore:
             self._read_path.release(pin)
             if self._closed and not self._reclaimer.pin_count:
                 self._release_files()
+
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """`ChunkStore.owner_mark`."""
+        return self._lock.mark if self._lock.mark.content else None
+
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """`ChunkStore.locate_block`. Raises StoreDamaged."""
+        return self._locator.locate(chunk)
 
     def pin_version(self, chunk: ChunkId) -> int:
         """`ChunkStore.pin_version`. Raises StoreDamaged."""

@@ -110,7 +110,7 @@ def describe_connection(
     if not plain:
         return ConnectionInfo(peer, out, scheme, "", ENCRYPTED)
     if path is None:
-        why = "RDMA is switched off in this process" if out else "the client has not asked for RDMA"
+        why = "no RDMA here: it is for data, where FS3_RDMA is set" if out else "the client has not asked for RDMA"
         return ConnectionInfo(peer, out, scheme, "", why)
     using, why = path.describe()
     return ConnectionInfo(peer, out, "rdma" if using else scheme, using, why)

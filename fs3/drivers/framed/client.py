@@ -26,8 +26,9 @@ from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.offers import ClientOffers
 from fs3.drivers.framed.passed_files import PassedFiles, PlacesCopy
 from fs3.drivers.framed.sockets import StreamSocket, StreamSockets
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
+from fs3.drivers.rpc.channel import ClientChannel
 from fs3.drivers.rpc.payload import destinations
+from fs3.drivers.rpc.pending_call import PendingCall, StreamCall
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.connection import ConnectionInfo
 from fs3.ports.clock import Clock

@@ -18,7 +18,8 @@ from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND, NEVER
 from fs3.drivers.framed.bulk_path import ENCRYPTED, BulkPath, BulkPaths, FetchedBytes
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
+from fs3.drivers.rpc.channel import ClientChannel
+from fs3.drivers.rpc.pending_call import PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall
 from fs3.model.rdma import PathMessage, PathStep

@@ -16,7 +16,8 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.drivers.grpc.codes import OPTIONS, TICKET_METADATA, error_of, take_payload, with_payload
 from fs3.drivers.grpc.last_words import await_last_words
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
+from fs3.drivers.rpc.channel import ClientChannel
+from fs3.drivers.rpc.pending_call import PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.drivers.tls.credentials import TlsCredentials
 from fs3.model.method import Method, PayloadSide

@@ -36,11 +36,14 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import NEVER
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update, has_its_sums
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult, apply_update
 from fs3.ports.chunk_store import (
+    BlockPlace,
+    OnChange,
     OnStaged,
     Prewritten,
     ReadGather,
@@ -73,6 +76,7 @@ class MemoryChunkStore:
         self.is_full = False
         """Updates with data are refused with NO_SPACE."""
         self.on_bad: Callable[[ChunkId], None] | None = None
+        self.on_change: OnChange | None = None
         self.channel_epoch = 1
         """`ChunkStore.channel_epoch`."""
         self._bad: dict[ChunkId, str] = {}
@@ -243,7 +247,7 @@ class MemoryChunkStore:
             self.is_full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)
         ):
             return StageResult(Code.NO_SPACE, message=f"no room for {len(content)} bytes of chunk {update.chunk.hex()}")
-        self.chunks[update.chunk] = after
+        self._show(update.chunk, after)
         self.unsynced.settle(update.chunk)
         return StageResult(Code.OK, len(content), digest_of(pending.sums))
 
@@ -279,6 +283,8 @@ class MemoryChunkStore:
         self.unsynced.settle(chunk)
 
     def _show(self, chunk: ChunkId, after: MemoryChunk) -> None:
+        if self.on_change is not None:
+            self.on_change(chunk)
         if after.exists:
             self.chunks[chunk] = after
         else:
@@ -397,6 +403,15 @@ class MemoryChunkStore:
         for pin in pins:
             self._pinned_versions.pop(pin, None)
 
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """`ChunkStore.owner_mark`: there are no files."""
+        return None
+
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """`ChunkStore.locate_block`: likewise."""
+        return None
+
     # --- bad chunks --------------------------------------------------------------------------------------------------
 
     @property
@@ -410,6 +425,8 @@ class MemoryChunkStore:
         if found is None or found.committed is None or chunk in self._bad or len(self._bad) >= bad_chunks_max:
             return
         self._bad[chunk] = why or f"bytes of chunk {chunk.hex()} have changed on the disk"
+        if self.on_change is not None:
+            self.on_change(chunk)
         if self.on_bad is not None:
             self.on_bad(chunk)
 
@@ -471,7 +488,7 @@ class MemoryChunkStore:
             raise error(Code.CHECKSUM, f"the bytes to repair chunk {chunk.hex()} with are not those of its version {version}")
         if self.is_full:
             raise error(Code.NO_SPACE, f"no room for {len(data)} bytes of chunk {chunk.hex()}")
-        self.chunks[chunk] = MemoryChunk(repaired, found.pending, found.kind, found.tag)
+        self._show(chunk, MemoryChunk(repaired, found.pending, found.kind, found.tag))
         self._bad.pop(chunk, None)
         self.unsynced.settle(chunk)
         return True

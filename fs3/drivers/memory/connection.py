@@ -16,8 +16,8 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER
 from fs3.drivers.memory.network import MemoryFrame, MemoryNetwork, MemoryPipe
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
-from fs3.drivers.rpc.channel import PendingCall
 from fs3.drivers.rpc.payload import copy_parts, join_parts
+from fs3.drivers.rpc.pending_call import PendingCall
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.drivers.rpc.traced_call import TracedServerCall, begin_served

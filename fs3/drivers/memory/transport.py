@@ -18,8 +18,9 @@ from fs3.base.units import SECOND
 from fs3.drivers.memory.connection import MemoryConnection
 from fs3.drivers.memory.network import CUT, HOLD, MemoryNetwork
 from fs3.drivers.rpc.admission import RequestAdmission
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
+from fs3.drivers.rpc.channel import ClientChannel
 from fs3.drivers.rpc.drain import Drain
+from fs3.drivers.rpc.pending_call import PendingCall, StreamCall, deliver_reply
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.principal import AuthContext

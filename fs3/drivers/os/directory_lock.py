@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.core.craq.change_board import OwnerMark
 from fs3.drivers.os.record_lock import find_lock
 
 _held: dict[tuple[int, int], int] = {}
@@ -40,19 +41,39 @@ class DirectoryLock:
             owner = self._find_owner()
             os.close(self._fd)
             raise error(Code.BUSY, f"in use by another process ({owner})", str(directory)) from why
-        # For people, and for processes of another pid namespace. Of several that share it, the file names the last to come, which
-        # may be gone; on a full disk, nobody.
-        name_of_owner = f"{os.getpid()}\n".encode()
-        with suppress(OSError):
-            os.pwrite(self._fd, name_of_owner, 0)
-            os.ftruncate(self._fd, len(name_of_owner))
+        self.mark = OwnerMark(str(directory / name), f"{os.getpid()} {os.urandom(8).hex()}\n".encode())
+        """What the file says from now on, until another process takes the lock; `content` is empty when it could not be
+        written."""
+        try:
+            self._write_mark(shared)
+        except BaseException:
+            os.close(self._fd)
+            raise
         _held[self._key] = os.getpid()
+
+    def _write_mark(self, shared: bool) -> None:
+        """For people, and for those who read the directory beside its owner and must notice another one
+        (`core.craq.change_board`). Of several that share it, the file names the last to come, which may be gone; on a full disk,
+        none."""
+        try:
+            if os.pwrite(self._fd, self.mark.content, 0) < len(self.mark.content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(self._fd, len(self.mark.content))
+        except OSError:
+            self.mark = OwnerMark(self.mark.path, b"")
+            # The mark of an owner before must not stay.
+            try:
+                os.ftruncate(self._fd, 0)
+            except OSError as why:
+                if shared:
+                    return
+                raise error(Code.DISK, f"cannot be marked as this process's: {why.strerror}", self.mark.path) from why
 
     def _find_owner(self) -> str:
         found = find_lock(self._fd)
         if found is not None and found[0] > 0:
             return f"pid {found[0]}"
-        return f"pid {os.pread(self._fd, 32, 0).decode('ascii', 'replace').strip() or 'unknown'}"
+        return f"pid {os.pread(self._fd, 32, 0).decode('ascii', 'replace').partition(' ')[0].strip() or 'unknown'}"
 
     def release(self) -> None:
         """Give the directory up."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from fs3.drivers.framed.bulk_path import SendMessage
 from fs3.drivers.rdma.path import RdmaPath
-from fs3.drivers.rdma.settings import PathSettings, RdmaHost
+from fs3.drivers.rdma.settings import VARIABLE, PathSettings, RdmaHost
 from fs3.drivers.rdma.verbs import Verbs
 from fs3.ports.clock import Clock
+
+log = logging.getLogger("fs3.transport")
 
 
 class RdmaPaths:
@@ -16,6 +19,14 @@ class RdmaPaths:
 
     def __init__(self, host: RdmaHost) -> None:
         self._host = host
+
+    def log_devices(self) -> None:
+        """Say what this process may use, or why there is nothing."""
+        usable, rejected = self._host.addresses()
+        if usable:
+            log.info("clients may ask for RDMA by %s", ", ".join(map(str, usable)))
+        else:
+            log.warning("%s is set, and everything travels by TCP: %s", VARIABLE, "; ".join(rejected))
 
     def client(self, peer: str, send: SendMessage) -> RdmaPath | None:
         """See `BulkPaths.client`."""

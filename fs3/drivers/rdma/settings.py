@@ -31,7 +31,7 @@ def allowed_devices(setting: str | None = None) -> tuple[str, ...]:
     text = os.environ.get(VARIABLE, "") if setting is None else setting
     names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
     if "" in names:
-        raise error(Code.INVALID, f"RDMA devices {text!r}: a name is empty; name devices or network interfaces, or any")
+        raise error(Code.INVALID, f"{VARIABLE} {text!r}: a name is empty; name devices or network interfaces, or any")
     return names
 
 

@@ -20,14 +20,12 @@ A wire subclasses `ClientChannel`. The contract between the two:
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from fs3.base.counting import CallCounts
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     call_timeout_ns,
@@ -35,11 +33,11 @@ from fs3.base.limits import (
     connect_backoff_max_ns,
     connect_backoff_min_ns,
     frame_header_bytes_max,
-    stream_queue_bytes_max,
 )
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, NEVER, SECOND
-from fs3.drivers.rpc.payload import copy_parts, destinations, payload_length
+from fs3.drivers.rpc.payload import payload_length
+from fs3.drivers.rpc.pending_call import AuthenticationCall, CallbackCall, PendingCall, StreamCall, TracedCall
 from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
@@ -53,165 +51,10 @@ from fs3.wire.process import authenticate_to_pb
 calls_waiting_max = 65_536
 """Callers of one channel that wait for one of its `calls_per_connection_max` places; further ones are answered BUSY."""
 
-log = logging.getLogger("fs3.transport")
-
 _getpid = os.getpid
 _get_running_loop = asyncio.get_running_loop
 _current_span = current_span.get
 _deadline_of = attrgetter("deadline")
-
-
-class PendingCall(asyncio.Future[Reply]):
-    """One request of the client, from `start` to its outcome."""
-
-    __slots__ = (
-        "begun_at",
-        "channel",
-        "counts",
-        "data",
-        "deadline",
-        "into",
-        "length",
-        "method",
-        "parts",
-        "request_id",
-        "timeout_ns",
-        "wire_state",
-    )
-
-    channel: ClientChannel
-    method: Method
-    data: bytes
-    """The request, serialised."""
-    parts: Sequence[Part]
-    length: int
-    """Bytes of `parts`."""
-    into: BufferProvider | None
-    timeout_ns: int
-    """`NEVER` (that very object) for none."""
-    deadline: int
-    """Of the channel's clock."""
-    request_id: int
-    """0 while it waits for a place."""
-    wire_state: Any
-    """What the wire keeps of the request while it is being sent."""
-    counts: CallCounts | None
-    """None: it is not counted. The wire counts the answers that are OK, this class the rest."""
-    begun_at: int
-    """Of the channel's clock."""
-    span: OpenSpan | None = None
-    """Of a call that belongs to a trace (`TracedCall`)."""
-
-    def set_exception(self, exception: type | BaseException, /) -> None:
-        """As `Future.set_exception`."""
-        if self.counts is not None:
-            self.counts.end(exception.code if isinstance(exception, FS3Error) else Code.INTERNAL, self.begun_at)
-        if isinstance(exception, FS3Error) and exception.code is Code.NOT_AUTHENTICATED:
-            exception = self.channel.explain_refusal(exception)
-        super().set_exception(exception)
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """As `Future.cancel`. The server is told, and the place goes to the next caller."""
-        if not super().cancel(msg):
-            return False
-        if self.counts is not None:
-            self.counts.end(Code.CANCELLED, self.begun_at)
-        self.channel.on_call_cancelled(self)
-        return True
-
-
-class TracedCall(PendingCall):
-    """A call that is a part of an operation that is traced."""
-
-    __slots__ = ("span",)
-
-    span: OpenSpan
-
-    def set_result(self, reply: Reply, /) -> None:
-        """As `Future.set_result`."""
-        self.span.end()
-        super().set_result(reply)
-
-    def set_exception(self, exception: type | BaseException, /) -> None:
-        """As `Future.set_exception`."""
-        self.span.end(exception.code if isinstance(exception, FS3Error) else Code.INTERNAL)
-        super().set_exception(exception)
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """As `Future.cancel`."""
-        if not self.done():
-            self.span.end(Code.CANCELLED)
-        return super().cancel(msg)
-
-
-class CallbackCall(PendingCall):
-    """A call whose outcome is told in the turn in which it arrives."""
-
-    __slots__ = ("finished", "is_submitted")
-
-    finished: OnReply
-    is_submitted: bool
-    """`submit` has returned, or is about to."""
-
-    def set_result(self, reply: Reply) -> None:
-        """As `Future.set_result`."""
-        super().set_result(reply)
-        self._tell(reply, None)
-
-    def set_exception(self, why: Any) -> None:
-        """As `Future.set_exception`."""
-        super().set_exception(why)
-        self._tell(None, self.exception())
-
-    def _tell(self, reply: Reply | None, why: Any) -> None:
-        if not self.is_submitted:  # the connection broke while it was sent
-            self.get_loop().call_soon(self._tell, reply, why)
-            return
-        if why is not None and not isinstance(why, FS3Error):
-            why = error(Code.INTERNAL, f"{self.channel.describe(self)}: {why}")
-        try:
-            self.finished(reply, why)
-        except Exception:
-            log.exception("what follows %s failed", self.channel.describe(self))
-
-
-class _Authentication(PendingCall):
-    """Tells the server who calls. What comes of it shows in the calls behind it: a server of an open cluster, or of a release
-    before, knows no such method, and asks for nothing."""
-
-    __slots__ = ()
-
-    def set_exception(self, exception: type | BaseException, /) -> None:
-        """As `Future.set_exception`. It counts as seen."""
-        super().set_exception(exception)
-        self.exception()
-
-
-class StreamCall(PendingCall):
-    """A call of a streaming method, with the messages that have arrived and are not consumed yet."""
-
-    __slots__ = ("messages", "queued_bytes", "waiter")
-
-    messages: deque[tuple[Any, int]]
-    """Each with its size in bytes."""
-    queued_bytes: int
-    waiter: asyncio.Future[None] | None
-
-    def push(self, message: Any, size: int) -> None:
-        """Queue a message of `size` bytes. Beyond `stream_queue_bytes_max` the call fails with BUSY instead."""
-        if self.messages and self.queued_bytes + size > stream_queue_bytes_max:
-            self.channel.abandon(
-                self, error(Code.BUSY, f"{self.channel.describe(self)}: messages come faster than they are read")
-            )
-            return
-        self.messages.append((message, size))
-        self.queued_bytes += size
-        self.wake()
-
-    def wake(self, _done: object = None) -> None:
-        """Resume the consumer, if it waits."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
 
 
 class ClientChannel:
@@ -493,7 +336,7 @@ class ClientChannel:
         assert self._tickets is not None
         if not self._is_open or not self._tickets.ticket or self._is_ticket_in_calls:
             return
-        call = _Authentication(loop=self._loop)
+        call = AuthenticationCall(loop=self._loop)
         self._shown = self._tickets.ticket
         call.channel = self
         call.method = PROCESS.Authenticate
@@ -563,22 +406,3 @@ class ClientChannel:
         elif self._loop is not loop:
             raise error(Code.UNSUPPORTED, f"the channel to {self.endpoint} belongs to another event loop")
         return loop
-
-
-def deliver_reply(call: PendingCall, message: Any, parts: Sequence[Part], length: int) -> Reply:
-    """The reply of a call whose payload, `length` bytes in `parts`, is copied to where the caller wants it.
-
-    Nothing is copied for a call that is done, or that `into` ends: the buffers are the caller's again. What `into` raises passes
-    through; FS3Error INVALID for buffers of another length, DISK for a part that cannot be read.
-    """
-    if call.done():
-        return Reply(message)
-    if call.into is None:
-        targets = [memoryview(bytearray(length))] if length else []
-    else:
-        targets = destinations(call.into, message, length)
-        if call.done():
-            return Reply(message)
-    if length:
-        copy_parts(parts, targets)
-    return Reply(message, targets[0] if len(targets) == 1 else None)

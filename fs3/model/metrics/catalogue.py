@@ -104,6 +104,11 @@ CHUNK_READS = Metric(
     ("way",), _ASKING,
 )  # fmt: skip
 CHUNK_READ_BYTES = Metric("fs3_chunk_read_bytes_total", _C, "Bytes of those that the event loop read.", (), _ASKING)
+SHORT_CIRCUIT_READS = Metric(
+    "fs3_short_circuit_reads_total", _C, "Pieces of chunks that were read from block files of this host, without asking a node.",
+    (), _ASKING,
+)  # fmt: skip
+SHORT_CIRCUIT_BYTES = Metric("fs3_short_circuit_read_bytes_total", _C, "Bytes of them.", (), _ASKING)
 CHUNK_UPDATES = Metric("fs3_chunk_updates_total", _C, "Chunks, or pieces of them, that were written.", (), _ASKING)
 CHUNK_UPDATE_BYTES = Metric("fs3_chunk_update_bytes_total", _C, "Bytes of them.", (), _ASKING)
 CHECKSUM_MISMATCHES = Metric(

@@ -40,6 +40,8 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     are."""
     read_only: bool = False
     """Refuse updates from clients; what predecessors forward is still taken."""
+    short_circuit: bool = True
+    """Tell clients of this host and user where blocks lie, so that they read small ranges from the files themselves."""
     resync_bytes_per_second: int = 0
     """Chunk bytes one target sends in a second to bring its successor up to date; 0: as fast as that goes."""
     resync_fills_max: int = resync_fills_max

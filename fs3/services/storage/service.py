@@ -30,8 +30,10 @@ from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks, StoreFactory
+from fs3.ports.host_files import HostFiles
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
+from fs3.services.storage.block_locator import BlockLocator
 from fs3.services.storage.cache.event_feed import EventFeed
 from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.page_questions import PageQuestions
@@ -104,11 +106,13 @@ class StorageService:
         keys: ServiceKeys | None = None,
         activity: ActivitySource | None = None,
         security: SecurityState | None = None,
+        files: HostFiles | None = None,
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes.
 
         `proof`, `keys`, `activity`: see `Member`. `domain`: where the node stands. `security`: what capabilities are checked by,
-        of connections that need some; None: what `keys` know."""
+        of connections that need some; None: what `keys` know. `files`: what is shared with clients of this host; None: nothing
+        is."""
         if security is None:
             security = keys.state if keys is not None else SecurityState()
         self.clock = clock
@@ -143,6 +147,8 @@ class StorageService:
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
         self.last_reports: tuple[TargetReport, ...] = ()
         """What the manager was told of the targets last."""
+        self.locator = BlockLocator(targets, self, files, disks, security)
+        """What tells clients of this host where blocks are, to be looked at."""
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
         self.guard = CapabilityGuard(security, clock)
         """What checks capabilities, to be looked at."""
@@ -206,6 +212,7 @@ class StorageService:
         await self._reads.cold.stop()
         await self._sink.stop()
         await self._keeper.close()
+        self.locator.stop()
 
     async def abort(self) -> None:
         """End as if the process had been killed: nothing more is answered, and the manager is told nothing. For tests."""
@@ -217,6 +224,7 @@ class StorageService:
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
+        self.locator.stop()
 
     async def _wait_handed_over(self) -> None:
         """Until the routing info shows this node gone: it comes together with the chains that go on without it. The manager has
@@ -257,6 +265,7 @@ class StorageService:
             STORAGE.CacheUsage: self._usage.read,
             STORAGE.ReportLookups: self._usage.count_reported,
             STORAGE.CacheEvents: self._event_feed.read,
+            STORAGE.LocateBlocks: self.locator.locate,
             STORAGE.ShareTouches: peers.sends(self._caches.share_touches),
         }
         guard = self.guard.guard
@@ -451,6 +460,11 @@ class StorageService:
             resync_bytes_per_second=self._scheduler.measure_rate(shell.source),
         )
 
+    def on_lease_changed(self) -> None:
+        """See `MemberOwner`."""
+        for shell in self.targets.values():
+            shell.gate.on_lease_changed()
+
     def on_births_stored(self, targets: Set[TargetId]) -> None:
         """See `MemberOwner`."""
         self._keeper.on_births_stored(targets)
@@ -482,6 +496,8 @@ class StorageService:
         except FS3Error as wrong:
             log.error("%s; the one before stays in force", wrong)
             return str(wrong)
+        self.on_lease_changed()  # it may not be enforced any more, or again
+        self.locator.look_again()
         self._duties.on_config_changed()
         self._caches.on_config_changed()
         return ""

@@ -16,7 +16,6 @@ from typing import Protocol
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChunkId, TargetId, is_page
 from fs3.base.status import Code
-from fs3.core.craq import reads
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import (
     BirthStored,
@@ -42,6 +41,7 @@ from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.source import ResyncSource
 from fs3.services.storage.staging import Staging
+from fs3.services.storage.target_gate import TargetGate
 from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
 from fs3.wire.storage_push import Push
 
@@ -151,8 +151,8 @@ class TargetShell:
         self._closed = False
         self._broken = False
         """The machine has failed and is not stepped any more."""
-        self._gate_chain: Chain | None = None
-        self._pending_is_dirty = False
+        self.gate = TargetGate(target, store, context)
+        """As of the last event; `read_gate` is what reads ask."""
         self._is_alone = False
         """The chain is this target alone: no other replica can refuse what this one should not accept any more."""
         self._space_withdrawal = SpaceWithdrawal()
@@ -265,13 +265,12 @@ class TargetShell:
 
     def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
         """What holds for every read of this moment: (`reads.gate`: OK or why none is served, `reads.pending_is_dirty`)."""
-        if self.failure or self._withdrawal.reason:
-            return Code.NOT_SERVING, False
-        chain = self._machine.readable_chain
-        if chain is not self._gate_chain:
-            self._gate_chain = chain
-            self._pending_is_dirty = reads.pending_is_dirty(chain, self.target)
-        return reads.gate(chain, self.target, chain_version, now, self._lease_until(self.target)), self._pending_is_dirty
+        self._show_gate()
+        return self.gate.answer(chain_version, now)
+
+    def _show_gate(self) -> None:
+        """The gate is what follows from everything else by now."""
+        self.gate.set_chain(None if self.failure or self._withdrawal.reason else self._machine.readable_chain)
 
     def local_state(self) -> LocalState | None:
         """What the manager is told; None: nothing yet."""
@@ -323,6 +322,7 @@ class TargetShell:
 
     def _announce_withdrawal(self, does: bool) -> bool:
         if does:
+            self._show_gate()
             reason = self._withdrawal.reason
             log.warning("target %d leaves its chain for a while: %s", self.target, reason, extra=self._log_context)
             self._context.on_target_changed()
@@ -346,6 +346,7 @@ class TargetShell:
 
     async def _end(self) -> None:
         self._closed = True
+        self.gate.close()
         self._alarm.cancel()
         self.source.close()
         await self._forwarder.close()
@@ -444,13 +445,17 @@ class TargetShell:
                 # Taken before the step: it may stage the next update of the same chunk, which then has the place.
                 staged = self.staging.take(event.chunk) if kind is StageDone else None  # type: ignore[union-attr]
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
-                for effect in machine.step(now, event):
+                effects = machine.step(now, event)
+                is_of_chain = kind is ChainChanged or kind is StoreOpened or kind is BirthStored
+                if is_of_chain:
+                    self._show_gate()
+                for effect in effects:
                     self._carry_out(effect)
                 if staged is not None:
                     # The machine has decided what follows the stage: whatever still needs the bytes has them now.
                     payload, staged = staged, None
                     payload.drop()
-                if kind is ChainChanged or kind is StoreOpened or kind is BirthStored:
+                if is_of_chain:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
                     if self.cache is not None:
@@ -531,6 +536,7 @@ class TargetShell:
     def _go_offline(self, reason: str) -> None:
         """The target cannot go on: tell the manager, which lets the chain go on without it."""
         self.failure = reason
+        self._show_gate()
         log.error("target %d is offline: %s", self.target, reason, extra=self._log_context)
         if self._broken:
             # What is still being staged drops its bytes when the store is done with them (`on_staged`).

@@ -14,6 +14,7 @@ from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.model.chunk import ChannelRow, Tag, UpdateResult
 from fs3.ports.chunk_store import ReadGather, ReadResult
+from fs3.sim.conformance.chunk_changes import ChunkChangeTests
 from fs3.sim.conformance.chunk_channels import ChunkChannelTests
 from fs3.sim.conformance.chunk_prewrites import ChunkPrewriteTests
 from fs3.sim.conformance.chunk_tools import (
@@ -43,7 +44,7 @@ from fs3.sim.conformance.chunk_updates import ChunkUpdateTests
 from fs3.sim.conformance.chunk_upkeep import ChunkUpkeepTests
 
 
-class ChunkStoreTests(ChunkUpdateTests, ChunkPrewriteTests, ChunkUpkeepTests, ChunkChannelTests):
+class ChunkStoreTests(ChunkUpdateTests, ChunkPrewriteTests, ChunkUpkeepTests, ChunkChannelTests, ChunkChangeTests):
     """The conformance suite. Tests are plain methods; the runner needs pytest's `tmp_path` and an asyncio mode."""
 
     # --- reads -------------------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ from fs3.sim.ring2.replace_bugs import (
     REPLACE_BUGS,
 )
 from fs3.sim.ring2.service_bug import ServiceBug
+from fs3.sim.ring2.short_circuit_bugs import SHORT_CIRCUIT_BUGS
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.upgrade_bugs import UPGRADE_BUGS
 from fs3.sim.ring2.xattr_bugs import (
@@ -491,5 +492,6 @@ BUGS: dict[str, ServiceBug] = {
     **MOUNT_BUGS,
     **CAPABILITY_BUGS,
     **CLIENT_BUGS,
+    **SHORT_CIRCUIT_BUGS,
     **DEPARTURE_BUGS,
 }  # fmt: skip

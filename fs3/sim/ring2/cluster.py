@@ -39,6 +39,7 @@ from fs3.services.storage.service import StorageService
 from fs3.sim.ring2.authority import Authority, HostSecurity
 from fs3.sim.ring2.clock import SimClock, draw_clock
 from fs3.sim.ring2.disk import DISK_PATHS, OnCommit, SimDisk, SimDisks
+from fs3.sim.ring2.host_files import SimHostFiles
 from fs3.sim.ring2.kv import SimKVEngine
 from fs3.sim.ring2.last_release import LastRelease, MixedTransport, OldKV
 from fs3.sim.ring2.loop import SimLoop, SimProcess, SimTask
@@ -215,6 +216,10 @@ class Cluster:
         self.storages: dict[str, StorageService] = {}
         self.clients: dict[str, Client] = {}
         self.disks: dict[str, SimDisks] = {}
+        self.host_files: dict[str, SimHostFiles] = {}
+        """What those share that run on one host."""
+        self.homes: dict[str, str] = {}
+        """Identity of that host."""
         self.chains: dict[int, Chain] = {}
         """The newest version of each that any process has heard of."""
         self.chain_changes = 0
@@ -227,10 +232,20 @@ class Cluster:
             self.add_storage(f"storage-{number}")
         for number in range(1, swarm.clients + 1):
             self._add_host(f"client-{number}", self._start_client)
+        if swarm.short_circuit:
+            for number in range(1, min(swarm.clients, swarm.storages) + 1):
+                self._share_host(f"client-{number}", f"storage-{number}")
         if swarm.upgrades:
             # Of the clients, every other one; they stay as they are.
             for host in self.hosts.values():
                 host.is_old = not host.name.startswith("client") or int(host.name.rpartition("-")[2]) % 2 == 1
+
+    def _share_host(self, client: str, storage: str) -> None:
+        """A client runs on the host of a storage node, whose files it may open. Their network is that of two hosts."""
+        files = self.disks[storage].files = self.host_files[client] = SimHostFiles()
+        self.hosts[client].clock = self.hosts[storage].clock
+        self.homes[client] = self.homes[storage] = storage
+        self.host_files[storage] = files
 
     def is_old(self, name: str) -> bool:
         """Whether a host runs the last release."""
@@ -355,11 +370,14 @@ class Cluster:
         )
         domain = Domain(f"zone-{int(host.name.rpartition('-')[2]) % self.swarm.zones}") if self.swarm.zones else NOWHERE
         security = host.security_state
-        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain, security=security)
+        service = StorageService(
+            disks, disks.open_store, host.clock, mgmtd, connector, config, domain=domain, security=security,
+            files=self.host_files.get(host.name),
+        )  # fmt: skip
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
         stack.push_async_callback(service.stop)
-        await service.start([host.endpoint], "")
+        await service.start([host.endpoint], self.homes.get(host.name, ""))
         self.storages[host.name] = service
 
     async def _start_client(self, host: Host, stack: AsyncExitStack) -> None:
@@ -367,7 +385,10 @@ class Cluster:
         identity = draw_client_id(host.prng.bytes)
         meta = MetaClient(mgmtd, connector, host.clock, identity, self._user_of(host))
         hedges = HedgePolicy(self.swarm.hedge_samples) if self.swarm.hedge_samples else None
-        storage = StorageClient(mgmtd, connector, host.clock, identity, hedges=hedges)
+        home, files = self.homes.get(host.name, ""), self.host_files.get(host.name)
+        storage = StorageClient(mgmtd, connector, host.clock, identity, host=home, hedges=hedges, files=files)
+        if storage.short_circuit is not None:
+            storage.short_circuit.asked_reads_min = 1
         stack.push_async_callback(storage.close)
 
         async def nothing() -> None:

@@ -25,7 +25,7 @@ from fs3.sim.ring2.operator import Operator
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
 from fs3.sim.ring2.upgrader import Upgrader
-from fs3.sim.ring2.workloads.chunks import ChunkHistory, ChunkWorkload, shared_chunks
+from fs3.sim.ring2.workloads.chunks import READ_BYTES, SHORT_READ_BYTES, ChunkHistory, ChunkWorkload, shared_chunks
 from fs3.sim.ring2.workloads.files import FileWorkload, FinishedFiles
 from fs3.sim.ring2.workloads.locks import LockHistory, LockWorkload, find_stuck
 from fs3.sim.ring2.workloads.pages import PageWorkload, StoredKeys
@@ -132,7 +132,10 @@ class ClusterRun:
         for number, (name, client) in enumerate(list(self.cluster.clients.items()), 1):
             process = self.cluster.hosts[name].process
             assert process is not None
-            chunk_work = ChunkWorkload(number, client, Prng(prng.next()), self.history, self.story, swarm.large_chance)
+            read_bytes = SHORT_READ_BYTES if swarm.short_circuit and not swarm.large_chance else READ_BYTES
+            chunk_work = ChunkWorkload(
+                number, client, Prng(prng.next()), self.history, self.story, swarm.large_chance, read_bytes
+            )
             files = FileWorkload(number, client, Prng(prng.next()), self.finished_files, self.story)
             pages = PageWorkload(
                 number,

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fs3.base.checksum import PIECE_BYTES, checksums
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import GIB, SECOND
+from fs3.core.craq.change_board import OwnerMark
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore, MemoryPrewritten
 from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.drivers.memory.unsynced import BarrierMark
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.model.cluster import DiskSpace
-from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
+from fs3.ports.chunk_store import BlockPlace, Prewritten, ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
 from fs3.runtime.tasks import TaskSet
+from fs3.sim.ring2.host_files import SimHostFiles
 from fs3.sim.ring2.loop import SimLoop
 
 
@@ -80,6 +84,9 @@ class SimChunkStore(MemoryChunkStore):
     disk: SimDisk
     target: TargetId
     on_commit: OnCommit | None
+    files: SimHostFiles | None = None
+    """What the host shares with clients on it; None: nothing."""
+    mark: OwnerMark | None = None
 
     def attach(self, disk: SimDisk, target: TargetId, on_commit: OnCommit | None) -> None:
         """Where it is and whose."""
@@ -167,6 +174,26 @@ class SimChunkStore(MemoryChunkStore):
         await self.disk.access()
         return await super().read_damaged(chunk, pending=pending)
 
+    def open_for(self, files: SimHostFiles | None) -> None:
+        """A process opens it, on a host that shares these."""
+        self.files = files
+        self.mark = files.mark(self.target) if files is not None else None
+
+    @property
+    def owner_mark(self) -> OwnerMark | None:
+        """See `ChunkStore.owner_mark`."""
+        return self.mark
+
+    def locate_block(self, chunk: ChunkId) -> BlockPlace | None:
+        """See `ChunkStore.locate_block`."""
+        found = self.chunks.get(chunk)
+        version = found.committed if found is not None else None
+        if version is None or self.files is None or chunk in self.bad_chunks or not self.verify_now(chunk):
+            return None
+        sums = array("q", checksums(memoryview(version.content), 0, PIECE_BYTES))
+        path = self.files.show(self.target, chunk, version)
+        return BlockPlace(path, 0, len(version.content), version.version, sums)
+
     async def flush(self) -> None:
         """See `ChunkStore.flush`."""
         mark = self.begin_barrier()
@@ -175,6 +202,7 @@ class SimChunkStore(MemoryChunkStore):
 
     def reopen_after_crash(self, prng: Prng) -> SimChunkStore:
         """The store that a restarted process finds; what was being staged is there or is not."""
+        self.on_change = None  # the process that would count is no more
         for update, version, chain_version, prewritten, mark in list(self._staging.values()):
             if prng.chance(1, 2):
                 self._finish_stage(update, version, chain_version, prewritten, mark)
@@ -186,7 +214,7 @@ class SimChunkStore(MemoryChunkStore):
 
     def duplicate(self) -> SimChunkStore:
         """Another store with the same content; no process uses this one."""
-        shared = (self.disk, self.on_commit, self._stagings)
+        shared = (self.disk, self.on_commit, self._stagings, self.on_change, self.files, self.mark)
         other = SimChunkStore()
         other.__dict__.update(copy.deepcopy(vars(self), {id(each): each for each in shared}))
         other._stagings = TaskSet()
@@ -197,6 +225,7 @@ class SimChunkStore(MemoryChunkStore):
         other.__dict__.update(vars(state))
         other.attach(self.disk, self.target, self.on_commit)
         other.on_bad = None
+        other.on_change = None
         other.is_full = False
         other._pins = {}
         other._pinned_versions = {}
@@ -236,6 +265,8 @@ class SimDisks:
         self._copies = 0
         self._place = name
         self._tokens = 0
+        self.files: SimHostFiles | None = None
+        """What its host shares with clients there; None: nothing."""
         self.paths: tuple[str, ...] = ()
         """Of several disks; none: there is one, of which nothing is told."""
         self._homes: dict[TargetId, str] = {}
@@ -373,7 +404,9 @@ class SimDisks:
         await self.disk.access()
         if target not in self.stores:
             self.make(target, whole=True)
-        return self.stores[target]
+        store = self.stores[target]
+        store.open_for(self.files)
+        return store
 
     # --- disasters ----------------------------------------------------------------------------------------------------
 
@@ -382,12 +415,18 @@ class SimDisks:
         for target, store in sorted(self.stores.items()):
             self.stores[target] = store.reopen_after_crash(prng)
         self.is_full = self._is_full
+        self._forget_shared()
+
+    def _forget_shared(self) -> None:
+        if self.files is not None:
+            self.files.on_process_death()
 
     def reopen(self) -> None:
         """The node's process has ended well."""
         for target, store in sorted(self.stores.items()):
             self.stores[target] = store.reopen()
         self.is_full = self._is_full
+        self._forget_shared()
 
     def wipe(self) -> None:
         """The operator has put in another, empty disk."""

@@ -24,7 +24,7 @@ from fs3.core.meta import keys
 from fs3.core.txn import ReadTxn, Txn
 from fs3.drivers.memory.network import MemoryNetwork
 from fs3.drivers.memory.transport import MemoryChannel, MemoryTransport
-from fs3.drivers.rpc.channel import PendingCall
+from fs3.drivers.rpc.pending_call import PendingCall
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.method import Method
 from fs3.ports.kv import OnDone, ReadOp, WriteOp

@@ -40,6 +40,7 @@ from fs3.sim.ring2.reader_scenes import GARBAGE_DELAY_MS, READER_SCENES
 from fs3.sim.ring2.remembered_scenes import REMEMBERED_SCENES
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
+from fs3.sim.ring2.short_circuit_scenes import SHORT_CIRCUIT_SCENES
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.upgrade_scenes import UPGRADE_SCENES
@@ -487,6 +488,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **CAPABILITY_SCENES,
     **CLIENT_SCENES,
     **FILE_CLIENT_SCENES,
+    **SHORT_CIRCUIT_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -501,6 +503,7 @@ def faultless_swarm() -> ClusterSwarm:
     return replace(
         swarm, storages=3, replicas=3, targets_per_node=1, mgmtds=1, metas=1, clients=8, links=links, disk=disk, drift_ppm=0,
         heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True, upgrades=0,
+        short_circuit=False,
     )  # fmt: skip
 
 
@@ -530,6 +533,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
             if name in UPGRADE_SCENES:
                 swarm = replace(swarm, mgmtds=2, metas=2, inline_bytes=INLINE_BYTES, upgrades=1)
+            if name in SHORT_CIRCUIT_SCENES:
+                swarm = replace(swarm, short_circuit=True)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

@@ -89,6 +89,8 @@ class ClusterSwarm:
     moves_per_node: int = 2
     forget_after_ns: int = 0
     """As in `MoveSettings`, set at the first step."""
+    short_circuit: bool = False
+    """Clients share the hosts of storage nodes, and read their files."""
     upgrades: int = 0
     """1: services begin with the last release and are upgraded; 2: and go back; 0: all run this one."""
 
@@ -171,4 +173,5 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         forget_after_ns=0 if rots else maybe(1, 3, 1, 10) * SECOND,
         # The last release knows nothing of moves: a cluster that has begun to use them does not go back.
         upgrades=0 if spares else maybe(1, 4, 1, 2),
+        short_circuit=prng.chance(1, 4),
     )

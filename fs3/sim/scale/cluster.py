@@ -217,6 +217,9 @@ class ScaleNode(ScaleProcess):
             reports.append(TargetReport(target, state, chain.version, used_bytes=10**12, free_bytes=10**12, chunks=250_000))
         return reports
 
+    def on_lease_changed(self) -> None:
+        """See `MemberOwner`: no reads are served here."""
+
     def on_births_stored(self, targets: Set[TargetId]) -> None:
         """See `MemberOwner`."""
 

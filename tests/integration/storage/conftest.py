@@ -452,6 +452,8 @@ class StorageCluster:
         self.listeners = []
         self.store_config: dict[int, ChunkStoreConfig] = {}
         self.wrap: Callable[[TargetId, object], object] = lambda target, store: store
+        self.host, self.files = "", None
+        """Of all nodes: the identity of their host, and what they share with its clients."""
         self.disks = 1
         """Data directories of each node."""
         self._clients = itertools.count(1)
@@ -471,14 +473,14 @@ class StorageCluster:
 
             connector = Connector([self.transport(node) if self.transport else self.network], "")
             self.connectors.append(connector)
-            service = StorageService(disks, factory, CLOCK, self.manager, connector, config)
+            service = StorageService(disks, factory, CLOCK, self.manager, connector, config, files=self.files)
             if self.transport is None:
                 self.network.servers[f"fake://{node}"] = service.bindings()
             else:
                 (endpoint,) = self.manager.routing.nodes[NodeId(node)].endpoints
                 self.listeners.append(await self.transport(node).serve(endpoint, service.bindings()))
             self.services[node] = service
-            await service.start([f"fake://{node}"], "")
+            await service.start([f"fake://{node}"], self.host)
         if settle:
             await self.settled()
 

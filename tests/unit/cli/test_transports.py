@@ -55,7 +55,7 @@ async def test_a_process_tells_of_its_open_connections(tmp_path: Path) -> None:
         ]
         assert sorted(kinds[2:]) == [
             ("tcp", False, "the client has not asked for RDMA"),
-            ("tcp", True, "RDMA is switched off in this process"),
+            ("tcp", True, "no RDMA here: it is for data, where FS3_RDMA is set"),
         ]
         assert [one.peer for one in report.connections if one.is_outgoing] == [tcp.endpoint]
         await own.close()

@@ -20,6 +20,8 @@ from fs3.sim.ring2.story import Story
 FIRST_INODE = 1 << 50
 """Of the chunks used here: no file has such a number, so nobody reclaims them."""
 READ_BYTES = 512 * KIB
+SHORT_READ_BYTES = 32 * KIB
+"""Of reads that clients may do without asking: more than what values have that are not large."""
 LARGE_BYTES_MAX = 200 * KIB
 TIMEOUT_NS = 30 * SECOND
 
@@ -62,13 +64,24 @@ class ChunkHistory:
 class ChunkWorkload:
     """One client's operations, one after the other."""
 
-    def __init__(self, number: int, client: Client, prng: Prng, history: ChunkHistory, story: Story, large_chance: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        client: Client,
+        prng: Prng,
+        history: ChunkHistory,
+        story: Story,
+        large_chance: int,
+        read_bytes: int = READ_BYTES,
+    ) -> None:
+        """`large_chance`: of values that are longer than a block of the store, in 1024. `read_bytes`: asked for by each read."""
         self._number = number
         self._client = client
         self._prng = prng
         self._history = history
         self._story = story
         self._large_chance = large_chance
+        self._read_bytes = read_bytes
 
     async def run(self, operations: int, chunks: list[tuple[ChunkId, ChainId]], think_ns: int) -> None:
         """Do so many operations."""
@@ -79,6 +92,11 @@ class ChunkWorkload:
             draw = prng.below(100)
             if draw < 45:
                 await self.read(chunk, chain)
+                if self._read_bytes < READ_BYTES:
+                    # What was asked for once is read without asking, for as long as it stays as it is.
+                    for _ in range(prng.below(6)):
+                        await asyncio.sleep(prng.below(think_ns // 4 + 1) / SECOND)
+                        await self.read(chunk, chain)
             elif draw < 75:
                 await self.update(chunk, chain, UpdateKind.WRITE, 0)
             elif draw < 87:
@@ -91,7 +109,7 @@ class ChunkWorkload:
     async def read(self, chunk: ChunkId, chain: ChainId) -> Code:
         """Read a whole chunk. Returns how that went."""
         operation = self._begin(chunk, None, 0, b"")
-        buffer = bytearray(READ_BYTES)
+        buffer = bytearray(self._read_bytes)
         (outcome,) = await self._client.storage.read([ReadIO(chunk, chain, 0, memoryview(buffer))], timeout_ns=TIMEOUT_NS)
         if outcome.code is Code.OK:
             operation.data = bytes(buffer[: outcome.length])
