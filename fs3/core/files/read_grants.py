@@ -40,7 +40,7 @@ node_bytes_step = 1 * MIB
 read_senders_max = 4
 """Nodes it has asked for them."""
 beside_short_bytes_max = 2 * MIB
-"""As `read_grant_bytes_max`, beside short reads: with 4 MiB their 99th percentile is a third longer."""
+"""As `read_grant_bytes_max`, beside short reads. Figures of this and more: docs/transports.md."""
 beside_short_senders_max = 1
 """As `read_senders_max`, beside short reads."""
 short_read_memory_ns = 250 * MILLISECOND
