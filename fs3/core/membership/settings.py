@@ -113,6 +113,7 @@ _ALL = (
         "Updates of whole chunks with so many bytes are sent to the next target while this one still writes them; 0: none are.",
     ),
     _switch("storage.read_only", False, "Refuse updates from clients; what predecessors forward is still taken."),
+    _switch("storage.short_circuit", True, "Tell clients of its host and user where blocks lie, for reads without asking."),
     Setting(
         "storage.resync_bytes_per_second", 0, throttle_bytes_per_second_min, throttle_bytes_per_second_max,
         "Chunk bytes one target sends in a second to bring its successor up to date; 0: as fast as that goes.", zero=True,
