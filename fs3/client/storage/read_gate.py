@@ -127,7 +127,7 @@ class ReadGate:
         return future
 
     def on_short_read(self) -> None:
-        """A read that is no bulk read is asked for beside what is owed."""
+        """A read that is no bulk read is asked of a node on this host, beside what is owed."""
         self._grants.on_short_read(self._clock.now())
 
     def set_aside(self, future: asyncio.Future[Reply] | None) -> None:
