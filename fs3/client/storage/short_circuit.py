@@ -315,14 +315,12 @@ class ShortCircuit:
             self._is_asking = False
 
     def _node_of(self, chain: ChainId) -> NodeId | None:
-        """Which node on this host serves a chain, and may be asked."""
+        """Which node on this host serves a chain, and may be asked. Of several the one that reads are asked of: it is the one
+        that has learnt sums of pieces from them."""
         now = self._now()
-        nodes = self._router.routing.nodes
-        for number in self._router.candidates(chain).nodes:
-            node = nodes.get(number)
-            if node is not None and node.host == self._host and now >= self._paused_until.get(number, now):
-                return number
-        return None
+        among = self._router.candidates(chain)
+        others = [number for number in among.nodes if number not in self._near or now < self._paused_until.get(number, now)]
+        return self._router.choice.pick(among, now, others)
 
     def _put_off(self, chunk: ChunkId) -> None:
         """It cannot be located for now."""
