@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from fs3.base.checksum import PIECE_BYTES, checksums
 from fs3.base.errors import error
@@ -25,6 +26,7 @@ from fs3.client.storage.router import ReplicaRouter
 from fs3.client.storage.short_circuit import ShortCircuit, refused_pause_ns, refused_reads
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, ChangeBoard, OwnerMark, slot_of
 from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import Reply
@@ -673,6 +675,20 @@ async def test_a_process_that_has_ended_tells_nothing(made: Made) -> None:
     made.node.start(78)
     await made.learn(A)
     assert made.one(A) == DATA[:4096]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_of_several_nodes_on_this_host_the_one_that_answers_reads_is_asked(made: Made, seed: int) -> None:
+    """Another one would not know the sums of pieces that reads have needed."""
+    known = routing_of(2)
+    near = {number: structs.replace(node, host="here") for number, node in known.nodes.items()}
+    made.set_routing(Routing(b"c", 2, near, known.chains, {}))
+    made.router.choice = ReplicaSelector(seed)
+    favourite = made.router.choice.pick(made.router.candidates(ONE), made.now())
+    assert favourite == (HERE, ELSEWHERE)[seed]
+    assert made.short._node_of(ONE) == favourite
+    made.short._pause(favourite, OSError("it shares nothing"))
+    assert made.short._node_of(ONE) == (ELSEWHERE, HERE)[seed]
 
 
 async def test_chunks_that_no_node_of_this_host_has_are_seldom_thought_of(made: Made) -> None:
