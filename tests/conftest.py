@@ -121,6 +121,25 @@ def fs3_options(request: pytest.FixtureRequest, space_guard: SpaceGuard) -> Iter
 
 
 @pytest.fixture
+def reads_at_once(tmp_path: Path) -> bool:
+    """The file system of the tests has reads that do not wait."""
+    with (tmp_path / "probe").open("w+b") as file:
+        file.write(b"x")
+        file.flush()
+        try:
+            return os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def needs_reads_at_once(reads_at_once: bool) -> None:
+    """Where there are none, nodes know no sums, and clients ask for every read."""
+    if not reads_at_once:
+        pytest.skip("the file system has no reads that do not wait")
+
+
+@pytest.fixture
 def fs(fs3_options: dict[str, str]) -> fsspec.AbstractFileSystem:
     """The filesystem with blocking calls."""
     return fsspec.filesystem("fs3", **fs3_options)

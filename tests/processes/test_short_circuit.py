@@ -4,7 +4,6 @@ returns less than what was acknowledged, or read by another one, before it began
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -35,17 +34,10 @@ READS_PER_WRITE = 30
 
 
 @pytest.fixture(autouse=True)
-def reads_at_once(tmp_path: Path) -> None:
-    """Where a client cannot know its host, or files have no reads that do not wait, every read is asked for."""
+def knows_its_host(needs_reads_at_once: None) -> None:
+    """Where a client cannot know its host, every read is asked for."""
     if not host_identity():
         pytest.skip("this host has no identity")
-    with (tmp_path / "probe").open("w+b") as file:
-        file.write(b"x")
-        file.flush()
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except OSError as why:
-            pytest.skip(f"reads that do not wait: {why}")
 
 
 def content(value: int) -> bytes:

@@ -19,15 +19,8 @@ DATA = noise(40_000)
 
 
 @pytest.fixture
-def made(cluster, tmp_path):
-    """A cluster on one host, which shares files; skipped where the file system has no reads that do not wait."""
-    with (tmp_path / "probe").open("w+b") as file:
-        file.write(b"x")
-        file.flush()
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except OSError as why:
-            pytest.skip(f"reads that do not wait: {why}")
+def made(cluster, needs_reads_at_once):
+    """A cluster on one host, which shares files."""
 
     async def make(**options):
         made = await cluster(start=False, **options)

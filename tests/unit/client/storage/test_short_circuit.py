@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec import structs
 
@@ -489,18 +488,6 @@ async def test_chains_that_no_node_here_serves_are_not_asked_for(made: Made) -> 
     assert made.node.requests == []
     await made.learn(A)
     assert made.node.requests == [[A]]
-
-
-async def test_of_several_nodes_here_the_one_is_asked_that_reads_are_asked_of(made: Made) -> None:
-    """It knows the sums that those have needed."""
-    routing = routing_of(2)
-    nodes = {number: msgspec.structs.replace(node, host="here") for number, node in routing.nodes.items()}
-    made.set_routing(msgspec.structs.replace(routing, nodes=nodes))
-    favourite = made.router.choice.pick(made.router.candidates(ONE), made.time)
-    assert made.short._node_of(ONE) == favourite == ELSEWHERE
-    made.short._pause(ELSEWHERE, ValueError("it shares nothing"))
-    assert made.short._node_of(ONE) == HERE
-    assert made.short._node_of(FAR) is None
 
 
 @pytest.mark.parametrize(

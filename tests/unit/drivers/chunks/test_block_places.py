@@ -45,18 +45,6 @@ def known(place: BlockPlace | None, version: int, data: bytes) -> set[int]:
     return set(told)
 
 
-@pytest.fixture
-def reads_at_once(tmp_path: Path) -> None:
-    """Where the file system has no reads that do not wait, a node makes no sums."""
-    with (tmp_path / "probe").open("w+b") as file:
-        file.write(b"x")
-        file.flush()
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except OSError as why:
-            pytest.skip(f"reads that do not wait: {why}")
-
-
 def rot(store: FileChunkStore, chunk: ChunkId, offset: int) -> None:
     """Bytes change on the disk."""
     where = store.locate(chunk)
@@ -85,7 +73,7 @@ async def test_sums_that_are_not_known_are_not_made(store: FileChunkStore) -> No
     assert known(store.locate_block(A), 1, data) == {*range(32, 48), *range(64, 74)}
 
 
-async def test_a_chunk_of_one_block_needs_no_small_read(store: FileChunkStore, reads_at_once: None) -> None:
+async def test_a_chunk_of_one_block_needs_no_small_read(store: FileChunkStore, needs_reads_at_once: None) -> None:
     data = noise(20_000)
     await write(store, A, 0, data)
     assert known(store.locate_block(A), 1, data) == {0, 1, 2, 3, 4}
@@ -156,7 +144,9 @@ async def test_a_chunk_that_is_marked_is_not_told(store: FileChunkStore) -> None
 
 
 @pytest.mark.parametrize("how", ["rot", "cut"])
-async def test_rotten_bytes_are_noticed_when_their_sums_are_made(store: FileChunkStore, reads_at_once: None, how: str) -> None:
+async def test_rotten_bytes_are_noticed_when_their_sums_are_made(
+    store: FileChunkStore, needs_reads_at_once: None, how: str
+) -> None:
     await write(store, A, 0, noise(50_000))
     where = store.locate(A)
     assert where is not None

@@ -43,18 +43,6 @@ def open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.fixture
-def reads_at_once(tmp_path: Path) -> bool:
-    """The file system of the tests has reads that do not wait."""
-    with (tmp_path / "probe").open("w+b") as file:
-        file.write(b"x")
-        file.flush()
-        try:
-            return os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
-        except OSError:
-            return False
-
-
 # --- memory ------------------------------------------------------------------------------------------------------------
 
 LOOK = """
