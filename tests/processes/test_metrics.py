@@ -284,7 +284,7 @@ def test_top_slow_and_events_for_programs(local: LocalCluster) -> None:
     assert found["silent"] == {}
     assert {one["process"] for one in found["connections"]} == {"mgmtd", "meta", "storage-1", "storage-2"}
     assert {one["transport"] for one in found["connections"]} <= {"local", "tcp"}
-    assert "RDMA is switched off" in fs3("status", local.url, "--transports")
+    assert "the client has not asked for RDMA" in fs3("status", local.url, "--transports")
     events = [json.loads(line) for line in fs3("events", local.url, "--json").splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert {event["code"] for event in events} >= {"primary", "joined"}
