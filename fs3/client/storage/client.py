@@ -85,11 +85,11 @@ class StorageClient:
         self._closed = False
         self._connector = connector
         self._host = host
-        self._short = ShortCircuit(self._router, clock, files, host) if files is not None and verify and host else None
+        self._short = ShortCircuit(self._router, clock, files) if files is not None and verify and host else None
         self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
         if self._short is not None:
-            self._short.on_routing_changed(routing.routing)
+            self._short.on_routing_changed()
 
     def use_capabilities(self, capabilities: Capabilities) -> None:
         """From now on requests show what this client may do: in a cluster with security."""
@@ -344,6 +344,6 @@ class StorageClient:
 
     def _on_routing_changed(self, routing: Routing) -> None:
         if self._short is not None:
-            self._short.on_routing_changed(routing)
+            self._short.on_routing_changed()
         for call in self._update_calls:
             call.on_routing_changed()

@@ -60,7 +60,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         self._learned_at = clock.now()
         self.capabilities: Capabilities | None = None
         """What requests show; None: nothing."""
-        self._near: frozenset[NodeId] = frozenset()
+        self.near: frozenset[NodeId] = frozenset()
         """Nodes on this host: they, and this process, wait for the same processors."""
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
@@ -116,7 +116,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
     def short_channel(self, node: NodeId) -> Channel:
         """The channel to a node for a request with a short answer: another connection while bulk bytes of the node are on their
         way, since the answer would come behind them. Raises FS3Error as `channel`."""
-        if self._owing and node in self._near:
+        if self._owing and node in self.near:
             self.gate.on_short_read()
         if node not in self._owing:
             return self._channels.get(node) or self.channel(node)
@@ -281,7 +281,7 @@ class ReplicaRouter(ReplicaHealth, Replicas):
         if routing.version <= self._routing.version and self._routing.version:
             return
         self._routing = routing
-        self._near = frozenset(number for number, node in routing.nodes.items() if self._host and node.host == self._host)
+        self.near = frozenset(number for number, node in routing.nodes.items() if self._host and node.host == self._host)
         self._learned_at = self._clock.now()
         self._candidates = {}
         self._forget_channels()

@@ -31,7 +31,6 @@ from fs3.client.storage.reads import ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.craq.change_board import BOARD_WORDS, WORD_BYTES, BoardReader
 from fs3.core.files.read_plan import ReadIO
-from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.ports.host_files import HostFile, HostFiles
 from fs3.runtime.tasks import TaskSet
@@ -117,13 +116,12 @@ class _KnownBlock:
 class ShortCircuit:
     """The short-circuit reads of one client. `read` may be called from any thread, everything else belongs to its loop."""
 
-    def __init__(self, router: ReplicaRouter, clock: Clock, files: HostFiles, host: str) -> None:
-        """`files` are of the host whose identity is `host`, and its clock is `clock`."""
+    def __init__(self, router: ReplicaRouter, clock: Clock, files: HostFiles) -> None:
+        """`files` are of the host that `router` is on, and its clock is `clock`."""
         self._router = router
         self._now = clock.now
         self._files = files
         self._clock_space = files.clock_space
-        self._host = host
         self._blocks: dict[ChunkId, _KnownBlock] = {}
         """Of two generations the young one: see `RowCache` of the chunk store."""
         self._old: dict[ChunkId, _KnownBlock] = {}
@@ -141,8 +139,6 @@ class ShortCircuit:
         self._is_asking = False
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._near: list[NodeId] = []
-        """Nodes on this host."""
         self._idle_until: int = NEVER
         """No node on this host is to be asked before: there is none, or they have refused."""
         self.asked_reads_min = asked_reads_min
@@ -273,14 +269,13 @@ class ShortCircuit:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def on_routing_changed(self, routing: Routing) -> None:
-        """There are other nodes, or other chains."""
-        self._near = [number for number, node in routing.nodes.items() if self._host and node.host == self._host]
+    def on_routing_changed(self) -> None:
+        """The router knows other nodes, or other chains."""
         self._find_idle()
 
     def _find_idle(self) -> None:
         now = self._now()
-        until = min((self._paused_until.get(node, 0) for node in self._near), default=NEVER)
+        until = min((self._paused_until.get(node, 0) for node in self._router.near), default=NEVER)
         self._idle_until = until if until > now else 0
 
     def _pause(self, node: NodeId, why: Exception) -> None:
@@ -319,7 +314,7 @@ class ShortCircuit:
         sums."""
         now = self._now()
         serving = self._router.candidates(chain)
-        others = [node for node in serving.nodes if node not in self._near or now < self._paused_until.get(node, now)]
+        others = [node for node in serving.nodes if node not in self._router.near or now < self._paused_until.get(node, now)]
         return self._router.choice.pick(serving, now, others)
 
     def _put_off(self, chunk: ChunkId) -> None:

@@ -179,9 +179,9 @@ class Made:
         self.node = FakeNode(self.files)
         self.source = StaticRouting(routing or routing_of())
         self.router = ReplicaRouter(self.source, Connector([self], "here"), self, "here", 1)  # type: ignore[list-item]
-        self.short = ShortCircuit(self.router, self, self.files, "here")
-        self.source.on_change(self.short.on_routing_changed)
-        self.short.on_routing_changed(self.source.routing)
+        self.short = ShortCircuit(self.router, self, self.files)
+        self.source.on_change(lambda _: self.short.on_routing_changed())
+        self.short.on_routing_changed()
         self.meet_chains()
 
     def now(self) -> int:
@@ -477,8 +477,9 @@ async def test_without_a_node_on_this_host_nothing_is_counted() -> None:
     assert not made.short.is_idle
     made.set_routing(routing_of(3, host=""))
     assert made.short.is_idle
-    nowhere = ShortCircuit(made.router, made, made.files, "")
-    nowhere.on_routing_changed(made.source.routing)
+    router = ReplicaRouter(made.source, Connector([made], ""), made, "", 1)  # type: ignore[list-item]
+    nowhere = ShortCircuit(router, made, made.files)
+    nowhere.on_routing_changed()
     assert nowhere.is_idle, "no host is no host that both are on"
 
 

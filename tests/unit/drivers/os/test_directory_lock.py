@@ -1,4 +1,4 @@
-"""Marks of directories: whoever takes one leaves another mark than the last, or none."""
+"""Marks of directories: each process that takes one leaves another mark than the last, or none."""
 
 from __future__ import annotations
 
